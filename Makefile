@@ -1,0 +1,29 @@
+# `make demo` runs the default workflow; `make test` checks our own work. Both make .venv first.
+# CPU-only torch: make demo TORCH_INDEX=<PyTorch's index of CPU wheels, see pytorch.org, Get Started>
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint lock
+demo: .venv/made
+	$(BIN)/python -m fastat check
+	. $(BIN)/activate && snakemake --cores all
+
+test: .venv/made lint
+	$(BIN)/python -m pytest
+
+lint: .venv/made
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+.venv/made: requirements/torch.lock requirements/suite.lock
+	$(PYTHON) -m venv .venv
+ifdef TORCH_INDEX
+	$(BIN)/pip install -q --index-url $(TORCH_INDEX) -r requirements/torch.in
+	$(BIN)/pip install -q --require-hashes -r requirements/suite.lock
+else
+	$(BIN)/pip install -q --require-hashes -r requirements/torch.lock -r requirements/suite.lock
+endif
+	touch $@
+
+lock: .venv/made
+	cd requirements && for part in torch suite; do ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe \
+	  --strip-extras --no-emit-index-url --no-emit-find-links --no-header --no-annotate -o $$part.lock $$part.in; done

@@ -1,0 +1,3 @@
+"""fastat: the reproducibility suite for fast adversarial training."""
+
+__version__ = "0.1.0"

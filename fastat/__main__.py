@@ -1,0 +1,291 @@
+"""python -m fastat VERB. The composition root: the one place that knows methods, data, models and paths together."""
+
+import argparse
+import hashlib
+import json
+import logging
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastat import __version__, runs
+from fastat.errors import BadInput
+
+log = logging.getLogger("fastat")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0: done; 1: failed; 2: the input cannot be used; 143: stopped by SIGTERM, state saved."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return args.run_verb(args) or 0
+    except BadInput as error:
+        print(f"fastat {args.verb}: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Verbs in the order in which the workflow calls them."""
+    top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run_verb=function)
+        return sub
+
+    sub = verb("methods", do_methods, "List the methods, their variants and parameters.")
+    sub.add_argument("--json", action="store_true", help="for scripts")
+    sub = verb("check", do_check, "Check a config before anything expensive runs.")
+    add_configfile(sub)
+    sub = verb("data", do_data, "Read a data set from its source into one file.")
+    sub.add_argument("--dataset", required=True)
+    sub.add_argument("--source", type=Path, default=Path("data"), help="where archives are looked for")
+    sub.add_argument("--out", type=Path, required=True)
+    sub = verb("train", do_train, "Train one run, or resume it.")
+    add_run(sub)
+    sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb("evaluate", do_evaluate, "Attack the weights of one run.")
+    add_run(sub)
+    sub.add_argument("--suite", choices=("whitebox", "autoattack"), required=True)
+    sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
+    sub.add_argument("--n-test", type=int, help="only the first so many test images")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb("tidy", do_tidy, "Gather every measured number of the given runs into one CSV.")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub.add_argument("--out", type=Path, required=True)
+    sub = verb("table", do_table, "Make Table I or II from the measured numbers.")
+    sub.add_argument("--number", type=int, choices=(1, 2), required=True)
+    sub.add_argument("--measured", type=Path, required=True)
+    sub.add_argument("--eps", default="{}", help="dataset -> eps of Table I, as JSON")
+    sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv, .md and .tex are written")
+    sub = verb("figure", do_figure, "Draw a figure from the measured numbers.")
+    sub.add_argument("--name", choices=("curves", "accuracy_by_eps"), required=True)
+    sub.add_argument("--measured", type=Path, required=True)
+    sub.add_argument("--out", type=Path, required=True, help="path without ending: .svg and .png are written")
+    return top
+
+
+def add_configfile(sub: argparse.ArgumentParser) -> None:
+    """--configfile, as Snakemake has it."""
+    sub.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over config/config.yaml")
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    """What names a run and where its files are."""
+    sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_configfile(sub)
+
+
+def do_methods(args: argparse.Namespace) -> None:
+    """Print methods, variants, parameters."""
+    from dataclasses import asdict
+
+    import methods
+
+    listed = {
+        name: {"variants": variants, "params": asdict(methods.config_class(name)())}
+        for name, variants in runs.variants().items()
+    }
+    if args.json:
+        print(json.dumps(listed, indent=2))
+        return
+    for name, about in listed.items():
+        params = ", ".join(f"{key}={value}" for key, value in about["params"].items())
+        print(f"{name:10} variants: {', '.join(about['variants']):18} {params}")
+
+
+def do_check(args: argparse.Namespace) -> None:
+    """Check the config, then build every method and model of it without memory, on the meta device."""
+    from fastat import models
+    from fastat.types import in_pixels
+
+    config = runs.load_config(args.configfile)
+    step = config["evaluation"]["pgd_step"]
+    try:
+        in_pixels(step, 0.1)
+    except ValueError as error:
+        raise BadInput(f"config: evaluation/pgd_step: {error}") from error
+    specs = runs.expand(config)
+    for spec in specs:
+        if spec.model not in models.MODELS:
+            raise BadInput(f"unknown model {spec.model!r}. Known: {', '.join(models.MODELS)}")
+        build_method(spec, runs.resolve(spec, config), "meta")
+    print(f"{len(specs)} runs: the config is good")
+
+
+def do_data(args: argparse.Namespace) -> None:
+    """Prepare a data set."""
+    from fastat.data import datasets
+
+    datasets.prepare(args.dataset, args.source, args.out)
+
+
+def build_method(spec: runs.RunSpec, recipe: runs.Recipe, device_name: str, n_train: int | None = None) -> Any:
+    """The run's task and method."""
+    import torch
+
+    import methods
+    from fastat.data.catalog import CATALOG
+    from fastat.data.datasets import generator
+    from fastat.types import Task
+
+    facts, device = CATALOG[spec.dataset], torch.device(device_name)
+    channels, height, width = facts.shape
+    task = Task(
+        eps=spec.eps_255 / 255,
+        n_train=n_train or recipe.n_train or facts.n_train,
+        n_classes=facts.n_classes,
+        image_shape=facts.shape,
+        frame_shape=(channels, height + 2 * recipe.pad, width + 2 * recipe.pad),
+        n_epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        device=device,
+        rng=None if device_name == "meta" else generator(device, spec.seed, "method"),
+    )
+    return task, methods.build(spec.method, task, **recipe.params)
+
+
+def do_train(args: argparse.Namespace) -> int | None:
+    """Train one run into results/runs/NAME."""
+    import torch
+
+    from fastat import models
+    from fastat.data import datasets
+    from fastat.data.catalog import CATALOG
+    from fastat.data.datasets import generator
+    from fastat.training.learner import SGDLearner
+    from fastat.training.trainer import Stopped, Training, train
+
+    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    recipe = runs.Recipe.from_json(args.recipe) if args.recipe else from_config(args, spec)
+    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
+    task, method = build_method(spec, recipe, str(device), len(data.train))
+    torch.manual_seed(generator(torch.device("cpu"), spec.seed, "init").initial_seed())
+    facts = CATALOG[spec.dataset]
+    model = models.build(spec.model, facts.shape[0], facts.n_classes)
+    model = model.to(device=device, memory_format=torch.channels_last)
+    made_from = runs.fingerprint(spec.name, recipe.to_json(), data.sha256)
+    about = {
+        "run": spec.name,
+        "recipe": json.loads(recipe.to_json()),
+        "made_from": made_from,
+        "data_sha256": data.sha256,
+        "n_parameters": sum(p.numel() for p in model.parameters()),
+        "versions": {"fastat": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "git_commit": git_commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    run = Training(
+        spec.name, spec.seed, data, recipe, task, model, method, SGDLearner(model, recipe), made_from, about
+    )
+    try:
+        train(run, args.results / "runs" / spec.name)
+    except Stopped as stopped:
+        log.info("%s", stopped)
+        return 143
+    return None
+
+
+def do_evaluate(args: argparse.Namespace) -> None:
+    """Attack one run's weights into results/runs/NAME/eval/SUITE.csv."""
+    import torch
+    from safetensors.torch import load_file
+
+    from fastat import files, models
+    from fastat.data import datasets
+    from fastat.data.catalog import CATALOG
+    from fastat.evaluation import autoattack, evaluate
+
+    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    protocol = json.loads(args.protocol) if args.protocol else runs.load_config(args.configfile)["evaluation"]
+    folder = args.results / "runs" / spec.name
+    out, facts = folder / f"eval/{args.suite}.csv", CATALOG[spec.dataset]
+    if not (folder / "run.json").exists():
+        raise BadInput(f"{folder} holds no finished run. Train it first: python -m fastat train --run {spec.name}")
+    if json.loads((folder / "run.json").read_text())["status"] == "diverged":
+        files.write_rows(out, evaluate.COLUMNS, [])
+        return
+    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=args.n_test)
+    model = models.build(spec.model, facts.shape[0], facts.n_classes)
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model = model.to(device=device, memory_format=torch.channels_last).eval()
+    eps = spec.eps_255 / 255
+    if args.suite == "whitebox":
+        keys = ("batch_size", "pgd_step", "pgd_restarts", "seed")
+        settings = evaluate.Protocol(eps, **{key: protocol[key] for key in keys})
+        files.write_rows(out, evaluate.COLUMNS, list(evaluate.whitebox(model, data.test, settings)))
+        return
+    aa, n_test = protocol["autoattack"], len(data.test)
+    index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
+    x, y = data.test.take(index)
+    weights = (folder / "weights.safetensors").read_bytes()
+    key = runs.fingerprint(aa, protocol["seed"], index.tolist(), hashlib.sha256(weights).hexdigest())
+    partial = folder / f"state/autoattack-{key}.csv"
+    found = autoattack.standard(
+        model, x, y, index, eps=eps, batch_size=aa["batch_size"], seed=protocol["seed"], partial=partial
+    )
+    files.write_rows(out, evaluate.COLUMNS, found)
+    partial.unlink(missing_ok=True)
+
+
+def do_tidy(args: argparse.Namespace) -> None:
+    """Write measured.csv."""
+    from fastat.report import tidy
+
+    tidy.write(args.results, args.runs.read_text().split() if args.runs else None, args.out)
+
+
+def do_table(args: argparse.Namespace) -> None:
+    """Write one table in three formats."""
+    from fastat.report import tables
+
+    tables.write(args.number, args.measured, json.loads(args.eps), args.out)
+
+
+def do_figure(args: argparse.Namespace) -> None:
+    """Write one figure in two formats."""
+    from fastat.report import figures
+
+    figures.write(args.name, args.measured, args.out)
+
+
+def from_config(args: argparse.Namespace, spec: runs.RunSpec) -> runs.Recipe:
+    """The recipe that the config gives this run."""
+    return runs.resolve(spec, runs.load_config(args.configfile))
+
+
+def pick_device(args: argparse.Namespace) -> Any:
+    """The device asked for, and its thread count.
+
+    Raises: BadInput if CUDA is asked for and absent.
+    """
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    present = torch.cuda.is_available()
+    if args.device == "cuda" and not present:
+        raise BadInput("device is cuda, but torch sees no CUDA device here. Write `device: cpu` or `device: auto`.")
+    return torch.device("cuda" if present and args.device != "cpu" else "cpu")
+
+
+def git_commit() -> str:
+    """The commit of this code, `-dirty` if it was changed since; '' outside a checkout."""
+    command = ["git", "-C", str(runs.ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The inner maximisation: pure functions of tensors and a model, all for the L-infinity ball.
+
+Everything is in pixel space: normalisation is the first layer of the model.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+
+def project_linf(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The point of the eps-ball around x, cut with the pixel range [0, 1], that is nearest to x_adv.
+
+    Shapes: x_adv, x (B, C, H, W) -> (B, C, H, W). The radius holds up to float32 rounding (3e-8).
+    """
+    return x_adv.clamp(x - eps, x + eps).clamp_(0, 1)
+
+
+def uniform_like(x: Tensor, eps: float, rng: torch.Generator | None) -> Tensor:
+    """Independent draws from U(-eps, eps) in the shape, layout and place of x."""
+    return torch.empty_like(x).uniform_(-eps, eps, generator=rng)
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Gradient of each image's own cross-entropy with respect to its pixels.
+
+    Shapes:  x (B, C, H, W), y (B,) -> (B, C, H, W)
+    Units:   per image. The gradient of the batch mean is this divided by B.
+    Effects: none on p.grad, and no weight gradient is computed. BatchNorm statistics move in train mode.
+             The gradient is taken at the leaf x: a clamp in the graph would zero it on saturated pixels.
+    Source:  ATAS paper, Eq. 3.
+    """
+    return gradient_and_logits(model, x, y)[0]
+
+
+def gradient_and_logits(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`input_gradient`, and the logits (B, K) of the forward pass that it needed."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(x)
+        loss = cross_entropy(logits, y, reduction="sum")
+    (grad,) = torch.autograd.grad(loss, x)
+    return grad, logits.detach()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """BatchNorm uses, and does not move, its running statistics inside; each module's mode is restored."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class Attacked(NamedTuple):
+    """The result of an attack that watches its own progress."""
+
+    x_adv: Tensor  # (B, C, H, W), the last iterate
+    correct: Tensor  # (B,) bool, the model is still right at x_adv
+    step: Tensor  # (B,) int64, the first iterate that the model got wrong (0: the start); -1 if none was
+
+
+def fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Attacked:
+    """One step of size eps from x itself (Goodfellow et al. 2015; ATAS paper, Sec. II-A)."""
+    return ascend(model, x, y, eps=eps, alpha=eps, n_steps=1, x_start=x)
+
+
+def pgd(
+    model: nn.Module, x: Tensor, y: Tensor, *, eps: float, alpha: float, n_steps: int, rng: torch.Generator
+) -> Attacked:
+    """Projected gradient ascent from a uniform start (Madry et al. 2018; ATAS paper, Sec. II-A)."""
+    x_start = (x + uniform_like(x, eps, rng)).clamp_(0, 1)
+    return ascend(model, x, y, eps=eps, alpha=alpha, n_steps=n_steps, x_start=x_start)
+
+
+def ascend(
+    model: nn.Module, x: Tensor, y: Tensor, *, eps: float, alpha: float, n_steps: int, x_start: Tensor
+) -> Attacked:
+    """`n_steps` sign steps of size alpha from x_start, projected after each; the last iterate counts."""
+    x_adv, step = x_start, torch.full_like(y, -1)
+    for k in range(n_steps):
+        grad, logits = gradient_and_logits(model, x_adv, y)
+        step = first_wrong(step, k, logits, y)
+        x_adv = project_linf(x_adv + alpha * grad.sign(), x, eps)
+    with torch.no_grad():
+        logits = model(x_adv)
+    return Attacked(x_adv, logits.argmax(1) == y, first_wrong(step, n_steps, logits, y))
+
+
+def first_wrong(step: Tensor, k: int, logits: Tensor, y: Tensor) -> Tensor:
+    """`step`, with k where the model is wrong now and was right until now."""
+    return torch.where((step < 0) & (logits.argmax(1) != y), k, step)

@@ -1,0 +1,223 @@
+"""The only module that reads images: from their source to one file, from that file to the device.
+
+`prepare` writes a safetensors file of uint8 images and int64 labels; `load` puts it whole on a device.
+"""
+
+import gzip
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fastat.data import views
+from fastat.data.catalog import CATALOG
+from fastat.files import atomic
+from fastat.errors import BadInput
+from fastat.types import Batch, View
+
+log = logging.getLogger(__name__)
+
+SPLIT_SEED = 20230913  # of the fixed splits of digits; changing it changes every digits number
+
+
+def prepare(name: str, source: Path, out: Path) -> None:
+    """Read data set `name` from its source and write it to `out`.
+
+    Raises: BadInput if files are missing, damaged, or not the size that the catalogue says.
+    """
+    if name not in CATALOG:
+        raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
+    readers = {"digits": _digits, "digits_dev": _digits_dev, "fashion_mnist": _fashion_mnist}
+    tensors = readers[name](source)
+    facts = CATALOG[name]
+    for part, n in (("train", facts.n_train), ("test", facts.n_test)):
+        shape = tuple(tensors[f"{part}_images"].shape)
+        if shape != (n, *facts.shape):
+            raise BadInput(f"{name}: {part} images have shape {shape}, expected {(n, *facts.shape)}")
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(tensors[key].numpy().tobytes())
+    with atomic(out) as partial:
+        save_file(tensors, partial, metadata={"dataset": name, "sha256": digest.hexdigest()})
+    log.info("%s: %d training and %d test images -> %s", name, facts.n_train, facts.n_test, out)
+
+
+def _digits(_source: Path) -> dict[str, Tensor]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # grey levels 0..16 -> 0..255
+    return _split(images, bunch.target, CATALOG["digits"].n_test, train_test_split)
+
+
+def _digits_dev(source: Path) -> dict[str, Tensor]:
+    from sklearn.model_selection import train_test_split
+
+    known = _digits(source)
+    images, labels = known["train_images"].numpy(), known["train_labels"].numpy()
+    return _split(images, labels, CATALOG["digits_dev"].n_test, train_test_split)
+
+
+def _split(images: np.ndarray, labels: np.ndarray, n_test: int, split) -> dict[str, Tensor]:
+    parts = split(images, labels, test_size=n_test, stratify=labels, random_state=SPLIT_SEED)
+    names = ("train_images", "test_images", "train_labels", "test_labels")
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in zip(names, parts)}
+    return {k: v.long() if k.endswith("labels") else v for k, v in tensors.items()}
+
+
+FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"),)  # where Debian's dataset-fashion-mnist puts it
+
+
+def _fashion_mnist(source: Path) -> dict[str, Tensor]:
+    """The four gzip files of Fashion-MNIST: in `source`/fashion_mnist, in Debian's place, or downloaded."""
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    checksums = dict(FashionMNIST.resources)  # file name -> md5, as torchvision knows them
+    own = source / "fashion_mnist"
+    folder = next((p for p in (own, *FASHION_PLACES) if all((p / f).is_file() for f in checksums)), None)
+    if folder is None:
+        folder = _download_fashion_mnist(own, checksums)
+    tensors = {}
+    with tempfile.TemporaryDirectory() as unpacked:
+        for file, md5 in checksums.items():
+            data = (folder / file).read_bytes()
+            if (found := hashlib.md5(data).hexdigest()) != md5:
+                raise BadInput(
+                    f"{folder / file}: wrong checksum: md5 {found}, expected {md5}. "
+                    "Delete it and run again to download it, or install Debian's dataset-fashion-mnist."
+                )
+            plain = Path(unpacked) / Path(file).stem
+            plain.write_bytes(gzip.decompress(data))
+            part = "train" if file.startswith("train") else "test"
+            if "images" in file:
+                tensors[f"{part}_images"] = read_image_file(str(plain))[:, None]
+            else:
+                tensors[f"{part}_labels"] = read_label_file(str(plain))
+    return tensors
+
+
+def _download_fashion_mnist(folder: Path, checksums: dict[str, str]) -> Path:
+    from torchvision.datasets import FashionMNIST
+    from torchvision.datasets.utils import download_url
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, md5 in checksums.items():
+        for mirror in FashionMNIST.mirrors:
+            try:
+                download_url(f"{mirror}{file}", str(folder), filename=file, md5=md5)
+                break
+            except (OSError, RuntimeError) as error:
+                log.warning("%s%s: %s", mirror, file, error)
+        else:
+            raise BadInput(
+                f"Fashion-MNIST: {file} is neither in {folder} nor in {FASHION_PLACES[0]}, and it could not be "
+                f"downloaded. Put the four .gz files into {folder}, or install Debian's dataset-fashion-mnist."
+            )
+    return folder
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A whole data set on one device."""
+
+    name: str
+    sha256: str
+    train: "Part"
+    test: "Part"
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images (n, C, H, W) uint8 and labels (n,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as float32 in [0, 1], not augmented, and labels."""
+        return self.images[index].float() / 255, self.labels[index]
+
+
+def load(path: Path, device: torch.device, n_train: int | None = None, n_test: int | None = None) -> ImageSet:
+    """The file that `prepare` wrote, on `device`; only the first n_train and n_test images where given.
+
+    Raises: BadInput if there is no such file or it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            about = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        name = about["dataset"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadInput(
+            f"{path} is not a prepared data set ({error}). Make it: python -m fastat data --dataset NAME --out {path}"
+        ) from error
+    train = Part(tensors["train_images"][:n_train], tensors["train_labels"][:n_train])
+    test = Part(tensors["test_images"][:n_test], tensors["test_labels"][:n_test])
+    sha256 = hashlib.sha256(json.dumps([about["sha256"], len(train), len(test)]).encode()).hexdigest()
+    return ImageSet(name, sha256, train, test, CATALOG[name].n_classes)
+
+
+class TrainingStream:
+    """Batches of augmented training images: order and views of an epoch are a pure function of (seed, epoch).
+
+    Nothing of it needs saving: a run that resumes at batch b of epoch e sees what it would have seen.
+    """
+
+    def __init__(self, part: Part, *, batch_size: int, drop_last: bool, pad: int, flip: bool, seed: int):
+        self.frames = views.frame(part.images, pad)
+        self.labels, self.batch_size = part.labels, batch_size
+        self.pad, self.flip, self.seed = pad, flip, seed
+        self.size = (part.images.shape[2], part.images.shape[3])
+        n = len(part)
+        self.n_batches = n // batch_size if drop_last else -(-n // batch_size)
+
+    def epoch(self, epoch: int, first: int = 0):
+        """The batches of `epoch` (from 1), from number `first` on."""
+        rng = generator(torch.device("cpu"), self.seed, "stream", epoch)
+        n, device = len(self.labels), self.labels.device
+        order = torch.randperm(n, generator=rng).to(device, non_blocking=True)
+        view = View(*(t.to(device, non_blocking=True) for t in views.draw(n, self.pad, self.flip, rng)))
+        for b in range(first, self.n_batches):
+            rows = slice(b * self.batch_size, (b + 1) * self.batch_size)
+            index, seen = order[rows], View(*(t[rows] for t in view))
+            x = views.see(self.frames, index, seen, self.size)
+            x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            yield Batch(x, self.labels[index], index, seen, epoch, b)
+
+
+def generator(device: torch.device, *key: int | str) -> torch.Generator:
+    """A generator whose stream depends on nothing but `key`."""
+    seed = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8], "big") >> 1
+    return torch.Generator(device).manual_seed(seed)
+
+
+def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
+    """Positions of n images in which every class has its share, to within one; the same for the same seed.
+
+    Raises: BadInput if there are fewer than n.
+    """
+    if n > len(labels):
+        raise BadInput(f"{n} images asked for, but there are only {len(labels)}")
+    rng = generator(torch.device("cpu"), seed, "stratified")
+    shuffled = torch.randperm(len(labels), generator=rng)
+    rank = torch.empty(len(labels))
+    owners = labels.cpu()[shuffled]
+    for label in owners.unique():
+        members = shuffled[owners == label]
+        rank[members] = (torch.arange(len(members)) + 0.5) / len(members)
+    return rank.argsort(stable=True)[:n].sort().values.to(labels.device)

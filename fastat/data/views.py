@@ -1,0 +1,61 @@
+"""Crops and flips as records: see a frame through a window, or write what was seen back into it.
+
+A frame is an image with `pad` zero pixels around it. One window and one flip per image and visit; the stored
+perturbation is read and written through the same view (ATAS paper, Sec. V: "transformed according to the data
+augmentation"; data_aug.py:9-61 of its code, here without a loop over images).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad as pad_with_zeros
+
+from fastat.types import View
+
+
+def frame(images: Tensor, pad: int) -> Tensor:
+    """(n, C, H, W) -> (n, C, H + 2 pad, W + 2 pad), black around."""
+    return pad_with_zeros(images, (pad, pad, pad, pad)) if pad else images
+
+
+def draw(n: int, pad: int, flip: bool, rng: torch.Generator) -> View:
+    """n independent views: offsets uniform on {0..2 pad}, mirrored with probability 1/2 if `flip`."""
+    return View(
+        torch.randint(2 * pad + 1, (n,), generator=rng),
+        torch.randint(2 * pad + 1, (n,), generator=rng),
+        torch.rand(n, generator=rng) < 0.5 if flip else torch.zeros(n, dtype=torch.bool),
+    )
+
+
+def centred(n: int, pad: int, device: torch.device) -> View:
+    """The views that show each image as it is."""
+    offset = torch.full((n,), pad, device=device)
+    return View(offset, offset, torch.zeros(n, dtype=torch.bool, device=device))
+
+
+def see(frames: Tensor, index: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+    """What the views show of frames[index].
+
+    Shapes: frames (n, C, Hf, Wf), index (B,), size = (H, W) -> (B, C, H, W)
+    """
+    return frames[_address(frames, index, view, size)]
+
+
+def write(frames: Tensor, index: Tensor, view: View, seen: Tensor) -> None:
+    """Put `seen` (B, C, H, W) back where the views show it; pixels outside the windows keep their value."""
+    frames[_address(frames, index, view, (seen.shape[2], seen.shape[3]))] = seen.to(frames.dtype)
+
+
+def _address(
+    frames: Tensor, index: Tensor, view: View, size: tuple[int, int]
+) -> tuple[Tensor, ...]:
+    n_channels, device = frames.shape[1], frames.device
+    rows = view.top[:, None] + torch.arange(size[0], device=device)  # (B, H)
+    ahead = torch.arange(size[1], device=device)
+    cols = view.left[:, None] + torch.where(view.flip[:, None], size[1] - 1 - ahead, ahead)  # (B, W)
+    channel = torch.arange(n_channels, device=device)
+    return (
+        index[:, None, None, None],
+        channel[None, :, None, None],
+        rows[:, None, :, None],
+        cols[:, None, None, :],
+    )

@@ -1,0 +1,97 @@
+"""AutoAttack `standard` (Croce and Hein 2020), driven shard by shard so that it can stop and go on.
+
+The four attacks are `pyautoattack`'s; the loop around them is ours, because its own cannot resume and returns no
+verdict per attack. Same order, same batches, same seeds: the same verdict, image by image (tests/test_autoattack.py).
+"""
+
+import csv
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from pyautoattack import AutoAttack
+from torch import Tensor, nn
+
+from fastat import files
+from fastat.attacks import Attacked
+from fastat.errors import BadInput
+from fastat.evaluation.evaluate import COLUMNS, Row, require_eval, rows
+
+log = logging.getLogger(__name__)
+
+
+def standard(
+    model: nn.Module, x: Tensor, y: Tensor, index: Tensor, *, eps: float, batch_size: int, seed: int, partial: Path
+) -> list[Row]:
+    """Rows of `clean` and of each attack on the images that were still standing before it.
+
+    Shapes: x (n, C, H, W) float32 in [0, 1], y and index (n,). Finished shards are kept in `partial`; the caller
+    names that file after weights and protocol, and removes it at the end.
+    Raises: BadInput for images out of range, or a model in train mode.
+    """
+    require_eval(model)
+    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise BadInput("AutoAttack takes finite images in [0, 1]; divide 8-bit images by 255")
+    x, done = x.contiguous(), read_partial(partial)
+    position = {int(i): k for k, i in enumerate(index)}
+    with frozen(model), torch.random.fork_rng():
+        with torch.no_grad():
+            n_classes = model(x[:1]).shape[1]
+        found = done or rows("clean", index, y, verdict(model, x, y))
+        for name, perturb in attacks(model, n_classes, eps, seed, x.device).items():
+            earlier = [row for row in found if row["attack"] != name]
+            fallen = {row["index"] for row in earlier if not row["correct"]}
+            standing = [int(i) for i in index if int(i) not in fallen]
+            for first in range(0, len(standing), batch_size):
+                shard = standing[first : first + batch_size]
+                if any(row["attack"] == name and row["index"] == shard[0] for row in found):
+                    continue
+                at = torch.tensor([position[i] for i in shard], device=x.device)
+                x_adv = perturb(x[at].clone(), y[at].clone())
+                found += rows(name, index[at], y[at], verdict(model, x_adv, y[at]))
+                files.write_rows(partial, COLUMNS, found)
+            broken = sum(row["attack"] == name and not row["correct"] for row in found)
+            log.info("%s: broke %d of %d", name, broken, len(standing))
+    return found
+
+
+def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device):
+    """The standard sequence, name -> perturb(x, y). Under 10 classes fewer targets; up to 3, no targeted APGD."""
+    kit = AutoAttack(model, eps=eps, norm="Linf", seed=seed, version="standard", device=device)
+    targets = min(9, n_classes - 1)
+    kit.apgd.loss, kit.apgd_targeted.n_target_classes = "ce", targets
+    kit.fab.targeted, kit.fab.n_target_classes = True, targets
+    sequence = {"apgd-ce": kit.apgd, "apgd-t": kit.apgd_targeted, "fab-t": kit.fab, "square": kit.square}
+    if n_classes <= 3:
+        del sequence["apgd-t"]
+    return {name: attack.perturb for name, attack in sequence.items()}
+
+
+def verdict(model: nn.Module, x: Tensor, y: Tensor) -> Attacked:
+    """Is the model right at x? AutoAttack does not say in which step it went wrong."""
+    with torch.no_grad():
+        correct = model(x).argmax(1) == y
+    return Attacked(x, correct, torch.full_like(y, -1))
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No weight gradients inside."""
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    for p in wanted:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in wanted:
+            p.requires_grad_(True)
+
+
+def read_partial(path: Path) -> list[Row]:
+    """The rows of the shards that an earlier process finished."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return [{**row, **{k: int(row[k]) for k in ("index", "label", "correct")}} for row in csv.DictReader(file)]

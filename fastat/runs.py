@@ -1,0 +1,346 @@
+"""What is to be run: config -> grid of runs -> recipe of each. Standard library, yaml and jsonschema only.
+
+A run's name is its path: `digits/preact_tiny/eps77/atas/paper/seed0`. A recipe is data: everything that may
+change a run's numbers, resolved from config/recipes.yaml, from the general to the particular.
+"""
+
+import difflib
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from fastat.data.catalog import CATALOG
+from fastat.errors import BadInput
+
+ROOT = Path(__file__).resolve().parent.parent
+PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
+
+
+@dataclass(frozen=True, order=True)
+class RunSpec:
+    """One training: what the path of its folder says."""
+
+    dataset: str
+    model: str
+    eps_255: int
+    method: str
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`digits/preact_tiny/eps77/atas/paper/seed0`."""
+        return PATTERN.format(**self.wildcards)
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """The parts of the name, as the workflow's patterns want them."""
+        return {
+            "dataset": self.dataset,
+            "model": self.model,
+            "eps": str(self.eps_255),
+            "method": self.method,
+            "variant": self.variant,
+            "seed": str(self.seed),
+        }
+
+    @classmethod
+    def parse(cls, name: str) -> "RunSpec":
+        """The inverse of `name`.
+
+        Raises: BadInput if the text is not of that form.
+        """
+        word = r"[a-z0-9_]+"
+        match = re.fullmatch(rf"({word})/({word})/eps(\d+)/({word})/({word})/seed(\d+)", name.strip("/"))
+        if not match:
+            raise BadInput(f"a run is named {PATTERN} (as digits/preact_tiny/eps77/atas/paper/seed0), got {name!r}")
+        dataset, model, eps, method, variant, seed = match.groups()
+        return cls(dataset, model, int(eps), method, variant, int(seed))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and momentum as functions of progress in epochs; see training/learner.py."""
+
+    kind: str  # "piecewise" or "triangular"
+    lr: float  # the first (piecewise) or highest (triangular) learning rate
+    milestones: tuple[float, ...] = ()  # piecewise: x `factor` once this many epochs are done
+    factor: float = 0.1
+    cycle_momentum: bool = False  # triangular: momentum falls by 0.1 as the learning rate peaks
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything but the run's name that may change its numbers."""
+
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    weight_decay: float
+    momentum: float = 0.9
+    drop_last: bool = False
+    pad: int = 0  # zero pixels around an image before it is cropped back
+    flip: bool = False
+    n_train: int | None = None  # only the first so many images; None: all
+    n_test: int | None = None
+    monitor_images: int = 128  # training images attacked after every epoch, for log.csv
+    params: dict[str, Any] = field(default_factory=dict)  # of the method, over its Config's defaults
+    method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
+
+    def to_json(self) -> str:
+        """Canonical: equal recipes give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The inverse of `to_json`.
+
+        Raises: BadInput naming the first value that breaks a rule.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r} ({error})") from error
+        return recipe_from(fields, "recipe")
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------- config
+
+
+def load_config(paths: Iterable[Path] = ()) -> dict[str, Any]:
+    """config/config.yaml with the given files laid over it, as `snakemake --configfile` does.
+
+    Raises: BadInput if a file is missing or not YAML, or the result breaks a rule (see `check_config`).
+    """
+    config: dict[str, Any] = {}
+    for path in (ROOT / "config/config.yaml", *paths):
+        config = overlay(config, read_yaml(path))
+    check_config(config)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    try:
+        value = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} must hold `key: value` lines, got {type(value).__name__}")
+    return value
+
+
+def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with `above` laid over it: mappings merge key by key, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Every rule that can be checked without torch, on a whole config.
+
+    Raises: BadInput with the rule, the value and the way out.
+    """
+    for block in config.get("grid") or []:
+        if isinstance(block, dict):
+            for eps in _listed(block.get("eps", [])):
+                parse_eps(eps)
+    schema = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(config))
+    if error is not None:
+        where = "/".join(str(part) for part in error.absolute_path) or "the top level"
+        raise BadInput(f"config: {where}: {_explain(error)}")
+    specs = expand(config)
+    for spec in specs:
+        resolve(spec, config)
+    for dataset in {spec.dataset for spec in specs}:
+        check_n_images(config["evaluation"]["autoattack"]["n_images"], dataset, resolve_dataset(dataset, config))
+
+
+def check_n_images(n_images: int | str, dataset: str, fields: dict[str, Any]) -> None:
+    """AutoAttack cannot attack more images than the test part has."""
+    n_test = fields.get("n_test") or CATALOG[dataset].n_test
+    if n_images != "all" and int(n_images) > n_test:
+        raise BadInput(
+            f"config: evaluation/autoattack/n_images is {n_images}, but {dataset} has {n_test} test images. "
+            "Ask for fewer, or write `all`."
+        )
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    if error.validator == "additionalProperties":
+        known = list(error.schema.get("properties", {}))
+        extra = [key for key in error.instance if key not in known]
+        return f"unknown key {extra[0]!r}.{_guess(str(extra[0]), known)} Known: {', '.join(known)}"
+    if error.validator == "enum":
+        known = [str(value) for value in error.validator_value]
+        return f"unknown value {error.instance!r}.{_guess(str(error.instance), known)} Known: {', '.join(known)}"
+    return error.message
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def parse_eps(value: Any) -> int:
+    """`77/255` -> 77.
+
+    Raises: BadInput for anything else, a plain 8 above all.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*255\s*", value) if isinstance(value, str) else None
+    if match and 0 < int(match[1]) < 128:
+        return int(match[1])
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 128
+    hint = f" Did you mean {value}/255?" if whole else ""
+    raise BadInput(f"eps is written N/255 with a whole N from 1 to 127 (pixels lie in [0, 1]), got {value!r}.{hint}")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# ------------------------------------------------------------------------------------------------ grid
+
+
+def expand(config: dict[str, Any]) -> list[RunSpec]:
+    """The runs that the config's grid names, sorted, each once.
+
+    Raises: BadInput for an unknown method or variant.
+    """
+    known = variants()
+    specs = set()
+    for block in config["grid"]:
+        axes = [_listed(block[key]) for key in ("dataset", "model", "eps", "method", "seed")]
+        for dataset, model, eps, method, seed in itertools.product(*axes):
+            name, _, variant = str(method).partition("/")
+            if name not in known:
+                raise BadInput(f"unknown method {name!r}.{_guess(name, known)} Known: {', '.join(known)}")
+            if (variant or "paper") not in known[name]:
+                raise BadInput(
+                    f"method {name} has no variant {variant!r}.{_guess(variant, known[name])} "
+                    f"Known: {', '.join(known[name])}"
+                )
+            specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
+    return sorted(specs)
+
+
+def method_names() -> list[str]:
+    """The methods: every file in methods/ is one."""
+    return sorted(path.stem for path in (ROOT / "methods").glob("[a-z]*.py"))
+
+
+def variants() -> dict[str, list[str]]:
+    """Method -> its variants, `paper` first; the others are named in config/recipes.yaml."""
+    found = {name: ["paper"] for name in method_names()}
+    for key in read_yaml(ROOT / "config/recipes.yaml")["variants"]:
+        name, variant = key.split("/")
+        if variant not in found[name]:
+            found[name].append(variant)
+    return found
+
+
+def method_version(name: str) -> int:
+    """The number after `VERSION =` in methods/NAME.py, read without importing it."""
+    match = re.search(r"^VERSION = (\d+)", (ROOT / f"methods/{name}.py").read_text(), re.MULTILINE)
+    if not match:
+        raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
+    return int(match[1])
+
+
+# --------------------------------------------------------------------------------------------- recipes
+
+
+def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
+    """The run's recipe: variant < dataset < method on it < variant on it < the config's own `recipes`.
+
+    Raises: BadInput naming the key and the rule.
+    """
+    one = f"{spec.method}/{spec.variant}"
+    file = read_yaml(ROOT / "config/recipes.yaml")
+    fields = dict(file["variants"].get(one) or {})
+    fields = overlay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
+    fields["method_version"] = method_version(spec.method)
+    return recipe_from(fields, f"recipe of {spec.dataset}/{one}")
+
+
+def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The recipe fields of a dataset, then those under the given keys, then the config's own."""
+    datasets = read_yaml(ROOT / "config/recipes.yaml")["datasets"]
+    if dataset not in datasets:
+        raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(datasets)}")
+    own = config.get("recipes") or {}
+    fields: dict[str, Any] = {}
+    for source in (datasets[dataset], own.get(dataset) or {}):
+        for key in ("every", *keys):
+            fields = overlay(fields, source.get(key) or {})
+    return fields
+
+
+def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
+    """A checked Recipe.
+
+    Raises: BadInput for an unknown key or a value outside its range.
+    """
+    fields = dict(fields)
+    schedule = _construct(Schedule, dict(fields.pop("schedule", None) or {}), f"{where}: schedule")
+    recipe = _construct(Recipe, {**fields, "schedule": schedule}, where)
+    for name in ("epochs", "batch_size", "monitor_images"):
+        _require(isinstance(getattr(recipe, name), int) and getattr(recipe, name) > 0, where, name, recipe,
+                 "a whole number above 0")
+    for name in ("n_train", "n_test"):
+        value = getattr(recipe, name)
+        _require(value is None or (isinstance(value, int) and value > 0), where, name, recipe,
+                 "a whole number above 0, or left out")
+    _require(isinstance(recipe.pad, int) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
+    for name in ("weight_decay", "momentum"):
+        _require(_number(getattr(recipe, name)) and 0 <= getattr(recipe, name) < 1, where, name, recipe, "in [0, 1)")
+    _require(isinstance(recipe.params, dict), where, "params", recipe, "a mapping")
+    where = f"{where}: schedule"
+    _require(schedule.kind in ("piecewise", "triangular"), where, "kind", schedule, "piecewise or triangular")
+    for name in ("lr", "factor"):
+        _require(_number(getattr(schedule, name)) and getattr(schedule, name) > 0, where, name, schedule, "above 0")
+    stones = list(schedule.milestones)
+    _require(stones == sorted(stones) and all(0 < m < recipe.epochs for m in stones), where, "milestones", schedule,
+             f"rising, and between 0 and epochs = {recipe.epochs}")
+    return recipe
+
+
+def _construct(cls: type, fields: dict[str, Any], where: str) -> Any:
+    known = list(cls.__dataclass_fields__)
+    for key in fields:
+        if key not in known:
+            raise BadInput(f"{where}: unknown key {key!r}.{_guess(key, known)} Known: {', '.join(known)}")
+    if "milestones" in fields:
+        fields["milestones"] = tuple(fields["milestones"])
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise BadInput(f"{where}: {error}") from error
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 1e30
+
+
+def _require(holds: bool, where: str, name: str, owner: Any, rule: str) -> None:
+    if not holds:
+        raise BadInput(f"{where}: {name} must be {rule}, got {getattr(owner, name)!r}")

@@ -1,0 +1,238 @@
+"""The training loop: one flat loop over epochs and batches for every method. It never asks which method it has."""
+
+import logging
+import math
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fastat import files
+from fastat.attacks import eval_mode, fgsm, pgd
+from fastat.data.datasets import ImageSet, TrainingStream, generator, stratified
+from fastat.runs import Recipe
+from fastat.training import checkpoint, collapse
+from fastat.training.checkpoint import Standing
+from fastat.training.learner import SGDLearner
+from fastat.types import Method, StepReport, Task
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """SIGTERM came; the state is saved."""
+
+
+@dataclass
+class Training:
+    """Everything that one training needs, built by the caller."""
+
+    name: str  # of the run
+    seed: int
+    data: ImageSet
+    recipe: Recipe
+    task: Task
+    model: nn.Module
+    method: Method
+    learner: SGDLearner
+    made_from: str  # fingerprint of name, recipe and data
+    about: dict[str, Any]  # goes into run.json as it is
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """All that must survive a kill."""
+        assert isinstance(self.method, nn.Module) and self.task.rng is not None
+        return {
+            "model": self.model.state_dict(),
+            "method": self.method.state_dict(),
+            "learner": self.learner.state_dict(),
+            "rng": {"method": self.task.rng.get_state()},
+        }
+
+    def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """The inverse of `state`."""
+        assert isinstance(self.method, nn.Module) and self.task.rng is not None
+        self.model.load_state_dict(state["model"])
+        self.method.load_state_dict(state.get("method", {}))
+        self.learner.load_state_dict(state.get("learner", {}))
+        self.task.rng.set_state(state["rng"]["method"].cpu())
+
+
+def train(run: Training, folder: Path) -> None:
+    """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
+
+    The state lies in `folder`/state, is replaced after every epoch and on SIGTERM, and is removed at the end.
+    Raises: Stopped on SIGTERM; BadInput if another process holds the folder or the state is not this run's.
+    """
+    with files.exclusive(folder / "state"), stop_on_sigterm() as stop:
+        path = folder / "state" / "state.safetensors"
+        now, totals = Standing(), Totals(run.task.device)
+        if path.exists():
+            state, now = checkpoint.load(path, run.made_from, run.task.device)
+            totals.sums = state.pop("totals", {})
+            run.restore(state)
+            log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
+        cause = run_epochs(run, now, totals, path, stop)
+        write_results(run, now, cause, folder)
+        path.unlink(missing_ok=True)
+
+
+def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop: threading.Event) -> str:
+    """The epochs from `now` on. Returns why training diverged, or ''."""
+    recipe, model, device = run.recipe, run.model, run.task.device
+    stream = TrainingStream(
+        run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
+        pad=recipe.pad, flip=recipe.flip, seed=run.seed,
+    )  # fmt: skip
+    bar = progress_bar(run.name, recipe.epochs * stream.n_batches)
+    bar.update((now.epoch - 1) * stream.n_batches + now.batch)
+    while now.epoch <= recipe.epochs:
+        model.train()
+        before, started = now.seconds, time.perf_counter()
+        if now.batch == 0:
+            run.method.begin_epoch(model, run.learner, now.epoch)
+        for batch in stream.epoch(now.epoch, now.batch):
+            run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
+            report = run.method.train_batch(model, batch, run.learner)
+            totals.add(report, len(batch.y))
+            now.batch += 1
+            bar.update()
+            if stop.is_set():
+                break
+        synchronise(device)
+        now.seconds = before + time.perf_counter() - started
+        if stop.is_set():
+            checkpoint.save(path, {**run.state(), "totals": totals.sums}, now, run.made_from)
+            raise Stopped(f"{run.name}: stopped; saved at epoch {now.epoch}, batch {now.batch}. Run again to go on.")
+
+        row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
+        row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
+        row["peak_memory_mb"] = peak_memory_mb(device)
+        now.log.append(row)
+        log.info("%s", describe(row, recipe.epochs))
+        if cause := divergence(row, model):
+            return cause
+        now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
+        totals.clear()
+        checkpoint.save(path, run.state(), now, run.made_from)
+    bar.close()
+    return ""
+
+
+class Totals:
+    """Sums over the batches of an epoch, kept on the device and read once, at its end."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, report: StepReport, n: int) -> None:
+        """Count a batch of n images."""
+        one = torch.ones((), dtype=torch.float64, device=self.device)
+        for key, mean in {"images": one, "loss": report.loss, **report.stats}.items():
+            self.sums[key] = self.sums.get(key, 0) + n * mean.detach().double()
+
+    def means(self) -> dict[str, float]:
+        """The mean over all images counted."""
+        sums = {key: float(total) for key, total in self.sums.items()}
+        n = sums.pop("images")
+        return {key: total / n for key, total in sums.items()}
+
+    def n_images(self) -> int:
+        """How many images were counted."""
+        return int(self.sums["images"])
+
+    def clear(self) -> None:
+        """Begin a new epoch."""
+        self.sums = {}
+
+
+def monitor(run: Training, epoch: int) -> dict[str, float]:
+    """Clean, FGSM and PGD10 accuracy on a fixed sample of training images, as they are.
+
+    PGD10: uniform start, step eps/5. Its generator depends on seed and epoch alone: watching changes nothing.
+    """
+    part, eps = run.data.train, run.task.eps
+    x, y = part.take(stratified(part.labels, min(run.recipe.monitor_images, len(part)), seed=0))
+    rng = generator(run.task.device, run.seed, "monitor", epoch)
+    with eval_mode(run.model):
+        single = fgsm(run.model, x, y, eps)
+        many = pgd(run.model, x, y, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
+    share = {"clean_acc": single.step != 0, "fgsm_acc": single.correct, "pgd10_acc": many.correct}
+    return {key: float(correct.double().mean()) for key, correct in share.items()}
+
+
+def divergence(row: dict[str, Any], model: nn.Module) -> str:
+    """Why training cannot go on, or ''. A NaN anywhere in an epoch reaches its mean loss or the weights."""
+    if not math.isfinite(row["loss"]):
+        return f"the training loss became {row['loss']} in epoch {row['epoch']}"
+    weights = torch.stack([p.detach().abs().sum() for p in model.parameters()]).sum()
+    if not math.isfinite(float(weights)):
+        return f"a weight became {float(weights)} in epoch {row['epoch']}"
+    return ""
+
+
+def write_results(run: Training, now: Standing, cause: str, folder: Path) -> None:
+    """log.csv, weights.safetensors, and last run.json, which says that the other two are whole."""
+    columns = list(dict.fromkeys(key for row in now.log for key in row))
+    files.write_rows(folder / "log.csv", columns, now.log)
+    with files.atomic(folder / "weights.safetensors") as partial:
+        save_file({k: v.contiguous() for k, v in run.model.state_dict().items()}, partial)
+    found = collapse.detect(
+        [row["fgsm_acc"] for row in now.log], [row["pgd10_acc"] for row in now.log], run.task.n_classes
+    )
+    outcome = {
+        "status": "diverged" if cause else "finished",
+        "cause": cause,
+        "epochs_done": len(now.log),
+        "collapse": asdict(found),
+        "train_seconds": sum(row["seconds"] for row in now.log),
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in now.log),
+    }
+    files.write_json(folder / "run.json", {**run.about, **outcome})
+    log.info("%s: %s%s", run.name, outcome["status"], f" ({cause})" if cause else "")
+
+
+def describe(row: dict[str, Any], epochs: int) -> str:
+    """One line for people: the same values as the row in log.csv."""
+    numbers = " ".join(f"{key}={value:.4g}" for key, value in row.items() if key != "epoch")
+    return f"epoch={row['epoch']}/{epochs} {numbers}"
+
+
+def progress_bar(name: str, total: int) -> tqdm:
+    """A bar on a terminal, nothing elsewhere (the log has its line per epoch)."""
+    return tqdm(total=total, desc=name, unit="batch", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Highest memory so far in MB: of the device where it counts its own, of the process elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets inside the block: the sign of a preempted or cancelled job."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,103 @@
+"""The words that methods and trainer share. Shapes are said here, once.
+
+B images in a batch, C channels, H x W pixels seen by the network, Hf x Wf pixels of the un-cropped frame
+(H + 2 pad), K classes, n training images. Pixels lie in [0, 1]; eps and alpha are in the same unit.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class View(NamedTuple):
+    """Which window of its frame each image of a batch shows, and whether it is mirrored."""
+
+    top: Tensor  # (B,) int64, first row of the window
+    left: Tensor  # (B,) int64, first column of the window
+    flip: Tensor  # (B,) bool, mirrored left to right
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method is given: images, labels, and who they are."""
+
+    x: Tensor  # (B, C, H, W) float32 in [0, 1], cropped and flipped by `view`
+    y: Tensor  # (B,) int64
+    index: Tensor  # (B,) int64, positions in the training set
+    view: View
+    epoch: int  # from 1
+    number: int  # of the batch in its epoch, from 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What may be known before the first batch. `rng` serves every random draw of a method."""
+
+    eps: float
+    n_train: int
+    n_classes: int
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    frame_shape: tuple[int, int, int]  # (C, Hf, Wf)
+    n_epochs: int
+    batch_size: int
+    device: torch.device
+    rng: torch.Generator | None = field(compare=False)  # on `device`; None only where nothing is drawn
+
+
+class StepReport(NamedTuple):
+    """What a method tells the trainer about one batch. Nothing here waits for the device."""
+
+    loss: Tensor  # scalar, the loss that was descended
+    x_adv: Tensor  # (B, C, H, W), the images that were trained on
+    stats: dict[str, Tensor] = {}  # scalars worth a column in log.csv, averaged over the epoch
+
+
+class Learner(Protocol):
+    """The outer minimisation over the weights."""
+
+    def descend(self, loss: Tensor) -> None:
+        """theta <- theta - eta * grad_theta loss: accumulate, then apply."""
+
+    def accumulate(self, loss: Tensor) -> None:
+        """Add the gradient of `loss` to what the next `apply` will use."""
+
+    def apply(self) -> None:
+        """One optimiser step with the accumulated gradient, which is then cleared."""
+
+    def restart(self) -> None:
+        """Forget the optimiser's momentum."""
+
+
+class Method(Protocol):
+    """An adversarial training algorithm: an `nn.Module` for its state, with two verbs."""
+
+    def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
+        """Called once before the first batch of `epoch` (from 1)."""
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """Attack the batch, then descend on it."""
+
+
+Length = str
+"""A distance in pixel space as people write it: `4/255` (absolute) or `1.25 eps` (relative to the radius)."""
+
+_ABSOLUTE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*255")
+_RELATIVE = re.compile(r"(\d+(?:\.\d+)?)\s*\*?\s*eps")
+
+
+def in_pixels(length: Length, eps: float) -> float:
+    """The distance in [0, 1] pixel units.
+
+    Raises: ValueError if `length` is neither `N/255` nor `N eps`.
+    """
+    text = str(length).strip()
+    if match := _ABSOLUTE.fullmatch(text):
+        return float(match[1]) / 255
+    if match := _RELATIVE.fullmatch(text):
+        return float(match[1]) * eps
+    raise ValueError(
+        f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}"
+    )

@@ -1,0 +1,38 @@
+"""One file, one method. To add one, add a file: `names()` lists this folder, there is no registry to edit."""
+
+import importlib
+from dataclasses import fields
+from typing import Any
+
+from fastat.errors import BadInput
+from fastat.runs import method_names as names
+from fastat.types import Method, Task
+
+__all__ = ["build", "config_class", "names"]
+
+
+def build(name: str, task: Task, **params: Any) -> Method:
+    """The method `name` with `params` over its Config's defaults.
+
+    Raises: BadInput for an unknown method or parameter, or a value that the method refuses.
+    """
+    cls = config_class(name)
+    known = [field.name for field in fields(cls)]
+    for key in params:
+        if key not in known:
+            raise BadInput(f"method {name} has no parameter {key!r}. Known: {', '.join(known) or 'none'}")
+    try:
+        return _module(name).Method(cls(**params), task)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"method {name}: {error}") from error
+
+
+def config_class(name: str) -> Any:
+    """The method's Config dataclass."""
+    return _module(name).Config
+
+
+def _module(name: str) -> Any:
+    if name not in names():
+        raise BadInput(f"unknown method {name!r}. Known: {', '.join(names())}")
+    return importlib.import_module(f"methods.{name}")

@@ -1,0 +1,83 @@
+"""ATAS: ATTA with a step size per image, inversely proportional to its input-gradient norm.
+
+Huang, Fan, Liu, Zhang, Zhang, Salzmann, Suesstrunk, Wang, "Fast adversarial training with adaptive step size",
+IEEE TIP 2023 (arXiv 2206.02417), Algorithm 1. Tables I-IV, row ATAS.
+Cost per batch: 2 forwards, 1 input backward, 1 parameter backward, and one norm per image.
+State: one perturbation and one number v_i per training image.
+Departures: c is 1.28 on the gradient of each image's own loss; the released code's 0.01 on the gradient of a mean
+over 128 images is the same step (docs/departures.md). Variant `released` adds that code's warm-up and clamp.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fastat.attacks import eval_mode, input_gradient, project_linf
+from fastat.training.store import DeltaStore
+from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+
+VERSION = 1
+PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults: ATAS paper, Sec. V (beta, gamma/c) and ATAS.py:61,165 (c, reset)."""
+
+    beta: float = 0.5  # memory of v
+    c: float = 1.28  # 128 x 0.01: norms are of per-image gradients
+    gamma_over_c: Length = "16/255"  # the step of an image without gradient
+    reset_every: int = 10
+    warmup_epochs: int = 0  # released: 5, with the constant step eps and v untouched (ATAS.py:52,64)
+    clamp: tuple[Length, Length] | None = None  # released: 4/255 .. 14/255 (adv_attack.py:47-49)
+
+
+class Method(nn.Module):
+    """ATAS. The lines that differ from methods/atta.py are the paper."""
+
+    v: Tensor
+
+    def __init__(self, config: Config, task: Task):
+        super().__init__()
+        if not 0 <= config.beta < 1:
+            raise ValueError(f"beta must be in [0, 1), got {config.beta}")
+        if not config.c > 0:
+            raise ValueError(f"c must be above 0, got {config.c}")
+        if config.reset_every < 1:
+            raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
+        self.config, self.task = config, task
+        self.gamma = config.c * in_pixels(config.gamma_over_c, task.eps)
+        self.clamp = [in_pixels(length, task.eps) for length in config.clamp or ()]
+        self.delta = DeltaStore(task)
+        self.register_buffer("v", torch.zeros(task.n_train, device=task.device))
+
+    def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
+        """delta_i ~ U(-eps, eps) at the start and every `reset_every` epochs, but not for the last one. v stays."""
+        if epoch == 1 or (epoch % self.config.reset_every == 0 and epoch != self.task.n_epochs):
+            self.delta.redraw()
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """The loop body of Algorithm 1."""
+        x, y, eps = batch.x, batch.y, self.task.eps
+        x_prev = project_linf(x + self.delta.read(batch), x, eps)  # x_i^{j-1}, seen through this crop
+        with eval_mode(model):
+            grad = input_gradient(model, x_prev, y)
+        alpha = self.step_size(batch, grad)
+        x_adv = project_linf(x_prev + alpha[:, None, None, None] * grad.sign(), x, eps)  # x_i^j
+        self.delta.write(batch, x_adv - x)
+        loss = cross_entropy(model(x_adv), y)
+        learner.descend(loss)
+        return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255})
+
+    def step_size(self, batch: Batch, grad: Tensor) -> Tensor:
+        """alpha_i = gamma / (c + sqrt(v_i)), with v_i the running mean of ||grad_i||^2 over visits; (B,)."""
+        if batch.epoch <= self.config.warmup_epochs:
+            return torch.full_like(self.v[batch.index], self.task.eps)
+        beta, c = self.config.beta, self.config.c
+        norm = torch.linalg.vector_norm(grad, dim=(1, 2, 3))
+        v = beta * self.v[batch.index] + (1 - beta) * norm**2
+        self.v[batch.index] = v
+        alpha = self.gamma / (c + v.sqrt())
+        return alpha.clamp(*self.clamp) if self.clamp else alpha

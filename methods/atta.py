@@ -1,0 +1,56 @@
+"""ATTA: one sign step from where the last epoch's attack on this image ended.
+
+Zheng, Zhang, Gu, Lee, Prakash, "Efficient adversarial training with transferable adversarial examples", CVPR 2020
+(arXiv 1912.11969). Tables I and II, row ATTA; Eq. 2 of the ATAS paper.
+Cost per batch: 2 forwards, 1 input backward, 1 parameter backward. State: one perturbation per training image.
+Departures: perturbations, not images, are stored; the start is clipped to the pixel range (docs/departures.md).
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fastat.attacks import eval_mode, input_gradient, project_linf
+from fastat.training.store import DeltaStore
+from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+
+VERSION = 1
+PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults: ATAS paper, App. B (alpha = 4/255); ATAS code, ATAS.py:165 (reset every 10 epochs)."""
+
+    alpha: Length = "4/255"
+    reset_every: int = 10
+
+
+class Method(nn.Module):
+    """ATTA-1 with the plain (MAT) loss."""
+
+    def __init__(self, config: Config, task: Task):
+        super().__init__()
+        if config.reset_every < 1:
+            raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
+        self.config, self.task = config, task
+        self.alpha = in_pixels(config.alpha, task.eps)
+        self.delta = DeltaStore(task)
+
+    def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
+        """delta_i ~ U(-eps, eps) at the start and every `reset_every` epochs, but not for the last one."""
+        if epoch == 1 or (epoch % self.config.reset_every == 0 and epoch != self.task.n_epochs):
+            self.delta.redraw()
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """Eq. 2 of the ATAS paper."""
+        x, y, eps = batch.x, batch.y, self.task.eps
+        x_prev = project_linf(x + self.delta.read(batch), x, eps)  # x_i^{j-1}, seen through this crop
+        with eval_mode(model):  # adv_attack.py:11 of the ATTA code
+            grad = input_gradient(model, x_prev, y)
+        x_adv = project_linf(x_prev + self.alpha * grad.sign(), x, eps)  # x_i^j
+        self.delta.write(batch, x_adv - x)
+        loss = cross_entropy(model(x_adv), y)
+        learner.descend(loss)
+        return StepReport(loss, x_adv)
