@@ -184,9 +184,7 @@ def do_train(args: argparse.Namespace) -> int | None:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
     }
-    run = Training(
-        spec.name, spec.seed, data, recipe, task, model, method, SGDLearner(model, recipe), made_from, about
-    )
+    run = Training(spec.name, spec.seed, data, recipe, task, model, method, SGDLearner(model, recipe), made_from, about)
     try:
         train(run, args.results / "runs" / spec.name)
     except Stopped as stopped:

@@ -52,13 +52,9 @@ class PreActResNet(nn.Module):
     Shapes: (B, C, H, W) in [0, 1] -> (B, K) logits. `stem` = normalise + first convolution, `trunk` = the rest.
     """
 
-    def __init__(
-        self, width: int, blocks: tuple[int, ...], stem_stride: int, n_channels: int, n_classes: int
-    ):
+    def __init__(self, width: int, blocks: tuple[int, ...], stem_stride: int, n_channels: int, n_classes: int):
         super().__init__()
-        self.stem = nn.Sequential(
-            Normalize(n_channels), nn.Conv2d(n_channels, width, 3, stem_stride, 1, bias=False)
-        )
+        self.stem = nn.Sequential(Normalize(n_channels), nn.Conv2d(n_channels, width, 3, stem_stride, 1, bias=False))
         layers: list[nn.Module] = []
         n_in = width
         for stage, n_blocks in enumerate(blocks):

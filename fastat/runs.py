@@ -304,12 +304,22 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     schedule = _construct(Schedule, dict(fields.pop("schedule", None) or {}), f"{where}: schedule")
     recipe = _construct(Recipe, {**fields, "schedule": schedule}, where)
     for name in ("epochs", "batch_size", "monitor_images"):
-        _require(isinstance(getattr(recipe, name), int) and getattr(recipe, name) > 0, where, name, recipe,
-                 "a whole number above 0")
+        _require(
+            isinstance(getattr(recipe, name), int) and getattr(recipe, name) > 0,
+            where,
+            name,
+            recipe,
+            "a whole number above 0",
+        )
     for name in ("n_train", "n_test"):
         value = getattr(recipe, name)
-        _require(value is None or (isinstance(value, int) and value > 0), where, name, recipe,
-                 "a whole number above 0, or left out")
+        _require(
+            value is None or (isinstance(value, int) and value > 0),
+            where,
+            name,
+            recipe,
+            "a whole number above 0, or left out",
+        )
     _require(isinstance(recipe.pad, int) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
     for name in ("weight_decay", "momentum"):
         _require(_number(getattr(recipe, name)) and 0 <= getattr(recipe, name) < 1, where, name, recipe, "in [0, 1)")
@@ -319,8 +329,13 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     for name in ("lr", "factor"):
         _require(_number(getattr(schedule, name)) and getattr(schedule, name) > 0, where, name, schedule, "above 0")
     stones = list(schedule.milestones)
-    _require(stones == sorted(stones) and all(0 < m < recipe.epochs for m in stones), where, "milestones", schedule,
-             f"rising, and between 0 and epochs = {recipe.epochs}")
+    _require(
+        stones == sorted(stones) and all(0 < m < recipe.epochs for m in stones),
+        where,
+        "milestones",
+        schedule,
+        f"rising, and between 0 and epochs = {recipe.epochs}",
+    )
     return recipe
 
 

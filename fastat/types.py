@@ -98,6 +98,4 @@ def in_pixels(length: Length, eps: float) -> float:
         return float(match[1]) / 255
     if match := _RELATIVE.fullmatch(text):
         return float(match[1]) * eps
-    raise ValueError(
-        f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}"
-    )
+    raise ValueError(f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}")

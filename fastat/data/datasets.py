@@ -19,8 +19,8 @@ from torch import Tensor
 
 from fastat.data import views
 from fastat.data.catalog import CATALOG
-from fastat.files import atomic
 from fastat.errors import BadInput
+from fastat.files import atomic
 from fastat.types import Batch, View
 
 log = logging.getLogger(__name__)

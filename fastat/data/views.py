@@ -45,9 +45,7 @@ def write(frames: Tensor, index: Tensor, view: View, seen: Tensor) -> None:
     frames[_address(frames, index, view, (seen.shape[2], seen.shape[3]))] = seen.to(frames.dtype)
 
 
-def _address(
-    frames: Tensor, index: Tensor, view: View, size: tuple[int, int]
-) -> tuple[Tensor, ...]:
+def _address(frames: Tensor, index: Tensor, view: View, size: tuple[int, int]) -> tuple[Tensor, ...]:
     n_channels, device = frames.shape[1], frames.device
     rows = view.top[:, None] + torch.arange(size[0], device=device)  # (B, H)
     ahead = torch.arange(size[1], device=device)

@@ -27,9 +27,7 @@ def detect(fgsm_acc: Sequence[float], pgd_acc: Sequence[float], n_classes: int) 
 
     Raises: ValueError if the two differ in length.
     """
-    collapsed = [
-        pgd < fgsm / 2 and fgsm >= 2 / n_classes for fgsm, pgd in zip(fgsm_acc, pgd_acc, strict=True)
-    ]
+    collapsed = [pgd < fgsm / 2 and fgsm >= 2 / n_classes for fgsm, pgd in zip(fgsm_acc, pgd_acc, strict=True)]
     first = collapsed.index(True) + 1 if any(collapsed) else None
     at_end = bool(collapsed) and collapsed[-1]
     return Collapse(first, sum(collapsed), at_end, first is not None and not at_end)

@@ -1,0 +1,63 @@
+"""Config to runs, and what is refused."""
+
+import pytest
+
+from fastat import runs
+from fastat.errors import BadInput
+
+
+def config(**grid):
+    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": "atas", "seed": 0} | grid
+    return runs.overlay(runs.load_config(), {"grid": [block]})
+
+
+def test_a_name_and_its_spec_are_inverse():
+    for spec in runs.expand(runs.load_config()):
+        assert runs.RunSpec.parse(spec.name) == spec
+
+
+def test_recipe_and_json_are_inverse():
+    spec = runs.RunSpec.parse("digits/preact_tiny/eps77/atas/released/seed0")
+    recipe = runs.resolve(spec, runs.load_config())
+    assert runs.Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.params == {"gamma_over_c": "2 eps", "warmup_epochs": 5, "clamp": ["0.5 eps", "1.75 eps"]}
+
+
+@pytest.mark.parametrize(
+    "grid,message",
+    [
+        ({"eps": 8}, r"Did you mean 8/255\?"),
+        ({"eps": "0.3"}, "eps is written N/255"),
+        ({"method": "atass"}, "unknown method 'atass'. Did you mean 'atas'"),
+        ({"method": "atas/relased"}, "no variant 'relased'. Did you mean 'released'"),
+        ({"dataset": "digit"}, "unknown value 'digit'. Did you mean 'digits'"),
+        ({"sed": 1}, "unknown key 'sed'. Did you mean 'seed'"),
+        ({"seed": -1}, "less than the minimum"),
+    ],
+)
+def test_a_bad_grid_is_refused_with_the_way_out(grid, message):
+    with pytest.raises(BadInput, match=message):
+        runs.check_config(config(**grid))
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"epochs": 0}, "epochs must be a whole number above 0, got 0"),
+        ({"epochs": float("nan")}, "epochs must be"),
+        ({"batch_size": -4}, "batch_size must be"),
+        ({"weight_decay": float("nan")}, "weight_decay must be"),
+        ({"epcohs": 3}, "unknown key 'epcohs'. Did you mean 'epochs'"),
+        ({"schedule": {"lr": float("nan")}}, "lr must be above 0"),
+        ({"schedule": {"kind": "piecewise", "milestones": [40]}}, "milestones must be rising"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_the_rule_and_the_value(change, message):
+    changed = runs.overlay(config(), {"recipes": {"digits": {"every": change}}})
+    with pytest.raises(BadInput, match=message):
+        runs.check_config(changed)
+
+
+def test_more_autoattack_images_than_exist_are_refused():
+    with pytest.raises(BadInput, match="n_images is 361, but digits has 360"):
+        runs.check_config(runs.overlay(config(), {"evaluation": {"autoattack": {"n_images": 361}}}))

@@ -1,0 +1,91 @@
+"""Training end to end on digits: exact resume, refused state, SIGTERM."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastat import runs
+from fastat.__main__ import main
+
+NAME = "digits/preact_tiny/eps77/atas/paper/seed0"
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Prepared digits."""
+    out = tmp_path_factory.mktemp("data") / "digits.safetensors"
+    assert main(["data", "--dataset", "digits", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def results(tmp_path, data) -> Path:
+    """A results folder with prepared data."""
+    (tmp_path / "data").mkdir()
+    os.link(data, tmp_path / "data/digits.safetensors")
+    return tmp_path
+
+
+def recipe(name=NAME, **changes) -> str:
+    config = runs.overlay(runs.load_config(), {"recipes": {"digits": {"every": {"epochs": 4, "pad": 1} | changes}}})
+    return runs.resolve(runs.RunSpec.parse(name), config).to_json()
+
+
+def command(results: Path, name: str = NAME) -> list[str]:
+    return ["train", "--run", name, "--results", str(results), "--recipe", recipe(name), "--threads", "1"]
+
+
+def weights(results: Path) -> bytes:
+    return (results / "runs" / NAME / "weights.safetensors").read_bytes()
+
+
+def test_killed_at_any_moment_a_run_ends_with_the_same_weights(results, tmp_path_factory):
+    assert main(command(results)) == 0
+    other = tmp_path_factory.mktemp("killed")
+    (other / "data").symlink_to(results / "data")
+    state = other / "runs" / NAME / "state/state.safetensors"
+    for sign in (signal.SIGKILL, signal.SIGTERM):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = subprocess.Popen([sys.executable, "-m", "fastat", *command(other)], cwd=runs.ROOT)
+        until = time.monotonic() + 60
+        while (not state.exists() or state.stat().st_mtime_ns == before) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(sign)
+        assert process.wait(60) == (-9 if sign == signal.SIGKILL else 143)
+    assert main(command(other)) == 0
+    assert weights(other) == weights(results)
+    with open(other / "runs" / NAME / "log.csv") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 8, bytes(range(256)) * 9])
+def test_a_damaged_state_file_is_refused_with_the_way_out(results, content, capsys):
+    state = results / "runs" / NAME / "state/state.safetensors"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(content)
+    assert main(command(results)) == 2
+    assert f"rm {state}" in capsys.readouterr().err
+
+
+def test_divergence_is_a_result_with_its_cause(results):
+    import json
+
+    text = recipe(schedule={"kind": "piecewise", "lr": 1e20}, weight_decay=0.5)
+    assert main([*command(results), "--recipe", text]) == 0
+    about = json.loads((results / "runs" / NAME / "run.json").read_text())
+    assert about["status"] == "diverged" and "became" in about["cause"]
+
+
+def test_missing_data_and_unwritable_results_are_bad_input(tmp_path, results, capsys):
+    assert main(command(tmp_path / "nowhere")) == 2
+    assert "is not a prepared data set" in capsys.readouterr().err
+    (results / "runs").write_text("a file, not a folder")
+    assert main(command(results)) == 2
+    assert "cannot write into" in capsys.readouterr().err
