@@ -70,7 +70,7 @@ def _digits_dev(source: Path) -> dict[str, Tensor]:
 def _split(images: np.ndarray, labels: np.ndarray, n_test: int, split) -> dict[str, Tensor]:
     parts = split(images, labels, test_size=n_test, stratify=labels, random_state=SPLIT_SEED)
     names = ("train_images", "test_images", "train_labels", "test_labels")
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in zip(names, parts)}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in zip(names, parts, strict=True)}
     return {k: v.long() if k.endswith("labels") else v for k, v in tensors.items()}
 
 

@@ -1,0 +1,51 @@
+# The whole suite: data -> train -> evaluate -> measured.csv -> tables, figures. `snakemake --cores all`.
+import json
+import os
+import sys
+
+sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = workflow.basedir  # so that `python -m fastat` works from any --directory
+
+from fastat import runs
+
+
+configfile: f"{workflow.basedir}/config/config.yaml"
+
+
+try:
+    runs.check_config(config)
+except runs.BadInput as error:
+    raise WorkflowError(str(error))
+
+SPECS = runs.expand(config)
+RUN = "results/runs/" + runs.PATTERN
+TABLES = expand("results/tables/table{n}.{ending}", n=[1, 2], ending=["csv", "md", "tex"])
+FIGURES = expand("figures/{name}.{ending}", name=["curves", "accuracy_by_eps"], ending=["svg", "png"])
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_]+",
+    model="[a-z0-9_]+",
+    eps=r"\d+",
+    method="[a-z0-9_]+",
+    variant="[a-z0-9_]+",
+    seed=r"\d+",
+
+
+localrules:
+    all,
+    grid,
+    tidy,
+    table,
+    figure,
+
+
+rule all:
+    input:
+        TABLES,
+        FIGURES,
+
+
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
