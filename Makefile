@@ -12,7 +12,7 @@ test: .venv/made lint
 	$(BIN)/python -m pytest
 
 lint: .venv/made
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile workflow
 
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv

@@ -4,7 +4,9 @@ import os
 import sys
 
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = workflow.basedir  # so that `python -m fastat` works from any --directory
+os.environ["PYTHONPATH"] = (
+    workflow.basedir
+)  # so that `python -m fastat` works from any --directory
 
 from fastat import runs
 
@@ -18,9 +20,17 @@ except runs.BadInput as error:
     raise WorkflowError(str(error))
 
 SPECS = runs.expand(config)
-RUN = "results/runs/" + runs.PATTERN
-TABLES = expand("results/tables/table{n}.{ending}", n=[1, 2], ending=["csv", "md", "tex"])
-FIGURES = expand("figures/{name}.{ending}", name=["curves", "accuracy_by_eps"], ending=["svg", "png"])
+TABLES = expand(
+    "results/tables/table{n}.{ending}", n=[1, 2], ending=["csv", "md", "tex"]
+)
+MEASURED = expand(
+    "results/runs/{name}/{file}",
+    name=[one.name for one in SPECS],
+    file=["run.json", "log.csv", "eval/whitebox.csv", "eval/autoattack.csv"],
+)
+FIGURES = expand(
+    "figures/{name}.{ending}", name=["curves", "accuracy_by_eps"], ending=["svg", "png"]
+)
 
 
 wildcard_constraints:
@@ -42,6 +52,7 @@ localrules:
 
 rule all:
     input:
+        MEASURED,  # named here too, so that a lost file is made again although the tables are whole
         TABLES,
         FIGURES,
 

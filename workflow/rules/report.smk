@@ -12,7 +12,7 @@ rule grid:
 
 rule tidy:
     input:
-        expand("results/runs/{name}/{file}", name=[one.name for one in SPECS], file=["run.json", "log.csv", "eval/whitebox.csv", "eval/autoattack.csv"]),
+        MEASURED,
         grid="results/grid.txt",
     output:
         "results/measured.csv",
@@ -31,10 +31,10 @@ rule table:
         expand("results/tables/table{{n}}.{ending}", ending=["csv", "md", "tex"]),
     log:
         "results/logs/table{n}.log",
-    params:
-        eps=json.dumps(config["table1_eps"]),
     conda:
         "../../environment.yml"
+    params:
+        eps=json.dumps(config["table1_eps"]),
     shell:
         "python -m fastat table --number {wildcards.n} --measured {input} --eps {params.eps:q}"
         " --out results/tables/table{wildcards.n} >> {log} 2>&1"

@@ -14,10 +14,10 @@ rule data:
         "results/data/{dataset}.safetensors",
     log:
         "results/logs/data/{dataset}.log",
-    params:
-        source=config["data_dir"],
     conda:
         "../../environment.yml"
+    params:
+        source=config["data_dir"],
     shell:
         "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} --out {output} >> {log} 2>&1"
 
@@ -27,18 +27,18 @@ rule train:
     input:
         "results/data/{dataset}.safetensors",
     output:
-        f"{RUN}/run.json",
-        f"{RUN}/log.csv",
-        f"{RUN}/weights.safetensors",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/log.csv",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
     log:
-        "results/logs/train/" + runs.PATTERN + ".log",
+        "results/logs/train/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
     params:
         name=lambda wildcards: spec(wildcards).name,
         recipe=lambda wildcards: runs.resolve(spec(wildcards), config).to_json(),
         device=config["device"],
-    threads: 1
-    conda:
-        "../../environment.yml"
     shell:
         "python -m fastat train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
         " --threads {threads} >> {log} 2>&1"
