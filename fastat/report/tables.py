@@ -40,6 +40,8 @@ def summary(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
         line: dict = dict(zip(CELL, cell, strict=True))
         line["seeds"] = part["seed"].nunique()
         line["diverged"] = int(part.loc[part["metric"] == "diverged", "value"].sum())
+        ended = part.loc[part["metric"] == "collapsed_at_end", "value"]
+        line["collapsed_at_end"] = int(ended.sum())  # seeds whose reported network is a collapsed one
         for metric in metrics:
             values = part.loc[part["metric"] == metric, "value"].dropna()
             if metric == "collapse_epoch":

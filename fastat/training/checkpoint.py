@@ -49,12 +49,12 @@ def load(path: Path, made_from: str, device: torch.device) -> tuple[dict[str, di
         with safe_open(path, framework="pt", device=str(device)) as file:
             about = json.loads((file.metadata() or {})["fastat"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}
-        standing = Standing(**about["standing"])
+        standing, found = Standing(**about["standing"]), (about["format"], about["made_from"])
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise BadInput(f"{path} is damaged or not a state file ({error}). {way_out}") from error
-    if (about.get("format"), about["made_from"]) != (FORMAT, made_from):
+    if found != (FORMAT, made_from):
         raise BadInput(
-            f"{path} was made by another run: fingerprint {about['made_from']}, this run has {made_from} "
+            f"{path} was made by another run: fingerprint {found[1]}, this run has {made_from} "
             f"(name, recipe, data or method version differ). {way_out}"
         )
     parts: dict[str, dict[str, Tensor]] = {}
