@@ -31,7 +31,8 @@ def curves(rows: pd.DataFrame) -> Figure:
     at["eps_255"] = at["eps"].str.removesuffix("/255").astype(int)
     at = at.sort_values(["eps_255", "name"])
     grid = sns.relplot(
-        data=at, x="epoch", y="value", hue="name", hue_order=sorted(at["name"].unique()), units="seed", estimator=None, col="eps", row="panel",
+        data=at, x="epoch", y="value", hue="name", hue_order=sorted(set(at["name"])),
+        units="seed", estimator=None, col="eps", row="panel",
         kind="line", height=3.4, aspect=1.1,
     )  # fmt: skip
     fallen = rows[(rows["metric"] == "collapse_epoch") & rows["value"].notna()]
@@ -50,7 +51,8 @@ def accuracy_by_eps(rows: pd.DataFrame) -> Figure:
     at = rows[rows["metric"].isin(["clean", "pgd50", "aa"])].copy()
     at["eps_255"] = at["eps"].str.removesuffix("/255").astype(int)
     grid = sns.relplot(
-        data=at, x="eps_255", y="value", hue="name", hue_order=sorted(at["name"].unique()), style="name", markers=True, dashes=False, col="metric",
+        data=at, x="eps_255", y="value", hue="name", hue_order=sorted(set(at["name"])),
+        style="name", markers=True, dashes=False, col="metric",
         row="panel", kind="line", errorbar=("pi", 100), err_style="bars", height=3.4, aspect=1.1,
     )  # fmt: skip
     grid.set_axis_labels("eps (1/255)", "accuracy, test images (%)")
