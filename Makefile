@@ -12,7 +12,8 @@ test: .venv/made lint
 	$(BIN)/python -m pytest
 
 lint: .venv/made
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow && . $(BIN)/activate && snakemake --lint
 
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv

@@ -1,12 +1,12 @@
 # The whole suite: data -> train -> evaluate -> measured.csv -> tables, figures. `snakemake --cores all`.
 import json
-import os
+import shlex
 import sys
 
 sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = (
-    workflow.basedir
-)  # so that `python -m fastat` works from any --directory
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}; "
+)  # `python -m fastat` works from any --directory
 
 from fastat import runs
 

@@ -90,7 +90,7 @@ def do_methods(args: argparse.Namespace) -> None:
 
     import methods
 
-    listed = {
+    listed: dict[str, Any] = {
         name: {"variants": variants, "params": asdict(methods.config_class(name)())}
         for name, variants in runs.variants().items()
     }
@@ -171,7 +171,7 @@ def do_train(args: argparse.Namespace) -> int | None:
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "init").initial_seed())
     facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes)
-    model = model.to(device=device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     made_from = runs.fingerprint(spec.name, recipe.to_json(), data.sha256)
     about = {
         "run": spec.name,
@@ -215,7 +215,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=args.n_test)
     model = models.build(spec.model, facts.shape[0], facts.n_classes)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    model = model.to(device=device, memory_format=torch.channels_last).eval()
+    model = model.to(device).to(memory_format=torch.channels_last).eval()
     eps = spec.eps_255 / 255
     if args.suite == "whitebox":
         keys = ("batch_size", "pgd_step", "pgd_restarts", "seed")

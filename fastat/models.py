@@ -15,6 +15,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # AT
 class Normalize(nn.Module):
     """(x - mean) / std per channel. One-channel images use the mean of ImageNet's three channels."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, n_channels: int):
         super().__init__()
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -24,6 +27,7 @@ class Normalize(nn.Module):
         self.register_buffer("std", std.reshape(-1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> the same shape, normalised."""
         return (x - self.mean) / self.std
 
 
@@ -41,6 +45,7 @@ class PreActBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(n_in, n_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, n_out, H/stride, W/stride)."""
         out = self.conv1(self.relu(self.bn1(x)))
         out = self.conv2(self.relu(self.bn2(out)))
         return out + self.shortcut(x)
@@ -72,6 +77,7 @@ class PreActResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> logits (B, K)."""
         return self.trunk(self.stem(x))
 
 

@@ -53,6 +53,12 @@ class RunSpec:
         }
 
     @classmethod
+    def of(cls, wildcards: Any) -> "RunSpec":
+        """The inverse of `wildcards`, as a rule of the workflow holds them."""
+        w = wildcards
+        return cls(w.dataset, w.model, int(w.eps), w.method, w.variant, int(w.seed))
+
+    @classmethod
     def parse(cls, name: str) -> "RunSpec":
         """The inverse of `name`.
 
@@ -339,7 +345,7 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     return recipe
 
 
-def _construct(cls: type, fields: dict[str, Any], where: str) -> Any:
+def _construct(cls: Any, fields: dict[str, Any], where: str) -> Any:
     known = list(cls.__dataclass_fields__)
     for key in fields:
         if key not in known:

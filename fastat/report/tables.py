@@ -1,6 +1,7 @@
 """Tables I and II from results/measured.csv, ours beside the paper's. pandas, never torch."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,7 +38,7 @@ def summary(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     paper = pd.read_csv(ROOT / "config/paper.csv").set_index(["dataset", "model", "eps", "method", "metric"])["value"]
     lines = []
     for cell, part in rows.groupby(CELL, sort=False):
-        line: dict = dict(zip(CELL, cell, strict=True))
+        line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
         line["seeds"] = part["seed"].nunique()
         line["diverged"] = int(part.loc[part["metric"] == "diverged", "value"].sum())
         ended = part.loc[part["metric"] == "collapsed_at_end", "value"]
@@ -48,7 +49,7 @@ def summary(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
                 line[metric] = " ".join(str(int(v)) for v in values)  # of the seeds that collapsed
                 continue
             line[metric], line[f"{metric}_std"] = values.mean(), values.std(ddof=1)
-            key = (*cell[:4], metric)
+            key: Any = (*cell[:4], metric)
             if cell[4] == "paper" and key in paper.index:
                 line[f"paper_{metric}"] = paper[key]
         lines.append(line)

@@ -11,7 +11,7 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     params:
-        name=lambda wildcards: spec(wildcards).name,
+        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
         protocol=json.dumps(config["evaluation"]),
         n_test=lambda wildcards: (
             f"--n-test {n}"

@@ -1,14 +1,3 @@
-def spec(wildcards):
-    return runs.RunSpec(
-        wildcards.dataset,
-        wildcards.model,
-        int(wildcards.eps),
-        wildcards.method,
-        wildcards.variant,
-        int(wildcards.seed),
-    )
-
-
 rule data:
     output:
         "results/data/{dataset}.safetensors",
@@ -36,8 +25,10 @@ rule train:
         "../../environment.yml"
     threads: 1
     params:
-        name=lambda wildcards: spec(wildcards).name,
-        recipe=lambda wildcards: runs.resolve(spec(wildcards), config).to_json(),
+        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
+        recipe=lambda wildcards: runs.resolve(
+            runs.RunSpec.of(wildcards), config
+        ).to_json(),
         device=config["device"],
     shell:
         "python -m fastat train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
