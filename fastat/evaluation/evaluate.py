@@ -54,7 +54,7 @@ def whitebox(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row]:
     def clean(x: Tensor, y: Tensor, _first: int) -> Attacked:
         with torch.no_grad():
             correct = model(x).argmax(1) == y
-        return Attacked(x, correct, correct.long() - 1)
+        return Attacked(x, correct, -correct.long())
 
     attacks = {"clean": clean, "fgsm": lambda x, y, _: fgsm(model, x, y, eps), "pgd10": many(10), "pgd50": many(50)}
     for name, attack in attacks.items():

@@ -1,0 +1,103 @@
+"""Attacks on a frozen network: what their rows say, and which input is refused."""
+
+import pytest
+import torch
+
+from fastat import models
+from fastat.attacks import Attacked
+from fastat.data.datasets import Part
+from fastat.errors import BadInput
+from fastat.evaluation import autoattack, evaluate
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return models.build("preact_tiny", 1, 10).eval()
+
+
+@pytest.fixture(scope="module")
+def part(model):
+    """Thirty images, labelled by the network itself except the first."""
+    images = torch.randint(256, (30, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = model(images.float() / 255).argmax(1)
+    labels[0] = (labels[0] + 1) % 10
+    return Part(images, labels)
+
+
+def table(rows):
+    return {(row["attack"], row["index"]): row for row in rows}
+
+
+def test_every_attack_has_a_row_per_image_and_what_clean_gets_wrong_is_broken_at_step_0(model, part):
+    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02, batch_size=7)))
+    assert len(rows) == 4 * 30
+    for attack in ("clean", "fgsm"):
+        assert (rows[attack, 0]["correct"], rows[attack, 0]["step"]) == (0, 0)
+    for i in range(1, 30):
+        assert (rows["clean", i]["correct"], rows["clean", i]["step"]) == (1, "")
+        assert rows["pgd10", i]["correct"] or 0 <= rows["pgd10", i]["step"] <= 10
+
+
+def test_with_restarts_an_image_is_correct_only_if_it_survives_all_of_them(monkeypatch, model, part):
+    def one_restart(_model, x, y, **_):
+        fallen = torch.zeros(len(y), dtype=torch.bool)
+        fallen[len(calls)] = True
+        calls.append(1)
+        return Attacked(x, ~fallen, torch.where(fallen, len(calls), -1))
+
+    calls: list[int] = []
+    monkeypatch.setattr(evaluate, "pgd", one_restart)
+    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.01, pgd_restarts=3)))
+    assert [rows["pgd10", i]["correct"] for i in range(4)] == [0, 0, 0, 1]
+    assert [rows["pgd10", i]["step"] for i in range(4)] == [1, 2, 3, ""]
+
+
+def test_many_small_steps_break_at_least_what_one_large_step_breaks_on_a_linear_network(part):
+    torch.manual_seed(0)
+    linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
+    two = Part(part.images, part.labels % 2)
+    rows = table(evaluate.whitebox(linear, two, evaluate.Protocol(eps=0.05)))
+    assert [rows["fgsm", i]["correct"] for i in range(30)] == [rows["pgd50", i]["correct"] for i in range(30)]
+
+
+def test_attacks_do_not_depend_on_each_other_or_on_the_global_generator(model, part):
+    first = list(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02)))
+    torch.rand(100)
+    assert list(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02))) == first
+
+
+def standard(model, x, y, tmp_path):
+    index = torch.arange(len(y))
+    return autoattack.standard(model, x, y, index, eps=0.01, batch_size=8, seed=0, partial=tmp_path / "partial.csv")
+
+
+def test_autoattack_refuses_a_model_in_train_mode_and_images_that_are_not_in_0_to_1(model, tmp_path):
+    x, y = torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(BadInput, match=r"train mode.*model\.eval\(\)"):
+        standard(models.build("preact_tiny", 1, 10).train(), x, y, tmp_path)
+    for bad in (x * 255, x - 1, torch.full_like(x, float("nan"))):
+        with pytest.raises(BadInput, match="divide 8-bit images by 255"):
+            standard(model, bad, y, tmp_path)
+
+
+@pytest.mark.parametrize("n_classes,names", [(2, 3), (3, 3), (4, 4), (10, 4)])
+def test_autoattack_takes_no_more_targets_than_there_are_other_classes(n_classes, names):
+    torch.manual_seed(0)
+    network = models.build("preact_tiny", 1, n_classes).eval()
+    sequence = autoattack.attacks(network, n_classes, 0.01, 0, torch.device("cpu"))
+    assert len(sequence) == names and ("apgd-t" in sequence) == (n_classes > 3)
+    assert sequence["fab-t"].__self__.n_target_classes == min(9, n_classes - 1)
+
+
+def test_autoattack_runs_with_three_classes(tmp_path):
+    torch.manual_seed(0)
+    network = models.build("preact_tiny", 1, 3).eval()
+    x = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        y = network(x).argmax(1)
+    rows = autoattack.standard(
+        network, x, y, torch.arange(2), eps=0.3, batch_size=2, seed=0, partial=tmp_path / "partial.csv"
+    )
+    assert {row["attack"] for row in rows} >= {"clean", "apgd-ce"}
