@@ -53,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
     add_run(sub)
     sub.add_argument("--suite", choices=("whitebox", "autoattack"), required=True)
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
-    sub.add_argument("--n-test", type=int, help="only the first so many test images")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub = verb("tidy", do_tidy, "Gather every measured number of the given runs into one CSV.")
     sub.add_argument("--results", type=Path, default=Path("results"))
@@ -209,10 +208,11 @@ def do_evaluate(args: argparse.Namespace) -> None:
     out, facts = folder / f"eval/{args.suite}.csv", CATALOG[spec.dataset]
     if not (folder / "run.json").exists():
         raise BadInput(f"{folder} holds no finished run. Train it first: python -m fastat train --run {spec.name}")
-    if json.loads((folder / "run.json").read_text())["status"] == "diverged":
+    about = json.loads((folder / "run.json").read_text())
+    if about["status"] == "diverged":
         files.write_rows(out, evaluate.COLUMNS, [])
         return
-    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=args.n_test)
+    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=about["recipe"]["n_test"])
     model = models.build(spec.model, facts.shape[0], facts.n_classes)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     model = model.to(device).to(memory_format=torch.channels_last).eval()

@@ -3,6 +3,7 @@
 import pytest
 
 from fastat import runs
+from fastat.__main__ import main
 from fastat.errors import BadInput
 
 
@@ -61,3 +62,41 @@ def test_a_bad_recipe_is_refused_with_the_rule_and_the_value(change, message):
 def test_more_autoattack_images_than_exist_are_refused():
     with pytest.raises(BadInput, match="n_images is 361, but digits has 360"):
         runs.check_config(runs.overlay(config(), {"evaluation": {"autoattack": {"n_images": 361}}}))
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("grid: [{dataset: digits, model: preact_tiny, eps: 8, method: atas, seed: 0}]", "Did you mean 8/255"),
+        (
+            "grid: [{dataset: digits, model: preact_tny, eps: 8/255, method: atas, seed: 0}]",
+            "unknown model 'preact_tny'",
+        ),
+        ("recipes: {digits: {atas: {params: {beta: 2}}}}", "beta must be in [0, 1), got 2"),
+        ("recipes: {digits: {atas: {params: {gama: 2 eps}}}}", "no parameter 'gama'"),
+        ("evaluation: {pgd_step: 0.2}", "0.2 is not of type 'string'"),
+        ("evaluation: {pgd_step: '8'}", "a step or radius is written"),
+        ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
+        ("- a list", "must hold `key: value` lines"),
+    ],
+)
+def test_check_refuses_with_exit_code_2(tmp_path, capsys, text, message):
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    assert main(["check", "--configfile", str(config)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_check_accepts_every_config_that_comes_with_the_code(capsys):
+    for path in sorted((runs.ROOT / "config").glob("*.yaml")):
+        if path.name not in ("config.yaml", "recipes.yaml"):
+            assert main(["check", "--configfile", str(path)]) == 0, path
+    assert main(["check"]) == 0
+
+
+def test_train_and_evaluate_refuse_what_is_no_run(tmp_path, capsys):
+    assert main(["train", "--run", "digits/atas", "--results", str(tmp_path)]) == 2
+    assert "a run is named" in capsys.readouterr().err
+    name = "digits/preact_tiny/eps77/atas/paper/seed0"
+    assert main(["evaluate", "--run", name, "--suite", "whitebox", "--results", str(tmp_path)]) == 2
+    assert "holds no finished run. Train it first" in capsys.readouterr().err

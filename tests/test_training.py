@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from fastat import runs
+from fastat import files, runs
 from fastat.__main__ import main
+from fastat.training import checkpoint
+from fastat.training.checkpoint import Standing
 
 NAME = "digits/preact_tiny/eps77/atas/paper/seed0"
 
@@ -72,6 +75,24 @@ def test_a_damaged_state_file_is_refused_with_the_way_out(results, content, caps
     state.write_bytes(content)
     assert main(command(results)) == 2
     assert f"rm {state}" in capsys.readouterr().err
+
+
+def test_the_state_of_another_recipe_is_refused_with_both_fingerprints(results, capsys):
+    state = results / "runs" / NAME / "state/state.safetensors"
+    state.parent.mkdir(parents=True)
+    checkpoint.save(state, {"model": {"w": torch.zeros(1)}}, Standing(), "fingerprint-of-another")
+    assert main(command(results)) == 2
+    message = capsys.readouterr().err
+    assert "made by another run: fingerprint fingerprint-of-another" in message and f"rm {state}" in message
+    assert state.exists()  # nothing is lost: it may be the other recipe's
+
+
+def test_two_processes_on_one_run_folder_are_told_apart(results, capsys):
+    with files.exclusive(results / "runs" / NAME / "state"):
+        second = subprocess.run(
+            [sys.executable, "-m", "fastat", *command(results)], cwd=runs.ROOT, capture_output=True, text=True
+        )
+    assert second.returncode == 2 and "another process is working on" in second.stderr
 
 
 def test_divergence_is_a_result_with_its_cause(results):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,52 +76,63 @@ def _split(images: np.ndarray, labels: np.ndarray, n_test: int, split) -> dict[s
 
 
 FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"),)  # where Debian's dataset-fashion-mnist puts it
+FASHION_SHA256 = {  # of the unpacked files: Debian packs the same bytes again, so the .gz files differ
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
 
 
 def _fashion_mnist(source: Path) -> dict[str, Tensor]:
     """The four gzip files of Fashion-MNIST: in `source`/fashion_mnist, in Debian's place, or downloaded."""
-    from torchvision.datasets import FashionMNIST
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    checksums = dict(FashionMNIST.resources)  # file name -> md5, as torchvision knows them
     own = source / "fashion_mnist"
-    folder = next((p for p in (own, *FASHION_PLACES) if all((p / f).is_file() for f in checksums)), None)
+    places = (own, *FASHION_PLACES)
+    folder = next((p for p in places if all((p / f"{name}.gz").is_file() for name in FASHION_SHA256)), None)
     if folder is None:
-        folder = _download_fashion_mnist(own, checksums)
+        folder = _download_fashion_mnist(own)
     tensors = {}
     with tempfile.TemporaryDirectory() as unpacked:
-        for file, md5 in checksums.items():
-            data = (folder / file).read_bytes()
-            if (found := hashlib.md5(data).hexdigest()) != md5:
-                raise BadInput(
-                    f"{folder / file}: wrong checksum: md5 {found}, expected {md5}. "
-                    "Delete it and run again to download it, or install Debian's dataset-fashion-mnist."
-                )
-            plain = Path(unpacked) / Path(file).stem
-            plain.write_bytes(gzip.decompress(data))
-            part = "train" if file.startswith("train") else "test"
-            if "images" in file:
+        for name, sha256 in FASHION_SHA256.items():
+            plain = Path(unpacked) / name
+            plain.write_bytes(_unpacked(folder / f"{name}.gz", sha256))
+            part = "train" if name.startswith("train") else "test"
+            if "images" in name:
                 tensors[f"{part}_images"] = read_image_file(str(plain))[:, None]
             else:
                 tensors[f"{part}_labels"] = read_label_file(str(plain))
     return tensors
 
 
-def _download_fashion_mnist(folder: Path, checksums: dict[str, str]) -> Path:
+def _unpacked(file: Path, sha256: str) -> bytes:
+    """The content of a gzip file, if it is the expected one."""
+    way_out = "Delete it and run again to download it, or install Debian's dataset-fashion-mnist."
+    try:
+        data = gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"{file} is no whole gzip file ({error}). {way_out}") from error
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise BadInput(f"{file}: wrong checksum: its content has sha256 {found}, expected {sha256}. {way_out}")
+    return data
+
+
+def _download_fashion_mnist(folder: Path) -> Path:
     from torchvision.datasets import FashionMNIST
     from torchvision.datasets.utils import download_url
 
     folder.mkdir(parents=True, exist_ok=True)
-    for file, md5 in checksums.items():
+    for name in FASHION_SHA256:
         for mirror in FashionMNIST.mirrors:
             try:
-                download_url(f"{mirror}{file}", str(folder), filename=file, md5=md5)
+                download_url(f"{mirror}{name}.gz", str(folder), filename=f"{name}.gz")
                 break
             except (OSError, RuntimeError) as error:
-                log.warning("%s%s: %s", mirror, file, error)
+                log.warning("%s%s.gz: %s", mirror, name, error)
         else:
             raise BadInput(
-                f"Fashion-MNIST: {file} is neither in {folder} nor in {FASHION_PLACES[0]}, and it could not be "
+                f"Fashion-MNIST: {name}.gz is neither in {folder} nor in {FASHION_PLACES[0]}, and it could not be "
                 f"downloaded. Put the four .gz files into {folder}, or install Debian's dataset-fashion-mnist."
             )
     return folder

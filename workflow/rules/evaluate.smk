@@ -13,12 +13,7 @@ rule evaluate:
     params:
         name=lambda wildcards: runs.RunSpec.of(wildcards).name,
         protocol=json.dumps(config["evaluation"]),
-        n_test=lambda wildcards: (
-            f"--n-test {n}"
-            if (n := runs.resolve_dataset(wildcards.dataset, config).get("n_test"))
-            else ""
-        ),
         device=config["device"],
     shell:
         "python -m fastat evaluate --run {params.name} --suite {wildcards.suite} --protocol {params.protocol:q}"
-        " {params.n_test} --device {params.device} --threads {threads} >> {log} 2>&1"
+        " --device {params.device} --threads {threads} >> {log} 2>&1"

@@ -1,0 +1,108 @@
+"""Where images come from, how they are cut into parts, and the order in which a training sees them."""
+
+import gzip
+import shutil
+
+import pytest
+import torch
+
+from fastat.__main__ import main
+from fastat.data import datasets
+from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream, stratified
+from fastat.errors import BadInput
+
+CPU = torch.device("cpu")
+needs_fashion = pytest.mark.skipif(
+    not (FASHION_PLACES[0] / "t10k-labels-idx1-ubyte.gz").exists(), reason="dataset-fashion-mnist is not installed"
+)
+
+
+def prepared(name, folder, source="data"):
+    datasets.prepare(name, folder / source, folder / f"{name}.safetensors")
+    return datasets.load(folder / f"{name}.safetensors", CPU)
+
+
+def test_digits_are_1797_images_in_two_stratified_parts_that_share_none(tmp_path):
+    digits = prepared("digits", tmp_path)
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert digits.train.images.dtype == torch.uint8 and int(digits.train.images.max()) == 255
+    share = [torch.bincount(part.labels, minlength=10) / len(part) for part in (digits.train, digits.test)]
+    assert (share[0] - share[1]).abs().max() < 0.005
+
+
+def test_no_test_image_of_digits_is_in_digits_dev(tmp_path):
+    digits, dev = prepared("digits", tmp_path), prepared("digits_dev", tmp_path)
+
+    def bag(part):
+        return sorted(image.numpy().tobytes() for image in part.images)
+
+    assert sorted(bag(dev.train) + bag(dev.test)) == bag(digits.train)
+
+
+def stream(n=10, **settings):
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 4, 4).contiguous()
+    options = {"batch_size": 4, "drop_last": False, "pad": 1, "flip": True, "seed": 3} | settings
+    return TrainingStream(Part(images, torch.arange(n)), **options)
+
+
+def test_an_epoch_shows_every_image_once_and_keeps_the_last_short_batch():
+    batches = list(stream().epoch(1))
+    assert [len(batch.y) for batch in batches] == [4, 4, 2]
+    assert sorted(int(i) for batch in batches for i in batch.index) == list(range(10))
+    assert [len(batch.y) for batch in stream(drop_last=True).epoch(1)] == [4, 4]
+
+
+def test_order_and_views_depend_on_seed_and_epoch_alone_so_a_resumed_epoch_goes_on_exactly():
+    whole, tail = list(stream().epoch(5)), list(stream().epoch(5, first=1))
+    for one, other in zip(whole[1:], tail, strict=True):
+        assert torch.equal(one.x, other.x) and torch.equal(one.index, other.index) and one.number == other.number
+    assert any(not torch.equal(a.index, b.index) for a, b in zip(whole, stream().epoch(6), strict=True))
+    assert any(not torch.equal(a.index, b.index) for a, b in zip(whole, stream(seed=4).epoch(5), strict=True))
+
+
+def test_a_stratified_sample_has_every_class_in_its_share():
+    labels = torch.arange(10).repeat(36)
+    sample = stratified(labels, 50, seed=0)
+    assert torch.bincount(labels[sample]).tolist() == [5] * 10
+    assert torch.equal(sample, stratified(labels, 50, seed=0))
+    with pytest.raises(BadInput, match="361 images asked for, but there are only 360"):
+        stratified(labels, 361, seed=0)
+
+
+@needs_fashion
+def test_fashion_mnist_is_read_from_files_on_disk(tmp_path):
+    fashion = prepared("fashion_mnist", tmp_path)
+    assert fashion.train.images.shape == (60000, 1, 28, 28) and fashion.test.images.shape == (10000, 1, 28, 28)
+    assert torch.bincount(fashion.test.labels).tolist() == [1000] * 10
+    few = datasets.load(tmp_path / "fashion_mnist.safetensors", CPU, n_train=4000, n_test=1000)
+    assert (len(few.train), len(few.test)) == (4000, 1000) and few.sha256 != fashion.sha256
+
+
+@needs_fashion
+def test_a_changed_file_is_refused_by_its_checksum(tmp_path, capsys):
+    folder = tmp_path / "data/fashion_mnist"
+    shutil.copytree(FASHION_PLACES[0], folder)
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other labels"))
+    arguments = ["data", "--dataset", "fashion_mnist", "--source", str(tmp_path / "data")]
+    assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
+    message = capsys.readouterr().err
+    assert "t10k-labels-idx1-ubyte.gz: wrong checksum" in message and "Delete it" in message
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(b"rubbish")
+    assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "is no whole gzip file" in capsys.readouterr().err
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_missing_files_that_cannot_be_downloaded_are_bad_input(tmp_path, monkeypatch, capsys):
+    from torchvision.datasets import FashionMNIST
+
+    monkeypatch.setattr(datasets, "FASHION_PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(FashionMNIST, "mirrors", ["file:///nowhere/"])
+    arguments = ["data", "--dataset", "fashion_mnist", "--source", str(tmp_path / "data")]
+    assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "Put the four .gz files into" in capsys.readouterr().err
+
+
+def test_an_unknown_dataset_is_bad_input(tmp_path, capsys):
+    assert main(["data", "--dataset", "digit", "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert "unknown dataset 'digit'. Known: digits" in capsys.readouterr().err
