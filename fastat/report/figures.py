@@ -15,6 +15,7 @@ from fastat.files import atomic  # noqa: E402
 def write(name: str, measured: Path, out: Path) -> None:
     """Write `out`.svg and .png."""
     rows = pd.read_csv(measured, dtype={"seed": str})
+    rows["value"] = pd.to_numeric(rows["value"], errors="coerce")  # the cause of a divergence is a text
     rows["name"] = rows["method"] + rows["variant"].map(lambda v: "" if v == "paper" else f" ({v})")
     rows["panel"] = rows["dataset"] + ", " + rows["model"]
     sns.set_theme(style="whitegrid", palette="colorblind")

@@ -31,6 +31,8 @@ def measured(folder: Path, spec: RunSpec) -> list[dict[str, Any]]:
 
     about = json.loads((folder / "run.json").read_text())
     add("diverged", int(about["status"] == "diverged"))
+    if about["cause"]:
+        add("cause", about["cause"])
     add("train_seconds", about["train_seconds"])
     add("peak_memory_mb", about["peak_memory_mb"])
     add("collapse_epoch", about["collapse"]["first"] or "")
@@ -40,6 +42,10 @@ def measured(folder: Path, spec: RunSpec) -> list[dict[str, Any]]:
         for metric in ("loss", "clean_acc", "fgsm_acc", "pgd10_acc"):
             scale = 1 if metric == "loss" else 100
             add(f"train_{metric}", line[metric] * scale, about["recipe"]["monitor_images"], line["epoch"])
+    best = int(log["pgd10_acc"].argmax())
+    add("train_pgd10_last", 100 * log["pgd10_acc"].iloc[-1])
+    add("train_pgd10_best", 100 * log["pgd10_acc"].iloc[best])
+    add("train_pgd10_best_epoch", int(log["epoch"].iloc[best]))
     if about["status"] == "finished":
         whitebox = pd.read_csv(folder / "eval/whitebox.csv")
         for attack, part in whitebox.groupby("attack", sort=False):
