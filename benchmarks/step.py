@@ -60,9 +60,10 @@ def main() -> None:
 def prepare(model_name: str, name: str) -> tuple[Callable[[], object], Callable[[], object]]:
     """The method's step, and its passes alone, on the same network and batch."""
     shape, n, device = SHAPES[model_name], RECIPE.batch_size, torch.device("cpu")
-    task = Task(8 / 255, 10 * n, 10, shape, shape, 30, n, device, torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     model = models.build(model_name, shape[0], 10).to(memory_format=torch.channels_last).train()
+    n_params = sum(p.numel() for p in model.parameters())
+    task = Task(8 / 255, 10 * n, 10, shape, shape, 30, n, 10, n_params, device, torch.Generator().manual_seed(0))
     method, learner = methods.build(name, task), SGDLearner(model, RECIPE)
     method.begin_epoch(model, learner, 1)
     x = torch.rand((n, *shape)).contiguous(memory_format=torch.channels_last)

@@ -132,23 +132,31 @@ def build_method(spec: runs.RunSpec, recipe: runs.Recipe, device_name: str, n_tr
     import torch
 
     import methods
+    from fastat import models
     from fastat.data.catalog import CATALOG
     from fastat.data.datasets import generator
     from fastat.types import Task
 
     facts, device = CATALOG[spec.dataset], torch.device(device_name)
     channels, height, width = facts.shape
+    n_train = n_train or recipe.n_train or facts.n_train
+    whole, rest = divmod(n_train, recipe.batch_size)
+    with torch.device("meta"):
+        n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes).parameters())
     task = Task(
         eps=spec.eps_255 / 255,
-        n_train=n_train or recipe.n_train or facts.n_train,
+        n_train=n_train,
         n_classes=facts.n_classes,
         image_shape=facts.shape,
         frame_shape=(channels, height + 2 * recipe.pad, width + 2 * recipe.pad),
         n_epochs=recipe.epochs,
         batch_size=recipe.batch_size,
+        n_batches=whole if recipe.drop_last or not rest else whole + 1,
+        n_params=n_params,
         device=device,
         rng=None if device_name == "meta" else generator(device, spec.seed, "method"),
     )
+    torch.manual_seed(generator(torch.device("cpu"), spec.seed, "method-init").initial_seed())
     return task, methods.build(spec.method, task, **recipe.params)
 
 

@@ -76,11 +76,13 @@ class RunSpec:
 class Schedule:
     """Learning rate and momentum as functions of progress in epochs; see training/learner.py."""
 
-    kind: str  # "piecewise" or "triangular"
-    lr: float  # the first (piecewise) or highest (triangular) learning rate
+    kind: str  # "piecewise", "triangular" or "linear"
+    lr: float = 0.1  # the first (piecewise) or highest (triangular) learning rate
     milestones: tuple[float, ...] = ()  # piecewise: x `factor` once this many epochs are done
     factor: float = 0.1
     cycle_momentum: bool = False  # triangular: momentum falls by 0.1 as the learning rate peaks
+    points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, learning rate), joined by straight lines
+    momentum_points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, momentum), likewise
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class Recipe:
     batch_size: int
     schedule: Schedule
     weight_decay: float
+    weight_decay_epochs: float | None = None  # none after so many; None: to the end
     momentum: float = 0.9
+    average: float = 0.0  # decay of the weights' moving average that is reported; 0: none is kept
     drop_last: bool = False
     pad: int = 0  # zero pixels around an image before it is cropped back
     flip: bool = False
@@ -327,11 +331,12 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
             "a whole number above 0, or left out",
         )
     _require(isinstance(recipe.pad, int) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
-    for name in ("weight_decay", "momentum"):
+    for name in ("weight_decay", "momentum", "average"):
         _require(_number(getattr(recipe, name)) and 0 <= getattr(recipe, name) < 1, where, name, recipe, "in [0, 1)")
     _require(isinstance(recipe.params, dict), where, "params", recipe, "a mapping")
     where = f"{where}: schedule"
-    _require(schedule.kind in ("piecewise", "triangular"), where, "kind", schedule, "piecewise or triangular")
+    kinds = ("piecewise", "triangular", "linear")
+    _require(schedule.kind in kinds, where, "kind", schedule, "piecewise, triangular or linear")
     for name in ("lr", "factor"):
         _require(_number(getattr(schedule, name)) and getattr(schedule, name) > 0, where, name, schedule, "above 0")
     stones = list(schedule.milestones)
@@ -342,7 +347,22 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
         schedule,
         f"rising, and between 0 and epochs = {recipe.epochs}",
     )
+    for name in ("points", "momentum_points"):
+        line = getattr(schedule, name)
+        _require(
+            (not line and (name, schedule.kind) != ("points", "linear")) or _is_line(line, recipe.epochs),
+            where,
+            name,
+            schedule,
+            f"pairs [epoch, value] from epoch 0 to {recipe.epochs}, epochs not falling, values 0 or more",
+        )
     return recipe
+
+
+def _is_line(points: tuple[tuple[float, float], ...], epochs: int) -> bool:
+    epochs_done = [point[0] for point in points if len(point) == 2 and all(map(_number, point)) and point[1] >= 0]
+    whole = len(epochs_done) == len(points) > 1
+    return whole and epochs_done == sorted(epochs_done) and (epochs_done[0], epochs_done[-1]) == (0, epochs)
 
 
 def _construct(cls: Any, fields: dict[str, Any], where: str) -> Any:
@@ -350,6 +370,8 @@ def _construct(cls: Any, fields: dict[str, Any], where: str) -> Any:
     for key in fields:
         if key not in known:
             raise BadInput(f"{where}: unknown key {key!r}.{_guess(key, known)} Known: {', '.join(known)}")
+    for key in ("points", "momentum_points"):
+        fields.update({key: tuple(map(tuple, fields[key]))} if key in fields else {})
     if "milestones" in fields:
         fields["milestones"] = tuple(fields["milestones"])
     try:

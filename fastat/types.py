@@ -43,6 +43,8 @@ class Task:
     frame_shape: tuple[int, int, int]  # (C, Hf, Wf)
     n_epochs: int
     batch_size: int
+    n_batches: int  # in an epoch
+    n_params: int  # of the network
     device: torch.device
     rng: torch.Generator | None = field(compare=False)  # on `device`; None only where nothing is drawn
 
@@ -61,8 +63,8 @@ class Learner(Protocol):
     def descend(self, loss: Tensor) -> None:
         """theta <- theta - eta * grad_theta loss: accumulate, then apply."""
 
-    def accumulate(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to what the next `apply` will use."""
+    def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
+        """Add grad_theta loss to what the next `apply` will use; leaves in `inputs` get their `.grad` too."""
 
     def apply(self) -> None:
         """One optimiser step with the accumulated gradient, which is then cleared."""
@@ -72,7 +74,11 @@ class Learner(Protocol):
 
 
 class Method(Protocol):
-    """An adversarial training algorithm: an `nn.Module` for its state, with two verbs."""
+    """An adversarial training algorithm: an `nn.Module` for its state, with two verbs.
+
+    A method that trains outside the eps-ball or outside the pixel range says so: attributes `radius` (default eps)
+    and `leaves_pixel_range` (default False).
+    """
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Called once before the first batch of `epoch` (from 1)."""

@@ -30,6 +30,7 @@ class Config:
     c: float = 1.28  # 128 x 0.01: norms are of per-image gradients
     gamma_over_c: Length = "16/255"  # the step of an image without gradient
     reset_every: int = 10
+    store: str = "float32"  # or float16, int8: what delta is kept in
     warmup_epochs: int = 0  # released: 5, with the constant step eps and v untouched (ATAS.py:52,64)
     clamp: tuple[Length, Length] | None = None  # released: 4/255 .. 14/255 (adv_attack.py:47-49)
 
@@ -37,21 +38,13 @@ class Config:
 class Method(nn.Module):
     """ATAS. The lines that differ from methods/atta.py are the paper."""
 
-    v: Tensor
-
     def __init__(self, config: Config, task: Task):
         super().__init__()
-        if not 0 <= config.beta < 1:
-            raise ValueError(f"beta must be in [0, 1), got {config.beta}")
-        if not config.c > 0:
-            raise ValueError(f"c must be above 0, got {config.c}")
         if config.reset_every < 1:
             raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
         self.config, self.task = config, task
-        self.gamma = config.c * in_pixels(config.gamma_over_c, task.eps)
-        self.clamp = [in_pixels(length, task.eps) for length in config.clamp or ()]
-        self.delta = DeltaStore(task)
-        self.register_buffer("v", torch.zeros(task.n_train, device=task.device))
+        self.delta = DeltaStore(task, config.store)
+        self.step_size = StepSize(task, config.beta, config.c, config.gamma_over_c, config.warmup_epochs, config.clamp)
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """delta_i ~ U(-eps, eps) at the start and every `reset_every` epochs, but not for the last one. v stays."""
@@ -65,19 +58,43 @@ class Method(nn.Module):
         with eval_mode(model):
             grad = input_gradient(model, x_prev, y)
         alpha = self.step_size(batch, grad)
-        x_adv = project_linf(x_prev + alpha[:, None, None, None] * grad.sign(), x, eps)  # x_i^j
+        x_adv = project_linf(x_prev + alpha * grad.sign(), x, eps)  # x_i^j
         self.delta.write(batch, x_adv - x)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
         return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255})
 
-    def step_size(self, batch: Batch, grad: Tensor) -> Tensor:
-        """alpha_i = gamma / (c + sqrt(v_i)), with v_i the running mean of ||grad_i||^2 over visits; (B,)."""
-        if batch.epoch <= self.config.warmup_epochs:
-            return torch.full_like(self.v[batch.index], self.task.eps)
-        beta, c = self.config.beta, self.config.c
+
+class StepSize(nn.Module):
+    """alpha_i = gamma / (c + sqrt(v_i)), with v_i the running mean of ||grad_i||^2 over visits (Algorithm 1)."""
+
+    v: Tensor
+
+    def __init__(
+        self,
+        task: Task,
+        beta: float,
+        c: float,
+        gamma_over_c: Length,
+        warmup_epochs: int = 0,
+        clamp: tuple[Length, Length] | None = None,
+    ):
+        super().__init__()
+        if not 0 <= beta < 1:
+            raise ValueError(f"beta must be in [0, 1), got {beta}")
+        if not c > 0:
+            raise ValueError(f"c must be above 0, got {c}")
+        self.beta, self.c, self.gamma = beta, c, c * in_pixels(gamma_over_c, task.eps)
+        self.clamp = [in_pixels(length, task.eps) for length in clamp or ()]
+        self.warmup_epochs, self.eps = warmup_epochs, task.eps
+        self.register_buffer("v", torch.zeros(task.n_train, device=task.device))
+
+    def forward(self, batch: Batch, grad: Tensor) -> Tensor:
+        """Per-image gradients (B, C, H, W) -> step sizes (B, 1, 1, 1). Moves v."""
+        if batch.epoch <= self.warmup_epochs:
+            return torch.full_like(grad[:, :1, :1, :1], self.eps)
         norm = torch.linalg.vector_norm(grad, dim=(1, 2, 3))
-        v = beta * self.v[batch.index] + (1 - beta) * norm**2
+        v = self.beta * self.v[batch.index] + (1 - self.beta) * norm**2
         self.v[batch.index] = v
-        alpha = self.gamma / (c + v.sqrt())
-        return alpha.clamp(*self.clamp) if self.clamp else alpha
+        alpha = self.gamma / (self.c + v.sqrt())
+        return (alpha.clamp(*self.clamp) if self.clamp else alpha)[:, None, None, None]

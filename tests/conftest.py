@@ -6,11 +6,15 @@ import torch
 from fastat import models
 from fastat.types import Batch, Task, View
 
+N_PARAMS = sum(p.numel() for p in models.build("preact_tiny", 1, 10).parameters())
+
 
 @pytest.fixture
 def tiny_task() -> Task:
     """Twelve 1x8x8 images in 10x10 frames, eps 0.1."""
-    return Task(0.1, 12, 10, (1, 8, 8), (1, 10, 10), 30, 4, torch.device("cpu"), torch.Generator().manual_seed(0))
+    return Task(
+        0.1, 12, 10, (1, 8, 8), (1, 10, 10), 30, 4, 3, N_PARAMS, torch.device("cpu"), torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastat.runs import Recipe, Schedule
 
@@ -11,20 +12,34 @@ def learning_rate(schedule: Schedule, progress: float, epochs: int) -> float:
 
     piecewise:  lr, x factor at each milestone that is reached (ATAS paper, App. B; ATAS.py:131,159-160)
     triangular: 0 -> lr -> 0, straight, peak half-way (fast_adversarial train_fgsm.py:87-88)
+    linear:     through the given points; two points of one epoch are a jump
     """
+    if schedule.kind == "linear":
+        return on_line(schedule.points, progress)
     if schedule.kind == "piecewise":
         return schedule.lr * schedule.factor ** sum(progress >= stone for stone in schedule.milestones)
     return schedule.lr * (1 - abs(2 * progress / epochs - 1))
 
 
 def momentum(schedule: Schedule, progress: float, epochs: int, highest: float) -> float:
-    """The momentum at the same time: constant, or cycled against the learning rate by 0.1.
+    """The momentum at the same time: constant, cycled against the learning rate by 0.1, or through given points.
 
     Source: torch's CyclicLR overrides the momentum argument in fast_adversarial train_fgsm.py:87.
     """
+    if schedule.momentum_points:
+        return on_line(schedule.momentum_points, progress)
     if not schedule.cycle_momentum:
         return highest
     return highest - 0.1 * (1 - abs(2 * progress / epochs - 1))
+
+
+def on_line(points: tuple[tuple[float, float], ...], progress: float) -> float:
+    """The value at `progress` on the straight lines through points (epochs done, value); the later one at a jump."""
+    k = max(k for k, (epoch, _) in enumerate(points) if epoch <= progress)
+    if k == len(points) - 1:
+        return points[k][1]
+    (left, low), (right, high) = points[k], points[k + 1]
+    return low + (high - low) * (progress - left) / (right - left)
 
 
 class SGDLearner:
@@ -33,19 +48,23 @@ class SGDLearner:
     def __init__(self, model: nn.Module, recipe: Recipe):
         self.model, self.recipe = model, recipe
         self.optimizer = self._fresh()
+        self.average: AveragedModel | None = None
+        if recipe.average:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
         self.seek(0.0)
 
     def _fresh(self) -> torch.optim.SGD:
-        decay = self.recipe.weight_decay
         fused = all(p.device.type in ("cpu", "cuda") for p in self.model.parameters())  # one kernel, not one each
-        return torch.optim.SGD(self.model.parameters(), lr=0.0, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(self.model.parameters(), lr=0.0, fused=fused)
 
     def seek(self, progress: float) -> None:
         """Take learning rate and momentum for `progress` epochs done. Called by the trainer before each batch."""
         recipe = self.recipe
+        decays = recipe.weight_decay_epochs is None or progress < recipe.weight_decay_epochs
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe.schedule, progress, recipe.epochs)
             group["momentum"] = momentum(recipe.schedule, progress, recipe.epochs, recipe.momentum)
+            group["weight_decay"] = recipe.weight_decay if decays else 0.0
 
     @property
     def lr(self) -> float:
@@ -57,25 +76,33 @@ class SGDLearner:
         self.accumulate(loss)
         self.apply()
 
-    def accumulate(self, loss: Tensor) -> None:
-        """Add the gradient of `loss` to what the next `apply` will use."""
-        loss.backward()
+    def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
+        """Add grad_theta loss to what the next `apply` will use; leaves in `inputs` get their `.grad` too."""
+        loss.backward(inputs=[*self.model.parameters(), *inputs])
 
     def apply(self) -> None:
         """One optimiser step with the accumulated gradient, which is then cleared."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    @property
+    def reported(self) -> nn.Module:
+        """The network whose accuracy is reported: the average where one is kept, else the one that is trained."""
+        return self.model if self.average is None else self.average.module
 
     def restart(self) -> None:
         """Forget the momentum."""
-        groups = [{k: g[k] for k in ("lr", "momentum")} for g in self.optimizer.param_groups]
+        groups = [{k: g[k] for k in ("lr", "momentum", "weight_decay")} for g in self.optimizer.param_groups]
         self.optimizer = self._fresh()
         for group, kept in zip(self.optimizer.param_groups, groups, strict=True):
             group.update(kept)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Momentum buffers by parameter name. Everything else follows from progress."""
-        buffers = {}
+        """Momentum buffers by parameter name, and the average. Everything else follows from progress."""
+        average = {} if self.average is None else self.average.state_dict()
+        buffers = {f"average/{name}": t for name, t in average.items()}
         for name, p in self.model.named_parameters():
             buffer = self.optimizer.state.get(p, {}).get("momentum_buffer")
             if buffer is not None:
@@ -85,6 +112,11 @@ class SGDLearner:
     def load_state_dict(self, buffers: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
         self.restart()
+        if self.average is not None:
+            prefix = "average/"
+            self.average.load_state_dict(
+                {k.removeprefix(prefix): t for k, t in buffers.items() if k.startswith(prefix)}
+            )
         for name, p in self.model.named_parameters():
             if name in buffers:
                 self.optimizer.state[p]["momentum_buffer"] = torch.empty_like(p).copy_(buffers[name])

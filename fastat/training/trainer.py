@@ -165,9 +165,10 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
     part, eps = run.data.train, run.task.eps
     x, y = part.take(stratified(part.labels, min(run.recipe.monitor_images, len(part)), seed=0))
     rng = generator(run.task.device, run.seed, "monitor", epoch)
-    with eval_mode(run.model):
-        single = fgsm(run.model, x, y, eps)
-        many = pgd(run.model, x, y, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
+    model = run.learner.reported
+    with eval_mode(model):
+        single = fgsm(model, x, y, eps)
+        many = pgd(model, x, y, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
     share = {"clean_acc": single.step != 0, "fgsm_acc": single.correct, "pgd10_acc": many.correct}
     return {key: float(correct.double().mean()) for key, correct in share.items()}
 
@@ -187,7 +188,7 @@ def write_results(run: Training, now: Standing, cause: str, folder: Path) -> Non
     columns = list(dict.fromkeys(key for row in now.log for key in row))
     files.write_rows(folder / "log.csv", columns, now.log)
     with files.atomic(folder / "weights.safetensors") as partial:
-        save_file({k: v.contiguous() for k, v in run.model.state_dict().items()}, partial)
+        save_file({k: v.contiguous() for k, v in run.learner.reported.state_dict().items()}, partial)
     found = collapse.detect(
         [row["fgsm_acc"] for row in now.log], [row["pgd10_acc"] for row in now.log], run.task.n_classes
     )

@@ -77,7 +77,7 @@ def test_atta_steps_from_the_stored_perturbation_and_stores_where_it_ended(tiny_
 def test_atas_step_is_gamma_over_c_plus_root_v_and_v_is_written_back(tiny_task, tiny_batch):
     model = linear_model()
     method, learner = one_batch("atas", tiny_task, tiny_batch, model, beta=0.5, c=1.28, gamma_over_c="2 eps")
-    method.v[:] = 0.3
+    method.step_size.v[:] = 0.3
     x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
     x_prev = clipped(x + method.delta.read(tiny_batch), x, eps)
     g = gradient(model, x_prev, y)
@@ -86,8 +86,8 @@ def test_atas_step_is_gamma_over_c_plus_root_v_and_v_is_written_back(tiny_task, 
     report = method.train_batch(model, tiny_batch, learner)
     x_next = clipped(x_prev + alpha[:, None, None, None] * g.sign(), x, eps)
     torch.testing.assert_close(report.x_adv, x_next, atol=1e-6, rtol=0)
-    torch.testing.assert_close(method.v[tiny_batch.index], v, atol=1e-6, rtol=1e-5)
-    assert (method.v[[1, 2, 3]] == 0.3).all()
+    torch.testing.assert_close(method.step_size.v[tiny_batch.index], v, atol=1e-6, rtol=1e-5)
+    assert (method.step_size.v[[1, 2, 3]] == 0.3).all()
 
 
 def test_atas_with_a_fixed_step_is_atta(tiny_task, tiny_batch):
@@ -105,11 +105,11 @@ def test_reset_redraws_delta_but_keeps_v(tiny_task, tiny_batch):
     model = linear_model()
     method, learner = one_batch("atas", tiny_task, tiny_batch, model)
     method.train_batch(model, tiny_batch, learner)
-    v, delta = method.v.clone(), method.delta.delta.clone()
+    v, delta = method.step_size.v.clone(), method.delta.delta.clone()
     method.begin_epoch(model, learner, 9)
     assert torch.equal(method.delta.delta, delta)
     method.begin_epoch(model, learner, 10)
-    assert not torch.equal(method.delta.delta, delta) and torch.equal(method.v, v)
+    assert not torch.equal(method.delta.delta, delta) and torch.equal(method.step_size.v, v)
     delta = method.delta.delta.clone()
     method.begin_epoch(model, learner, 30)  # the last epoch keeps its perturbations
     assert torch.equal(method.delta.delta, delta)

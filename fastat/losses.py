@@ -1,0 +1,29 @@
+"""Losses that torch does not name as the papers do."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def soft_target_loss(logits: Tensor, y: Tensor, s: float) -> Tensor:
+    """Mean cross-entropy against the target s on the true class and (1 - s) / (K - 1) on each other.
+
+    Shapes: logits (B, K), y (B,) -> scalar. With s = 1 it is the plain cross-entropy.
+    Source: FGSM_SDI.py:126-131 and FGSM_MEP.py, there for K = 10 only.
+    """
+    n_classes = logits.shape[1]
+    return cross_entropy(logits, y, label_smoothing=min((1 - s) * n_classes / (n_classes - 1), 1.0))
+
+
+def check_soft_target(s: float, n_classes: int) -> None:
+    """Refuse a target that does not prefer the true class.
+
+    Raises: ValueError.
+    """
+    if not 1 / n_classes < s <= 1:
+        raise ValueError(f"s must be above 1/K = {1 / n_classes:.3g} (K = {n_classes} classes) and at most 1, got {s}")
+
+
+def nuclear_norm(matrix: Tensor) -> Tensor:
+    """The sum of the singular values of (B, K), in float32. Its gradient is U V^T, zero at a zero matrix."""
+    return torch.linalg.svdvals(matrix.float()).sum()

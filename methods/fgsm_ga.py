@@ -1,0 +1,68 @@
+"""FGSM-GA: FGSM, and a penalty when the input gradient turns within the eps-ball (GradAlign).
+
+Andriushchenko, Flammarion, "Understanding and improving fast adversarial training", NeurIPS 2020 (arXiv 2007.02617),
+Eq. 4. Tables I and II, row FGSM-GA.
+Cost per batch: 3 forwards, 2 input backwards, 1 parameter backward, 1 double backward.
+Departures: the gradient at x is taken at x itself, not through a clamp (docs/departures.md).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fastat.attacks import input_gradient, project_linf, uniform_like
+from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+
+VERSION = 1
+PASSES = {"forward": 3, "input_backward": 2, "parameter_backward": 1, "double_backward": 1}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults: sh/exps_diff_eps_cifar10.sh:48 (lam at eps 8/255); train.py:37 (alpha, cut to eps by projection)."""
+
+    lam: float = 0.2
+    alpha: Length = "1.25 eps"
+
+
+class Method(nn.Module):
+    """FGSM + GradAlign. No state."""
+
+    def __init__(self, config: Config, task: Task):
+        super().__init__()
+        if not config.lam >= 0:
+            raise ValueError(f"lam must be 0 or more, got {config.lam}")
+        self.config, self.task = config, task
+        self.alpha = in_pixels(config.alpha, task.eps)
+
+    def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
+        """Nothing to do."""
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """l(x + delta) + lam (1 - cos(grad l(x), grad l(x + eta))); the model stays in train mode (train.py:91)."""
+        x, y, eps = batch.x, batch.y, self.task.eps
+        grad = input_gradient(model, x, y)
+        x_adv = project_linf(x + self.alpha * grad.sign(), x, eps)
+        attack_loss = cross_entropy(model(x_adv), y)
+        x_eta = (x + uniform_like(x, eps, self.task.rng)).requires_grad_()  # not clipped (train.py:193)
+        eta_loss = cross_entropy(model(x_eta), y, reduction="sum")
+        (grad_eta,) = torch.autograd.grad(eta_loss, x_eta, create_graph=True)
+        cos = mean_cosine(grad, grad_eta)
+        loss = attack_loss + self.config.lam * (1 - cos)
+        learner.descend(loss)
+        return StepReport(loss, x_adv, {"cos": cos.detach()})
+
+
+def mean_cosine(grad: Tensor, other: Tensor) -> Tensor:
+    """Mean over images of the cosine between two gradients; images where either is zero do not count.
+
+    Shapes: (B, C, H, W) twice -> scalar; 1, without a gradient, if no image counts.
+    """
+    one, two = grad.flatten(1), other.flatten(1)
+    norms = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(two, dim=1)
+    counts = norms > 0
+    cos = (one * two).sum(1) / torch.where(counts, norms, 1)
+    n = counts.sum()
+    return torch.where(n > 0, torch.where(counts, cos, 0).sum() / n.clamp(min=1), 1)
