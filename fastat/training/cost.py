@@ -58,10 +58,12 @@ class _Seen(TorchDispatchMode):
     def __enter__(self) -> "_Seen":
         stem, trunk = self.model.stem, self.model.trunk
         assert isinstance(stem, nn.Sequential) and isinstance(trunk, nn.Module)
-        self.weight = stem[-1].weight
+        conv = stem[-1]
+        assert isinstance(conv, nn.Conv2d)
+        self.weight = conv.weight
         self.hooks = [
             stem.register_forward_hook(lambda _module, _args, z: self.count.update(stem_forward=len(z))),
-            trunk.register_forward_pre_hook(lambda _module, args: (_Probe.apply(args[0], self, _Pass()),)),
+            trunk.register_forward_pre_hook(lambda _, args: (_Probe.apply(args[0], self, _Pass()),)),
         ]
         super().__enter__()
         return self

@@ -1,0 +1,70 @@
+"""FGSM-GA by hand, and the invariants of its card."""
+
+import torch
+from torch import nn
+
+from methods.fgsm_ga import mean_cosine
+
+
+def test_without_the_penalty_it_is_fgsm(start, tiny_batch, tiny_task, linear):
+    weights = []
+    for name, params in (("fgsm_ga", {"lam": 0}), ("fgsm_rs", {"random_start": False, "alpha": "1 eps"})):
+        torch.manual_seed(0)
+        model = type(linear)()
+        start(name, model, **params).run(tiny_batch)
+        weights.append(model.layer.weight.detach())
+    assert torch.equal(*weights)
+
+
+def test_the_loss_is_that_of_the_attacked_images_plus_lam_times_one_minus_the_mean_cosine(
+    start, tiny_batch, tiny_task, linear
+):
+    x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
+    x_adv = (x + eps * linear.grad_x(x, y).sign()).clamp(0, 1)
+    state = tiny_task.rng.get_state()
+    eta = torch.empty_like(x).uniform_(-eps, eps, generator=tiny_task.rng)
+    tiny_task.rng.set_state(state)
+    g1, g2 = linear.grad_x(x, y).flatten(1), linear.grad_x(x + eta, y).flatten(1)
+    cos = ((g1 * g2).sum(1) / (g1.norm(dim=1) * g2.norm(dim=1))).mean()
+    expected = torch.nn.functional.cross_entropy(linear(x_adv), y) + 0.7 * (1 - cos)
+    report = start("fgsm_ga", linear, lam=0.7).run(tiny_batch)
+    torch.testing.assert_close(report.loss.detach(), expected.detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(report.x_adv, x_adv, atol=1e-6, rtol=0)
+
+
+def test_the_penaltys_gradient_equals_finite_differences_with_the_first_gradient_held():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 2)).double()
+    x, eta, y = torch.rand(5, 1, 2, 2).double(), 0.1 * torch.rand(5, 1, 2, 2).double(), torch.tensor([0, 1, 1, 0, 1])
+
+    def input_grad(at, create_graph=False):
+        leaf = at.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(net(leaf), y, reduction="sum")
+        return torch.autograd.grad(loss, leaf, create_graph=create_graph)[0]
+
+    g1 = input_grad(x).detach()
+    weight = net[1].weight
+    (exact,) = torch.autograd.grad(mean_cosine(g1, input_grad(x + eta, create_graph=True)), weight)
+    step, numeric = 1e-6, torch.zeros_like(weight)
+    with torch.no_grad():
+        for i in range(weight.numel()):
+            values = []
+            for side in (step, -step):
+                weight.view(-1)[i] += side
+                with torch.enable_grad():
+                    values.append(mean_cosine(g1, input_grad(x + eta)))
+                weight.view(-1)[i] -= side
+            numeric.view(-1)[i] = (values[0] - values[1]) / (2 * step)
+    torch.testing.assert_close(exact, numeric, atol=1e-7, rtol=1e-5)
+
+
+def test_aligned_gradients_cost_nothing_and_zero_gradients_do_not_count():
+    g = torch.rand(3, 1, 2, 2)
+    assert mean_cosine(g, 3 * g).item() == torch.tensor(1.0) or abs(mean_cosine(g, 3 * g).item() - 1) < 1e-6
+    one, other = g.clone(), -g
+    one[0] = 0  # of three images one does not count; the other two are opposed
+    torch.testing.assert_close(mean_cosine(one, other), torch.tensor(-1.0))
+    zero = torch.zeros_like(g).requires_grad_()
+    none = mean_cosine(g, zero)
+    none.backward()
+    assert none.item() == 1 and torch.equal(zero.grad, torch.zeros_like(g))

@@ -1,0 +1,52 @@
+"""SSAT by hand, and the invariants of its card."""
+
+import torch
+from torch import nn
+
+
+class Threshold(nn.Module):
+    """Class 1 if the mean pixel is above a threshold, else class 0; linear, so a step moves it as far as it is long."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        z = 100 * self.gain * (x.mean((1, 2, 3)) - self.at)
+        return torch.stack([-z, z], 1)
+
+
+def train_on(start, tiny_batch, tiny_task, value, threshold, label, c=3):
+    """One batch of flat grey images; the report, and the full perturbation that SSAT found."""
+    model = Threshold(threshold)
+    x = torch.full_like(tiny_batch.x, value)
+    y = torch.full_like(tiny_batch.y, label)
+    report = start("ssat", model, c=c).run(tiny_batch, x=x, y=y)
+    return report, x
+
+
+def test_the_smallest_step_that_fools_the_network_is_trained_on(start, tiny_batch, tiny_task):
+    # grey 0.5, class 0 below the threshold: with alpha = 1.25 eps every pixel rises by 0.025 to 0.1, 0.0875 on average
+    for threshold, k in ((0.51, 1), (0.54, 2), (0.58, 3), (0.7, 3)):
+        report, x = train_on(start, tiny_batch, tiny_task, 0.5, threshold, 0)
+        mean_step = (report.x_adv - x).mean().item()
+        assert abs(mean_step - k / 3 * 0.0883) < 0.006, (threshold, k, mean_step)
+        assert abs(report.stats["scale"].item() - k / 3) < 1e-6
+
+
+def test_an_image_that_is_already_wrong_is_trained_on_clean(start, tiny_batch, tiny_task):
+    report, x = train_on(start, tiny_batch, tiny_task, 0.5, 0.4, 0)
+    assert torch.equal(report.x_adv, x)
+
+
+def test_every_point_lies_on_the_segment_from_the_image_to_the_full_perturbation(start, tiny_batch, tiny_model):
+    step = start("ssat", tiny_model, c=4)
+    report = step.run(tiny_batch)
+    assert report.stats["scale"].item() * 16 == round(report.stats["scale"].item() * 16)  # 4 images, quarters
+
+
+def test_batchnorm_sees_the_training_pass_alone(start, tiny_batch, tiny_model):
+    step = start("ssat", tiny_model)
+    step.run(tiny_batch)
+    assert int(tiny_model.trunk[0].bn1.num_batches_tracked) == 1
