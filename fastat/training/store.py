@@ -25,7 +25,7 @@ class DeltaStore(nn.Module):
         if dtype not in DTYPES:
             raise ValueError(f"store must be one of {', '.join(DTYPES)}, got {dtype!r}")
         self.task, self.framed = task, framed
-        self.unit = 1.0 if dtype != "int8" else 1 / 255 if whole else task.eps / 127
+        self.per_pixel = 255 if whole else 127 / task.eps  # int8: how many units make the pixel range
         shape = task.frame_shape if framed else task.image_shape
         self.register_buffer("delta", torch.zeros((task.n_train, *shape), dtype=DTYPES[dtype], device=task.device))
 
@@ -60,10 +60,10 @@ class DeltaStore(nn.Module):
 
     def _pack(self, delta: Tensor) -> Tensor:
         if self.delta.dtype == torch.int8:
-            return (delta / self.unit).round_().clamp_(-127, 127).to(torch.int8)
+            return (delta * self.per_pixel).round_().clamp_(-127, 127).to(torch.int8)
         return delta.to(self.delta.dtype)
 
     def _unpack(self, stored: Tensor) -> Tensor:
         if self.delta.dtype == torch.int8:
-            return stored.float() * self.unit
+            return stored.float() / self.per_pixel
         return stored.float()

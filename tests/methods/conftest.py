@@ -57,7 +57,7 @@ def linear() -> Linear:
 
 @pytest.fixture
 def start(tiny_task):
-    """Builds a method at its first epoch: start(name, model, **params)."""
+    """What builds a method at its first epoch, from its name, a network and parameters."""
 
     def build(name, model, epoch=1, task=tiny_task, **params) -> Step:
         n_params = sum(p.numel() for p in model.parameters())
@@ -72,5 +72,5 @@ def start(tiny_task):
 
 @pytest.fixture
 def clipped():
-    """The projection, written out: clipped(x_adv, x, eps)."""
+    """The projection of x_adv on the ball around x, written out."""
     return lambda x_adv, x, eps: torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)

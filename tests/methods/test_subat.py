@@ -1,0 +1,94 @@
+"""SubAT's subspace, and the invariants of its card."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from methods.subat import flat, principal_directions
+
+SMALL = {"sampling_epochs": 2, "per_epoch": 2, "n_components": 3}
+
+
+def epochs(step, batch, numbers=range(3), first=1, last=2):
+    for epoch in range(first, last + 1):
+        if epoch > 1:
+            step.method.begin_epoch(step.model, step.learner, epoch)
+        for number in numbers:
+            step.run(batch, epoch=epoch, number=number)
+
+
+def test_directions_are_those_of_scikit_learns_pca_whatever_the_chunk():
+    rows = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 5, 9)[:, None]
+    expected = PCA(5, svd_solver="full").fit(rows.numpy()).components_
+    for chunk in (7, 1000):
+        snapshots = rows.clone()
+        principal_directions(snapshots, 5, chunk)
+        assert torch.equal(snapshots[0], rows[0]) and torch.equal(snapshots[6:], rows[6:])
+        cosines = np.abs((snapshots[1:6].numpy() * expected).sum(1))
+        np.testing.assert_allclose(cosines, 1, atol=1e-5)
+
+
+def test_rows_are_orthonormal_over_widely_spread_variances():
+    scales = torch.logspace(0, -4, 12)[:, None]
+    snapshots = torch.randn(13, 400, generator=torch.Generator().manual_seed(1))
+    snapshots[1:] *= scales
+    principal_directions(snapshots, 10)
+    basis = snapshots[1:11]
+    assert (basis @ basis.T - torch.eye(10)).abs().max() < 1e-4
+
+
+def test_directions_without_variance_are_zero_and_not_noise():
+    snapshots = torch.zeros(6, 20)
+    snapshots[:, 0] = torch.arange(6.0)
+    principal_directions(snapshots, 4)
+    assert snapshots[1].norm() > 0.99 and snapshots[2:5].abs().max() == 0
+
+
+def test_snapshots_are_theta_0_and_then_evenly_spaced_with_the_last_at_the_epochs_end(start, tiny_model, tiny_batch):
+    step = start("subat", tiny_model, **SMALL)
+    kept = step.method.snapshots
+    assert torch.equal(kept[0], flat(list(tiny_model.parameters()))) and kept.shape[0] == 2 * 2 + 1
+    rows = [step.method.row_after(replace(tiny_batch, epoch=e, number=n)) for e in (1, 2) for n in range(3)]
+    assert rows == [None, 1, 2, None, 3, 4]
+    epochs(step, tiny_batch)
+    assert torch.equal(kept[4], flat(list(tiny_model.parameters())))
+
+
+def test_the_subspace_phase_starts_at_theta_0_and_never_leaves_it(start, tiny_model, tiny_batch):
+    step = start("subat", tiny_model, **SMALL)
+    theta_0 = flat(list(tiny_model.parameters()))
+    epochs(step, tiny_batch)
+    step.method.begin_epoch(tiny_model, step.learner, 3)
+    assert torch.equal(flat(list(tiny_model.parameters())), theta_0)
+    assert all(float(m.running_var.sum()) == m.num_features for m in tiny_model.modules() if hasattr(m, "running_var"))
+    basis = step.method.snapshots[1:4]
+    for number in range(4):
+        step.run(tiny_batch, epoch=3, number=number % 3)
+        moved = flat(list(tiny_model.parameters())) - theta_0
+        assert moved.norm() > 0
+        assert (moved - basis.T @ (basis @ moved)).norm() <= 1e-3 * moved.norm()
+
+
+def test_projecting_twice_is_projecting_once(start, tiny_model, tiny_batch):
+    step = start("subat", tiny_model, **SMALL)
+    epochs(step, tiny_batch)
+    step.method.begin_epoch(tiny_model, step.learner, 3)
+    step.learner.accumulate(tiny_model(tiny_batch.x).square().sum())
+    grads = [p.grad for p in tiny_model.parameters()]
+    step.method.project(tiny_model)
+    once = flat(grads)
+    step.method.project(tiny_model)
+    torch.testing.assert_close(flat(grads), once, atol=1e-5 * float(once.abs().max()), rtol=1e-4)
+
+
+def test_sampling_is_fgsm_rs(start, tiny_batch, tiny_task, linear):
+    weights = []
+    for name, params in (("subat", SMALL), ("fgsm_rs", {})):
+        tiny_task.rng.manual_seed(4)
+        torch.manual_seed(0)
+        model = type(linear)()
+        start(name, model, **params).run(tiny_batch)
+        weights.append(model.layer.weight.detach())
+    assert torch.equal(*weights)
