@@ -2,11 +2,13 @@
 
 import argparse
 import hashlib
+import importlib
 import json
 import logging
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run_verb=function)
         return sub
 
-    sub = verb("methods", do_methods, "List the methods, their variants and parameters.")
+    sub = verb("methods", do_methods, "List the methods, or one method's named recipes, each value with its source.")
+    sub.add_argument("name", nargs="?", help="as atas (default: list all)")
+    sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
     sub.add_argument("--json", action="store_true", help="for scripts")
     sub = verb("check", do_check, "Check a config before anything expensive runs.")
     add_configfile(sub)
@@ -84,21 +88,55 @@ def add_run(sub: argparse.ArgumentParser) -> None:
 
 
 def do_methods(args: argparse.Namespace) -> None:
-    """Print methods, variants, parameters."""
-    from dataclasses import asdict
-
+    """Print all methods, or the named recipes of one side by side."""
     import methods
 
-    listed: dict[str, Any] = {
-        name: {"variants": variants, "params": asdict(methods.config_class(name)())}
-        for name, variants in runs.variants().items()
+    if args.name:
+        if args.name not in runs.variants():
+            raise BadInput(f"unknown method {args.name!r}. Known: {', '.join(runs.variants())}")
+        print(describe_method(args.name, only_differences=args.diff))
+        return
+    listed = {
+        name: {"recipes": recipes, "params": asdict(methods.config_class(name)())}
+        for name, recipes in runs.variants().items()
     }
     if args.json:
         print(json.dumps(listed, indent=2))
         return
-    for name, about in listed.items():
-        params = ", ".join(f"{key}={value}" for key, value in about["params"].items())
-        print(f"{name:10} variants: {', '.join(about['variants']):18} {params}")
+    for name, recipes in runs.variants().items():
+        title = str(importlib.import_module(f"methods.{name}").__doc__).splitlines()[0]
+        print(f"{name:14} {', '.join(recipes):24} {title}")
+    print("\nOne of them in full: python -m fastat methods NAME [--diff]")
+
+
+def describe_method(name: str, only_differences: bool = False) -> str:
+    """Every value of a method's named recipes on CIFAR10, side by side, each with its source."""
+    import methods
+
+    module = importlib.import_module(f"methods.{name}")
+    default = f"default of methods/{name}.py"
+    defaults = {f"params.{key}": (value, default) for key, value in asdict(methods.config_class(name)()).items()}
+    recipes = {variant: defaults | runs.named_recipe(name, variant) for variant in runs.variants()[name]}
+    lines = [] if only_differences else [str(module.__doc__).strip(), "", "Recipes on CIFAR10; a value holds for all:"]
+    for key in dict.fromkeys(key for recipe in reversed(recipes.values()) for key in recipe):
+        said = {variant: recipe[key] for variant, recipe in recipes.items() if key in recipe}
+        heading = key.removeprefix("params.")
+        if len(said) == len(recipes) and all(entry == said["paper"] for entry in said.values()):
+            if not only_differences:
+                lines += [f"  {heading:20} {'':10} {show_value(said['paper'][0]):40} {said['paper'][1]}"]
+            continue
+        for variant, (value, source) in said.items():
+            if variant == "paper" or value != said.get("paper", (None,))[0]:
+                lines += [f"  {heading:20} {variant:10} {show_value(value):40} {source}"]
+                heading = ""
+    return "\n".join(lines)
+
+
+def show_value(value: Any) -> str:
+    """A recipe value in one line."""
+    if isinstance(value, dict):
+        return ", ".join(str(item) if key == "kind" else f"{key} {json.dumps(item)}" for key, item in value.items())
+    return json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)
 
 
 def do_check(args: argparse.Namespace) -> None:

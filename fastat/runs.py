@@ -259,13 +259,19 @@ def method_names() -> list[str]:
 
 
 def variants() -> dict[str, list[str]]:
-    """Method -> its variants, `paper` first; the others are named in config/recipes.yaml."""
-    found = {name: ["paper"] for name in method_names()}
-    for key in read_yaml(ROOT / "config/recipes.yaml")["variants"]:
-        name, variant = key.split("/")
-        if variant not in found[name]:
-            found[name].append(variant)
-    return found
+    """Method -> its named recipes, `paper` first."""
+    known = read_yaml(ROOT / "config/recipes.yaml")["methods"]
+    return {name: list(known.get(name) or {"paper": {}}) for name in method_names()}
+
+
+def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
+    """Field -> (value, source) of a named recipe on CIFAR10: `variant` over `paper`.
+
+    Fields of the method itself are called `params.NAME`.
+    """
+    known = read_yaml(ROOT / "config/recipes.yaml")["methods"].get(method) or {}
+    listed = {**known.get("paper", {}), **(known.get(variant) or {})}
+    return {key: (value, source) for key, (value, source) in listed.items()}
 
 
 def method_version(name: str) -> int:
@@ -280,16 +286,44 @@ def method_version(name: str) -> int:
 
 
 def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
-    """The run's recipe: variant < dataset < method on it < variant on it < the config's own `recipes`.
+    """The run's recipe: named recipe < data set < method on it < variant on it < the config's own `recipes`.
 
     Raises: BadInput naming the key and the rule.
     """
-    one = f"{spec.method}/{spec.variant}"
-    file = read_yaml(ROOT / "config/recipes.yaml")
-    fields = dict(file["variants"].get(one) or {})
-    fields = overlay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
+    fields: dict[str, Any] = {}
+    for key, (value, _) in named_recipe(spec.method, spec.variant).items():
+        param = key.removeprefix("params.")
+        fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
+    where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.variant}"
+    fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
     fields["method_version"] = method_version(spec.method)
-    return recipe_from(fields, f"recipe of {spec.dataset}/{one}")
+    fields["params"] = {k: by_eps(v, spec.eps_255, f"{where}: {k}") for k, v in (fields.get("params") or {}).items()}
+    return recipe_from(fields, where)
+
+
+def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Recipe fields over others: `params` merge by name, and so does a schedule that does not say its kind."""
+    merged = {**below, **above}
+    for key in ("params", "schedule"):
+        new = above.get(key)
+        if isinstance(new, dict) and (key == "params" or "kind" not in new):
+            merged[key] = {**(below.get(key) or {}), **new}
+    return merged
+
+
+def by_eps(value: Any, eps_255: int, where: str) -> Any:
+    """What {by_eps: {8: 0.2, ...}} says for this eps; any other value as it is.
+
+    Raises: BadInput if it says nothing for this eps.
+    """
+    if not (isinstance(value, dict) and set(value) == {"by_eps"}):
+        return value
+    if eps_255 not in value["by_eps"]:
+        known = ", ".join(f"{eps}/255" for eps in value["by_eps"])
+        raise BadInput(
+            f"{where} is given for eps {known}, not for {eps_255}/255. Add it under `recipes` in the config."
+        )
+    return value["by_eps"][eps_255]
 
 
 def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -301,7 +335,7 @@ def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[st
     fields: dict[str, Any] = {}
     for source in (datasets[dataset], own.get(dataset) or {}):
         for key in ("every", *keys):
-            fields = overlay(fields, source.get(key) or {})
+            fields = lay(fields, source.get(key) or {})
     return fields
 
 

@@ -6,6 +6,7 @@ Cost per batch: 11 forwards, 10 input backwards, 1 parameter backward.
 Departures: the attack runs in eval mode (the official code attacks in train mode, docs/departures.md).
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from torch import nn
@@ -23,6 +24,7 @@ class Config:
     """Defaults: robust_overfitting train_cifar.py:139-142 (2/255 at eps 8/255), kept in proportion to eps."""
 
     n_steps: int = 10
+    attack_mode: str = "eval"  # released: train, so that BatchNorm moves in every attack step (train_cifar.py:90)
     alpha: Length = "0.25 eps"
 
 
@@ -33,6 +35,8 @@ class Method(nn.Module):
         super().__init__()
         if config.n_steps < 1:
             raise ValueError(f"n_steps must be 1 or more, got {config.n_steps}")
+        if config.attack_mode not in ("eval", "train"):
+            raise ValueError(f"attack_mode must be eval or train, got {config.attack_mode!r}")
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -43,7 +47,7 @@ class Method(nn.Module):
         """Eq. 1 of the ATAS paper: the inner maximum by projected gradient ascent, then one descent."""
         x, y, eps = batch.x, batch.y, self.task.eps
         x_adv = project_linf(x + uniform_like(x, eps, self.task.rng), x, eps)
-        with eval_mode(model):
+        with eval_mode(model) if self.config.attack_mode == "eval" else nullcontext():
             for _ in range(self.config.n_steps):
                 grad = input_gradient(model, x_adv, y)
                 x_adv = project_linf(x_adv + self.alpha * grad.sign(), x, eps)

@@ -1,10 +1,15 @@
 """Config to runs, and what is refused."""
 
 import pytest
+import torch
 
+import methods
 from fastat import runs
 from fastat.__main__ import main
 from fastat.errors import BadInput
+from fastat.types import Task
+
+META = torch.device("meta")
 
 
 def config(**grid):
@@ -57,6 +62,44 @@ def test_a_bad_recipe_is_refused_with_the_rule_and_the_value(change, message):
     changed = runs.overlay(config(), {"recipes": {"digits": {"every": change}}})
     with pytest.raises(BadInput, match=message):
         runs.check_config(changed)
+
+
+def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_from():
+    for method, names in runs.variants().items():
+        for variant in names:
+            recipe = runs.named_recipe(method, variant)
+            fields = {}
+            for key, (value, source) in recipe.items():
+                assert isinstance(source, str) and source
+                param = key.removeprefix("params.")
+                value = runs.by_eps(value, 8, key)
+                fields = runs.lay(fields, {key: value} if param == key else {"params": {param: value}})
+            runs.recipe_from(fields, f"{method}/{variant}")
+            if method not in ("subat", "nuat"):
+                task = Task(8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), fields["epochs"], 128, 391, 9, META, None)
+                methods.build(method, task, **fields["params"]) if "params" in fields else None
+
+
+def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
+    for method in ("pgd10", "freeat", "yopo", "fgsm_rs", "fgsm_ga", "ssat", "atta", "nuat", "subat"):
+        assert main(["methods", method, "--diff"]) == 0
+        assert "released" in capsys.readouterr().out, method
+    assert main(["methods", "atas"]) == 0
+    shown = capsys.readouterr().out
+    assert "4/255" in shown and "ATAS_CIFAR.sh:14-15" in shown and "gamma_over_c" in shown
+    assert main(["methods", "atass"]) == 2
+
+
+def test_a_schedule_that_says_its_kind_replaces_the_one_below_and_another_merges():
+    below = {"schedule": {"kind": "triangular", "lr": 0.2, "cycle_momentum": True}, "params": {"a": 1}}
+    assert runs.lay(below, {"schedule": {"lr": 0.1}})["schedule"]["cycle_momentum"]
+    assert runs.lay(below, {"schedule": {"kind": "piecewise"}})["schedule"] == {"kind": "piecewise"}
+    assert runs.lay(below, {"params": {"b": 2}})["params"] == {"a": 1, "b": 2}
+
+
+def test_a_value_by_eps_must_know_the_eps():
+    with pytest.raises(BadInput, match="lam is given for eps 51/255, 77/255, 102/255, not for 8/255"):
+        runs.resolve(runs.RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), runs.load_config())
 
 
 def test_more_autoattack_images_than_exist_are_refused():
