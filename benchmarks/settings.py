@@ -26,9 +26,9 @@ def main() -> None:
     """Train and attack every combination, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    axes = {"model": "preact_tiny", "eps": "102", "method": "fgsm_rs,atas", "seed": "0", "epochs": "30"}
-    for name, default in {**axes, "batch-size": "128", "lr": "0.2"}.items():
-        parser.add_argument(f"--{name}", default=default, help="a list with commas")
+    axes = {"model": "preact_tiny", "eps": "102", "method": "fgsm_rs,atas", "seed": "0"}
+    for name, default in {**axes, "epochs": "-", "batch-size": "-", "lr": "-"}.items():
+        parser.add_argument(f"--{name}", default=default, help="a list with commas; - stands for the recipe's own")
     parser.add_argument("--recipe", default="{}", help="more recipe fields, as JSON")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
@@ -47,8 +47,11 @@ def measure(out: Path, extra: dict, model: str, eps: str, method: str, seed: str
     """One row."""
     name, _, variant = method.partition("/")
     run = f"digits_dev/{model}/eps{eps}/{name}/{variant or 'paper'}/seed{seed}"
-    fields = {"epochs": int(epochs), "batch_size": int(batch), "schedule": {"lr": float(lr)}}
-    own = {"recipes": {"digits_dev": {"every": runs.overlay(fields, extra)}}}
+    fields: dict = {"epochs": epochs, "batch_size": batch, "schedule": lr}
+    fields = {key: float(value) if key == "schedule" else int(value) for key, value in fields.items() if value != "-"}
+    if "schedule" in fields:
+        fields["schedule"] = {"lr": fields["schedule"]}
+    own = {"recipes": {"digits_dev": {name: runs.overlay(fields, extra)}}}
     recipe = runs.resolve(runs.RunSpec.parse(run), runs.overlay(runs.load_config(), own))
     results = out / runs.fingerprint(recipe.to_json())
     folder = results / "runs" / run

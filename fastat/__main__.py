@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--suite", choices=("whitebox", "autoattack"), required=True)
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb(
+        "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
+    )
+    sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
     sub = verb("tidy", do_tidy, "Gather every measured number of the given runs into one CSV.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
@@ -279,6 +286,39 @@ def do_evaluate(args: argparse.Namespace) -> None:
     )
     files.write_rows(out, evaluate.COLUMNS, found)
     partial.unlink(missing_ok=True)
+
+
+def do_cost(args: argparse.Namespace) -> None:
+    """Write the cost table: passes and seconds on preact_tiny and digits' shape, FLOPs and state as on CIFAR10."""
+    import torch
+
+    import methods
+    from fastat import models
+    from fastat.report import tables
+    from fastat.training import cost
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    small: dict[str, cost.Rehearsal] = {}
+    rows: list[dict[str, Any]] = []
+    for name in methods.names():
+        module, build = importlib.import_module(f"methods.{name}"), partial(methods.build, name)
+        tiny = models.build("preact_tiny", 1, 10).to(memory_format=torch.channels_last)
+        small[name] = cost.rehearse(build, tiny, (1, 8, 8), n_train=640, batch_size=64)
+        with torch.device("meta"):
+            cifar_net = models.build("preact_resnet18", 3, 10)
+        large = cost.rehearse(build, cifar_net, (3, 32, 32), pad=4, n_train=50_000)
+        cycle = range(getattr(module, "CYCLE", 1))
+        passes = cost.count_passes(tiny, 64, [small[name].step(number) for number in cycle])
+        gflop = sum(cost.flops(large.step(number)) for number in cycle) / len(cycle) / 128 / 1e9
+        state = cost.state_bytes(large.method)
+        rows.append({"method": name, **passes, "gflop_per_image": gflop, "state_mb": state / 1e6})
+        rows[-1]["state_bytes_per_image"] = state / 50_000
+    taken = cost.seconds({name: one.step() for name, one in small.items()}, args.repeats)
+    for row in rows:
+        row["seconds_over_clean"] = taken[row["method"]] / taken["clean"]
+    tables.write_cost(rows, args.out)
 
 
 def do_tidy(args: argparse.Namespace) -> None:

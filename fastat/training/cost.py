@@ -8,15 +8,23 @@ double_backward                               through a gradient, with everythin
 stem_forward, stem_input_backward, stem_parameter_backward   of the first layer alone
 """
 
+import statistics
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
+
+from fastat.data import views
+from fastat.runs import Recipe, Schedule
+from fastat.training.learner import SGDLearner
+from fastat.types import Batch, Task
 
 
 def count_passes(model: nn.Module, batch_size: int, steps: Iterable[Callable[[], object]]) -> dict[str, float]:
@@ -36,15 +44,81 @@ def count_passes(model: nn.Module, batch_size: int, steps: Iterable[Callable[[],
 
 
 def flops(step: Callable[[], object]) -> int:
-    """Floating point operations of one call, by torch's counter (convolutions and matrix products)."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating point operations of one call, by torch's formulas (convolutions and matrix products)."""
+    with _Flops() as counter:
         step()
-    return counter.get_total_flops()
+    return counter.total
 
 
 def state_bytes(method: nn.Module) -> int:
     """Bytes that the method keeps between batches."""
     return sum(t.numel() * t.element_size() for t in method.state_dict().values())
+
+
+def seconds(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each step; they take turns, so that a busy machine slows all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(repeats + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if turn >= 2:  # the first two warm up
+                taken[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+@dataclass
+class Rehearsal:
+    """A method with a network and one made-up batch: what a step costs does not depend on the pixels."""
+
+    method: Any
+    model: nn.Module
+    learner: SGDLearner
+    batch: Batch
+
+    def step(self, number: int = 1) -> Callable[[], object]:
+        """A call that trains on the batch as if it were the given one of its epoch."""
+        batch = replace(self.batch, number=number)
+        return lambda: self.method.train_batch(self.model, batch, self.learner)
+
+
+def rehearse(
+    build: Callable[[Task], Any],
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    *,
+    pad: int = 0,
+    n_train: int = 1280,
+    batch_size: int = 128,
+) -> Rehearsal:
+    """Set `build`'s method up on the network's device, in its second epoch. On `meta` nothing is computed."""
+    (channels, height, width), device = image_shape, next(model.parameters()).device
+    rng = None if device.type == "meta" else torch.Generator(device).manual_seed(0)
+    task = Task(
+        eps=8 / 255, n_train=n_train, n_classes=10, image_shape=image_shape,
+        frame_shape=(channels, height + 2 * pad, width + 2 * pad), n_epochs=60, batch_size=batch_size,
+        n_batches=-(-n_train // batch_size), n_params=sum(p.numel() for p in model.parameters()),
+        device=device, rng=rng,
+    )  # fmt: skip
+    recipe = Recipe(60, batch_size, Schedule("piecewise", 0.01), weight_decay=5e-4)
+    method, learner = build(task), SGDLearner(model.train(), recipe)
+    method.begin_epoch(model, learner, 1)
+    x = torch.rand((batch_size, *image_shape), device=device).contiguous(memory_format=torch.channels_last)
+    y = torch.arange(batch_size, device=device) % 10
+    index = torch.arange(batch_size, device=device)
+    return Rehearsal(method, model, learner, Batch(x, y, index, views.centred(batch_size, pad, device), 2, 1))
+
+
+class _Flops(TorchDispatchMode):
+    """Sums torch's formula of every operation. Its own FlopCounterMode refuses `autograd.grad` at a leaf."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 class _Seen(TorchDispatchMode):
