@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint lock
+.PHONY: demo test lint docs lock
 demo: .venv/made
 	$(BIN)/python -m fastat check
 	. $(BIN)/activate && snakemake --cores all
@@ -14,6 +14,10 @@ test: .venv/made lint
 lint: .venv/made
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow && . $(BIN)/activate && snakemake --lint
+
+docs: .venv/made  # after `make demo`: its tables become the ones that the documentation shows
+	mkdir -p docs/results && cp results/tables/*.md results/tables/*.csv docs/results/
+	$(BIN)/python -m fastat pages
 
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv

@@ -28,6 +28,7 @@ MEASURED = expand(
     name=[one.name for one in SPECS],
     file=["run.json", "log.csv", "eval/whitebox.csv", "eval/autoattack.csv"],
 )
+COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 FIGURES = expand(
     "figures/{name}.{ending}", name=["curves", "accuracy_by_eps"], ending=["svg", "png"]
 )
@@ -54,6 +55,7 @@ rule all:
     input:
         MEASURED,  # named here too, so that a lost file is made again although the tables are whole
         TABLES,
+        COST,
         FIGURES,
 
 

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
+    verb("pages", do_pages, "Renew the generated part of docs/methods from code, recipes and docs/results.")
     sub = verb("tidy", do_tidy, "Gather every measured number of the given runs into one CSV.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
@@ -319,6 +320,13 @@ def do_cost(args: argparse.Namespace) -> None:
     for row in rows:
         row["seconds_over_clean"] = taken[row["method"]] / taken["clean"]
     tables.write_cost(rows, args.out)
+
+
+def do_pages(args: argparse.Namespace) -> None:
+    """Write docs/methods/*.md."""
+    from fastat.report import pages
+
+    pages.write({name: describe_method(name) for name in runs.variants()})
 
 
 def do_tidy(args: argparse.Namespace) -> None:

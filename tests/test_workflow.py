@@ -29,7 +29,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def test_tables_and_figures_are_made(finished):
-    for name in ("table1.csv", "table1.md", "table1.tex", "table2.md"):
+    for name in ("table1.csv", "table1.md", "table1.tex", "table2.md", "cost.csv", "cost.md"):
         assert (finished / "results/tables" / name).stat().st_size > 0
     assert "atas" in (finished / "results/tables/table1.md").read_text()
     for name in ("curves.svg", "curves.png", "accuracy_by_eps.svg", "accuracy_by_eps.png"):

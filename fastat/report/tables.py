@@ -13,19 +13,9 @@ CELL = ["dataset", "model", "eps", "method", "variant"]
 METRICS = {1: ["clean", "pgd10", "pgd50", "aa", "train_seconds"], 2: ["aa"]}
 HEADINGS = {"clean": "clean", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s"}
 ORDER = [
-    "pgd10",
-    "freeat",
-    "yopo",
-    "fgsm_rs",
-    "fgsm_ga",
-    "ssat",
-    "atta",
-    "nuat",
-    "subat",
-    "fgsm_sdi",
-    "fgsm_pgi",
+    "clean", "pgd10", "freeat", "yopo", "fgsm_rs", "fgsm_ga", "ssat", "atta", "nuat", "subat", "fgsm_sdi", "fgsm_pgi",
     "atas",
-]
+]  # fmt: skip
 
 
 def write(number: int, measured: Path, table1_eps: dict[str, str], out: Path) -> None:
@@ -52,7 +42,7 @@ PASSES = {
 
 def write_cost(rows: list[dict[str, Any]], out: Path) -> None:
     """Write the cost table, `out`.csv and .md; rows as `python -m fastat cost` makes them."""
-    rank = {name: k for k, name in enumerate(["clean", *ORDER])}
+    rank = {name: k for k, name in enumerate(ORDER)}
     rows = sorted(rows, key=lambda row: (rank.get(row["method"], len(rank)), row["method"]))
     table = pd.DataFrame(rows)
     clean = float(table.loc[table["method"] == "clean", "gflop_per_image"].iloc[0])

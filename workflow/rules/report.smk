@@ -40,6 +40,18 @@ rule table:
         " --out results/tables/table{wildcards.n} >> {log} 2>&1"
 
 
+rule cost:
+    output:
+        expand("results/tables/cost.{ending}", ending=["csv", "md"]),
+    log:
+        "results/logs/cost.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    shell:
+        "python -m fastat cost --threads {threads} --out results/tables/cost >> {log} 2>&1"
+
+
 rule figure:
     input:
         "results/measured.csv",

@@ -1,0 +1,64 @@
+"""The generated part of docs/methods/NAME.md and of the README: from the code, the recipes and kept tables."""
+
+
+import pandas as pd
+
+from fastat.files import atomic
+from fastat.runs import ROOT
+
+MARK = "<!-- made by `make docs` from here on -->\n"
+RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
+
+
+def write(described: dict[str, str]) -> None:
+    """Renew every page of docs/methods; `described`: method -> its docstring and recipes as text."""
+    for name, text in described.items():
+        path = ROOT / f"docs/methods/{name}.md"
+        with atomic(path) as partial:
+            partial.write_text(page(path.read_text(), name, text))
+
+
+def page(old: str, name: str, described: str) -> str:
+    """The page, with everything below the mark made anew."""
+    written, mark, _ = old.partition(MARK)
+    if not mark:
+        raise ValueError(f"docs/methods/{name}.md has no line {MARK.strip()!r}")
+    parts = [
+        f"## The file\n\n[methods/{name}.py](../../methods/{name}.py)\n\n```text\n{described}\n```\n",
+        f"## Departures\n\n{departures(name)}\n",
+        f"## Cost\n\n{rows('cost.md', 'method', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
+        f"## On digits\n\n{rows('table1.md', 'method', name)}\n\nMore in [Table I](../results/table1.md) and "
+        f"[Table II](../results/table2.md).\n",
+        f"## In the ATAS paper\n\n{published(name)}\n",
+    ]
+    return f"{written}{MARK}\n" + "\n".join(parts)
+
+
+def rows(file: str, column: str, name: str) -> str:
+    """The lines of a Markdown table whose `column` is the method or one of its variants."""
+    lines = [line for line in (RESULTS / file).read_text().splitlines() if line.startswith("|")]
+    at = [cell.strip() for cell in lines[0].split("|")].index(column)
+    mine = [line for line in lines[2:] if line.split("|")[at].strip().split("/")[0] == name]
+    return "\n".join([*lines[:2], *mine]) if mine else "Not in the default workflow."
+
+
+def departures(name: str) -> str:
+    """The lines of docs/departures.md that name the method."""
+    lines = [line for line in (ROOT / "docs/departures.md").read_text().splitlines() if line.startswith("|")]
+    mine = [line for line in lines[2:] if name in line.split("|")[1].replace(",", " ").split()]
+    return "\n".join([*lines[:2], *mine]) if mine else "None of its own; see [all](../departures.md)."
+
+
+def published(name: str) -> str:
+    """The paper's numbers of the method: clean, PGD10, PGD50 and AutoAttack accuracy in %."""
+    paper = pd.read_csv(ROOT / "config/paper.csv")
+    mine = paper[(paper["method"] == name) & paper["metric"].isin(["clean", "pgd10", "pgd50", "aa"])]
+    if mine.empty:
+        return "Not in its tables."
+    wide = mine.drop_duplicates(["dataset", "model", "eps", "metric"]).pivot(
+        index=["dataset", "model", "eps"], columns="metric", values="value"
+    )
+    wide = wide.reindex(columns=["clean", "pgd10", "pgd50", "aa"]).reset_index()
+    order = wide["eps"].str.removesuffix("/255").astype(int)
+    wide = wide.assign(_eps=order).sort_values(["dataset", "model", "_eps"]).drop(columns="_eps")
+    return wide.fillna("").astype(str).to_markdown(index=False, disable_numparse=True)
