@@ -32,3 +32,4 @@ endif
 lock: .venv/made
 	cd requirements && for part in torch suite; do ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe \
 	  --strip-extras --no-emit-index-url --no-emit-find-links --no-header --no-annotate -o $$part.lock $$part.in; done
+	sed -i -E '/^(cuda-|nvidia-|triton==)/ s/ \\$$/ ; platform_system == "Linux" \\/' requirements/torch.lock

@@ -282,11 +282,12 @@ def do_evaluate(args: argparse.Namespace) -> None:
     weights = (folder / "weights.safetensors").read_bytes()
     key = runs.fingerprint(aa, protocol["seed"], index.tolist(), hashlib.sha256(weights).hexdigest())
     partial = folder / f"state/autoattack-{key}.csv"
-    found = autoattack.standard(
-        model, x, y, index, eps=eps, batch_size=aa["batch_size"], seed=protocol["seed"], partial=partial
-    )
-    files.write_rows(out, evaluate.COLUMNS, found)
-    partial.unlink(missing_ok=True)
+    with files.exclusive(folder / "state"):
+        found = autoattack.standard(
+            model, x, y, index, eps=eps, batch_size=aa["batch_size"], seed=protocol["seed"], partial=partial
+        )
+        files.write_rows(out, evaluate.COLUMNS, found)
+        partial.unlink(missing_ok=True)
 
 
 def do_cost(args: argparse.Namespace) -> None:

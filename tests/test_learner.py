@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fastat import runs
 from fastat.runs import Recipe, Schedule
 from fastat.training.learner import SGDLearner, learning_rate, momentum
 
@@ -40,3 +41,74 @@ def test_a_step_is_sgd_with_momentum_and_decay_and_restart_forgets():
     learner.restart()
     learner.descend(2 * model.weight.sum())
     assert float(model.weight.detach()) == pytest.approx(w - 0.1 * (2 + 0.5 * w), rel=1e-6)
+
+
+def rates(method, variant, progresses):
+    """Learning rates of a named recipe on CIFAR10."""
+    fields: dict = {}
+    for key, (value, _) in runs.named_recipe(method, variant).items():
+        fields = runs.lay(fields, {key: value} if not key.startswith("params.") else {})
+    recipe = runs.recipe_from(fields, method)
+    return [learning_rate(recipe.schedule, p, recipe.epochs) for p in progresses], recipe
+
+
+@pytest.mark.parametrize("method", [name for name in runs.variants() if name != "subat"])
+def test_every_paper_recipe_anneals_to_at_most_a_hundredth_of_its_peak(method):
+    steps = 391
+    _, recipe = rates(method, "paper", [])
+    curve, _ = rates(method, "paper", [t / steps for t in range(recipe.epochs * steps)])
+    assert curve[-1] <= max(curve) / 100 + 1e-12
+
+
+@pytest.mark.parametrize(
+    "method,variant,landmarks",
+    [
+        ("pgd10", "paper", {0: 0.1, 23.99: 0.1, 24: 0.01, 28: 0.001}),
+        ("fgsm_rs", "paper", {0: 0, 7.5: 0.1, 15: 0.2, 22.5: 0.1}),
+        ("freeat", "paper", {0: 0, 5: 0.04, 7.5: 0.02}),
+        ("yopo", "paper", {0: 0.04, 9.99: 0.04, 10: 0.004, 11.34: 0.0004}),
+        ("fgsm_ga", "paper", {0: 0, 6: 0.15, 12: 0.3, 21: 0.15}),
+        ("ssat", "paper", {0: 0, 15: 0.3}),
+        ("atta", "released", {29.9: 0.1 / 64, 30: 0.01 / 64, 36: 0.001 / 64}),
+        ("nuat", "paper", {0: 0, 12: 0.1, 24: 0.02, 25.7: 0.02, 25.8: 0.002, 27.3: 0.0002, 29.9: 0.0002}),
+        ("nuat", "released", {19.999: 0.05, 20: 0, 25: 0.0125, 29.999: 0.025}),  # a sawtooth that never anneals
+        ("nuat", "wa", {7.5: 0.1, 18.75: 0.05, 29.999: 0}),
+        ("subat", "paper", {0: 0.1, 29.99: 0.1, 30: 1.0, 47.9: 1.0}),
+        ("fgsm_sdi", "paper", {10662 / 391: 0.1, 10663 / 391: 0.01, 11195 / 391: 0.01, 11196 / 391: 0.001}),
+        ("fgsm_pgi", "paper", {10662 / 391: 0.1, 10663 / 391: 0.01, 11195 / 391: 0.01, 11196 / 391: 0.001}),
+        ("fgsm_sdi", "released", {0: 0.1, 29.99: 0.1}),  # never decays
+        ("fgsm_pgi", "released", {0: 0.1, 29.99: 0.1}),
+        ("atas", "paper", {23.99: 0.1, 24: 0.01, 28: 0.001}),
+    ],
+)
+def test_named_recipes_at_their_landmarks(method, variant, landmarks):
+    found, _ = rates(method, variant, landmarks)
+    assert found == pytest.approx(list(landmarks.values()), abs=1e-5)
+
+
+def test_nuats_momentum_cycles_and_then_stays():
+    _, recipe = rates("nuat", "paper", [])
+    found = [momentum(recipe.schedule, p, recipe.epochs, 0.9) for p in (0, 12, 24, 29)]
+    assert found == pytest.approx([0.9, 0.8, 0.88, 0.88])
+
+
+def test_weight_decay_ends_where_the_recipe_says():
+    model = torch.nn.Linear(1, 1)
+    learner = SGDLearner(model, rates("subat", "paper", [])[1])
+    decay = []
+    for progress in (0, 29.99, 30, 47):
+        learner.seek(progress)
+        decay.append(learner.optimizer.param_groups[0]["weight_decay"])
+    assert decay == [5e-4, 5e-4, 0, 0]
+
+
+def test_the_average_is_what_is_reported_and_follows_slowly():
+    model = torch.nn.Linear(2, 1)
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=0.0, average=0.5))
+    values = []
+    for _ in range(3):
+        learner.descend(model.weight.sum())
+        values.append(model.weight.detach().clone())
+    expected = 0.25 * values[0] + 0.25 * values[1] + 0.5 * values[2]  # the first is taken whole
+    torch.testing.assert_close(learner.reported.weight.detach(), expected)
+    assert not torch.equal(learner.reported.weight, model.weight)

@@ -1,6 +1,5 @@
 """The generated part of docs/methods/NAME.md and of the README: from the code, the recipes and kept tables."""
 
-
 import pandas as pd
 
 from fastat.files import atomic

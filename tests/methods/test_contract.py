@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -180,6 +181,18 @@ def resume_at_every_cut(name, recipe, tmp_path):
         for part, tensors in expected.items():
             for key, tensor in tensors.items():
                 assert torch.equal(tensor, found[part][key]), (epoch, number, part, key)
+
+
+def test_no_step_waits_for_the_device_or_mixes_devices(name):
+    """On `meta` there are no values to wait for: reading one, or a tensor left on the CPU, is an error."""
+    with torch.device("meta"):
+        model = models.build("preact_tiny", 3, 10)
+    one = cost.rehearse(partial(methods.build, name), model, (3, 32, 32), pad=4, n_train=50_000)
+    for number in (0, 1):
+        one.step(number)()
+    if name == "subat":
+        one.batch = replace(one.batch, epoch=31)
+        one.step()()
 
 
 def test_unknown_parameters_are_refused_by_name(tiny_task):
