@@ -29,7 +29,8 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Gradient of each image's own cross-entropy with respect to its pixels.
 
     Shapes:  x (B, C, H, W), y (B,) -> (B, C, H, W)
-    Units:   per image. The gradient of the batch mean is this divided by B.
+    Units:   per image. The gradient of the batch mean is this divided by B. In train mode BatchNorm couples the
+             images, and it is the gradient of the sum of their losses.
     Effects: none on p.grad, and no weight gradient is computed. BatchNorm statistics move in train mode.
              The gradient is taken at the leaf x: a clamp in the graph would zero it on saturated pixels.
     Source:  ATAS paper, Eq. 3.

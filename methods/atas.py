@@ -1,7 +1,7 @@
 """ATAS: ATTA with a step size per image, inversely proportional to its input-gradient norm.
 
 Huang, Fan, Liu, Zhang, Zhang, Salzmann, Suesstrunk, Wang, "Fast adversarial training with adaptive step size",
-IEEE TIP 2023 (arXiv 2206.02417), Algorithm 1. Tables I-IV, row ATAS.
+IEEE TIP 2023 (arXiv 2206.02417), Algorithm 1. Tables I and II, row ATAS.
 Cost per batch: 2 forwards, 1 input backward, 1 parameter backward, and one norm per image.
 State: one perturbation and one number v_i per training image.
 Departures: c is 1.28 on the gradient of each image's own loss; the released code's 0.01 on the gradient of a mean
@@ -24,7 +24,7 @@ PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: ATAS paper, Sec. V (beta, gamma/c) and ATAS.py:61,165 (c, reset)."""
+    """Defaults: ATAS paper, Sec. V (beta, gamma/c) and ATAS.py:59,61,165 (c, beta, reset)."""
 
     beta: float = 0.5  # memory of v
     c: float = 1.28  # 128 x 0.01: norms are of per-image gradients
@@ -84,8 +84,12 @@ class StepSize(nn.Module):
             raise ValueError(f"beta must be in [0, 1), got {beta}")
         if not c > 0:
             raise ValueError(f"c must be above 0, got {c}")
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must be 0 or more, got {warmup_epochs}")
         self.beta, self.c, self.gamma = beta, c, c * in_pixels(gamma_over_c, task.eps)
         self.clamp = [in_pixels(length, task.eps) for length in clamp or ()]
+        if self.clamp != sorted(self.clamp):
+            raise ValueError(f"clamp must be [lowest, highest], got {clamp}")
         self.warmup_epochs, self.eps = warmup_epochs, task.eps
         self.register_buffer("v", torch.zeros(task.n_train, device=task.device))
 

@@ -1,8 +1,9 @@
 """ATAS + FGSM-PGI: the prior as the start, and ATAS's step size from there.
 
 The ATAS paper says that prior-guided initialisation "can be synergistically combined with ATAS" and never ran it; this
-definition is ours: the penalty is kept, alpha_i replaces alpha in the perturbation that is trained on, and the prior
-keeps its own alpha.
+definition is ours: the penalty is kept, alpha_i replaces alpha in the perturbation that is trained on, and MEP's prior
+keeps its own alpha (EP and BP keep what was trained on). v_i comes from the gradient that PGI takes anyway: of the soft
+target's loss, in train mode; its norm is about s - (1 - s)/(K - 1) = 0.56 of the cross-entropy's.
 Cost per batch: as FGSM-PGI. State: as FGSM-PGI, and one number v_i per training image.
 """
 

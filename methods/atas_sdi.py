@@ -1,8 +1,9 @@
 """ATAS + FGSM-SDI: the learnt start, and ATAS's step size from there.
 
 The ATAS paper says that learnable initialisation "can be synergistically combined with ATAS" and never ran it; this
-definition is ours: v_i comes from the gradient at the learnt start, and no perturbation is carried. In a batch that
-also trains the generator v_i moves twice.
+definition is ours: v_i comes from the gradient at the learnt start, in train mode as SDI takes it, and no perturbation
+is carried. alpha_i may exceed eps; only the sum of start and step is cut to eps. In a batch that also trains the
+generator v_i moves twice.
 Cost per batch: as FGSM-SDI. State: as FGSM-SDI, and one number v_i per training image.
 """
 

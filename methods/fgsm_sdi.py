@@ -79,13 +79,12 @@ class Method(nn.Module):
         x, y, eps = batch.x, batch.y, self.task.eps
         start = self.generator(torch.cat([x, signs], 1))
         grad = input_gradient(model, x + start, y)
-        step = (self.step_size(batch, grad) * grad.sign()).clamp(-eps, eps)
-        x_adv = x + (start + step).clamp(-eps, eps)
+        x_adv = x + (start + self.step_size(batch, grad) * grad.sign()).clamp(-eps, eps)
         return x_adv.clamp(0, 1) if self.config.clip else x_adv
 
     def step_size(self, batch: Batch, grad: Tensor) -> Tensor | float:
-        """alpha, the same for every image."""
-        return self.alpha
+        """alpha, the same for every image and at most eps."""
+        return min(self.alpha, self.task.eps)
 
     def get_extra_state(self) -> Tensor:
         """Adam's moments and step count in one float64 vector, so that they resume with the buffers."""

@@ -1,5 +1,7 @@
 """N-FGSM, FGSM-RS with ATAS's step, and ATAS with the starts of SDI and PGI."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -54,12 +56,15 @@ def test_atas_pgi_trains_on_the_step_of_atas_and_keeps_the_priors_own(start, lin
     torch.testing.assert_close(step.method.delta.read(tiny_batch), kept, atol=1e-6, rtol=0)
 
 
-def test_atas_sdi_takes_the_step_of_atas_from_the_learnt_start(start, linear, tiny_batch):
-    x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
-    step = start("atas_sdi", linear)
+def test_atas_sdi_takes_the_step_of_atas_from_the_learnt_start(start, linear, tiny_batch, tiny_task):
+    x, y, eps = tiny_batch.x, tiny_batch.y, 8 / 255
+    step = start("atas_sdi", linear, task=replace(tiny_task, eps=eps))
     with torch.no_grad():
+        step.method.generator.tail[1].bias.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
         p = step.method.generator.eval()(torch.cat([x, linear.grad_x(x, y).sign()], 1))
     g = linear.grad_x(x + p, y)
-    q = (alpha(g)[:, None, None, None] * g.sign()).clamp(-eps, eps)
+    q = alpha(g)[:, None, None, None] * g.sign()
     report = step.run(tiny_batch, number=1)
     torch.testing.assert_close(report.x_adv, x + (p + q).clamp(-eps, eps), atol=1e-6, rtol=0)
+    assert alpha(g).min() > eps  # so that SDI's own step, cut to eps, would have been another
+    assert not torch.allclose(report.x_adv, x + (p + q.clamp(-eps, eps)).clamp(-eps, eps), atol=1e-4)
