@@ -16,6 +16,17 @@ def write(described: dict[str, str]) -> None:
         with atomic(path) as partial:
             partial.write_text(page(path.read_text(), name, text))
 
+    readme = ROOT / "README.md"
+    with atomic(readme) as partial:
+        partial.write_text(with_table(readme.read_text()))
+
+
+def with_table(readme: str) -> str:
+    """The README, with the kept Table I between its marks."""
+    before, first, rest = readme.partition("<!-- table I: made by `make docs` -->\n")
+    _, last, after = rest.partition("<!-- end of table I -->\n")
+    return f"{before}{first}{(RESULTS / 'table1.md').read_text()}{last}{after}"
+
 
 def page(old: str, name: str, described: str) -> str:
     """The page, with everything below the mark made anew."""
