@@ -64,7 +64,7 @@ class Learner(Protocol):
         """theta <- theta - eta * grad_theta loss: accumulate, then apply."""
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
-        """Add grad_theta loss to what the next `apply` will use; leaves in `inputs` get their `.grad` too."""
+        """Add grad_theta loss to what the next `apply` will use; tensors in `inputs` get their `.grad` too."""
 
     def apply(self) -> None:
         """One optimiser step with the accumulated gradient, which is then cleared."""

@@ -61,8 +61,9 @@ def mean_cosine(grad: Tensor, other: Tensor) -> Tensor:
     Shapes: (B, C, H, W) twice -> scalar; 1, without a gradient, if no image counts.
     """
     one, two = grad.flatten(1), other.flatten(1)
-    norms = torch.linalg.vector_norm(one, dim=1) * torch.linalg.vector_norm(two, dim=1)
-    counts = norms > 0
-    cos = (one * two).sum(1) / torch.where(counts, norms, 1)
+    norm_one, norm_two = (torch.linalg.vector_norm(g, dim=1, keepdim=True) for g in (one, two))
+    counts = (norm_one > 0) & (norm_two > 0)
+    # each divided by its own norm: the product of two tiny norms would underflow
+    cos = (one / torch.where(counts, norm_one, 1) * (two / torch.where(counts, norm_two, 1))).sum(1, keepdim=True)
     n = counts.sum()
     return torch.where(n > 0, torch.where(counts, cos, 0).sum() / n.clamp(min=1), 1)

@@ -44,7 +44,7 @@ class Method(nn.Module):
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """The loop body of Algorithm 1: g_theta and g_x come from the same backward pass."""
         x, y, eps = batch.x, batch.y, self.task.eps
-        delta = self.delta[: len(y)]
+        delta, losses = self.delta[: len(y)], []
         for _ in range(self.config.m):
             inside = (x + delta >= 0) & (x + delta <= 1)  # the clamp passes no gradient outside
             x_adv = (x + delta).clamp_(0, 1).requires_grad_()
@@ -53,4 +53,5 @@ class Method(nn.Module):
             assert x_adv.grad is not None
             delta.add_(eps * (x_adv.grad * inside).sign()).clamp_(-eps, eps)
             learner.apply()
-        return StepReport(loss, x_adv.detach())
+            losses.append(loss.detach())
+        return StepReport(torch.stack(losses).mean(), x_adv.detach())

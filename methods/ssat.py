@@ -1,4 +1,4 @@
-"""SSAT: one FGSM-RS direction, and on it the smallest of c steps that fools the network.
+"""SSAT: one FGSM-RS direction, and on it the first of c points that fools the network, the last one if none does.
 
 Kim, Lee, Lee, "Understanding catastrophic overfitting in single-step adversarial training", AAAI 2021
 (arXiv 2010.01799), Algorithm 1. Tables I and II, row SSAT.
@@ -22,7 +22,7 @@ PASSES = {"forward": 4, "input_backward": 1, "parameter_backward": 1}
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: ATAS paper, App. B (c = 3); catastrophic-overfitting train.py:78-79 (alpha = 1.25 eps)."""
+    """Defaults: ATAS paper, App. B (c = 3); catastrophic-overfitting train.py:78-79 (10/255), in proportion to eps."""
 
     c: int = 3
     alpha: Length = "1.25 eps"
@@ -33,8 +33,8 @@ class Method(nn.Module):
 
     def __init__(self, config: Config, task: Task):
         super().__init__()
-        if config.c < 2:
-            raise ValueError(f"c must be 2 or more checkpoints, got {config.c}")
+        if config.c < 1:
+            raise ValueError(f"c must be 1 or more, got {config.c}")
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -49,7 +49,7 @@ class Method(nn.Module):
             grad, logits = gradient_and_logits(model, x_start, y)
             delta = project_linf(x_start + self.alpha * grad.sign(), x, eps) - x
             scale = self.smallest_fooling_scale(model, x, delta, y)
-        scale = torch.where(logits.argmax(1) == y, scale, 0)  # already wrong: train on x (co_adv_trainer.py:62-68)
+        scale = torch.where(logits.argmax(1) == y, scale, 0)  # wrong at the start: train on x
         x_adv = (x + scale[:, None, None, None] * delta).clamp_(0, 1)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
@@ -57,11 +57,12 @@ class Method(nn.Module):
 
     def smallest_fooling_scale(self, model: nn.Module, x: Tensor, delta: Tensor, y: Tensor) -> Tensor:
         """The smallest k/c at which the network is wrong, for k = 1..c-1, else 1; (B,)."""
-        c = self.config.c
+        c, scale = self.config.c, torch.ones_like(x[:, 0, 0, 0])
+        if c == 1:
+            return scale
         points = torch.cat([x + k / c * delta for k in range(1, c)])
         with torch.no_grad():
             wrong = model(points).argmax(1).reshape(c - 1, -1) != y
-        scale = torch.ones_like(x[:, 0, 0, 0])
         for k in range(c - 1, 0, -1):
             scale = torch.where(wrong[k - 1], k / c, scale)
         return scale

@@ -34,15 +34,20 @@ class Config:
     n_outer: int = 5
     n_inner: int = 3
     sigma: Length = "0.25 eps"
+    layer1_grad: str = "both"  # or hamiltonian: without the full backward's share
 
 
 class Method(nn.Module):
     """YOPO-m-n. Needs a network with forward = trunk(stem(x)), the stem one convolution."""
 
+    leaves_pixel_range = True  # eta_0 is not cut to it
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if config.n_outer < 1 or config.n_inner < 1:
             raise ValueError(f"n_outer and n_inner must be 1 or more, got {config.n_outer} and {config.n_inner}")
+        if config.layer1_grad not in ("both", "hamiltonian"):
+            raise ValueError(f"layer1_grad must be both or hamiltonian, got {config.layer1_grad!r}")
         self.config, self.task = config, task
         self.sigma = in_pixels(config.sigma, task.eps)
 
@@ -50,26 +55,29 @@ class Method(nn.Module):
         """Nothing to do."""
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
-        """theta receives the sum of the gradients at eta_0 .. eta_4 (training_function.py:82-125)."""
+        """theta receives the sum of the gradients at eta_0 .. eta_4 (training_function.py:82-125).
+
+        The stem also gets its Hamiltonian's gradients. Reported are the mean loss and the images of the last full pass.
+        """
         x, y, eps = batch.x, batch.y, self.task.eps
         stem, trunk = model.stem, model.trunk
         assert isinstance(stem, nn.Module) and isinstance(trunk, nn.Module)
         x_adv = x + uniform_like(x, eps, self.task.rng)  # eta_0 may leave the pixel range
-        total = torch.zeros((), device=x.device)
+        losses = []
         for _ in range(self.config.n_outer):
-            z = stem(x_adv)
-            z.retain_grad()
+            seen, z = x_adv, stem(x_adv)
+            if self.config.layer1_grad == "hamiltonian":
+                z = z.detach().requires_grad_()
             loss = cross_entropy(trunk(z), y)
             learner.accumulate(loss, inputs=(z,))
             p = z.grad  # the adjoint: the loss's gradient at the first layer's output, fixed from here on
-            assert p is not None
             for _ in range(self.config.n_inner):
                 grad = hamiltonian_gradient(stem, p, x_adv)
                 x_adv = project_linf(x_adv + self.sigma * grad.sign(), x, eps)
             learner.accumulate((p * stem(x_adv)).sum())
-            total = total + loss.detach()
+            losses.append(loss.detach())
         learner.apply()
-        return StepReport(total / self.config.n_outer, x_adv)
+        return StepReport(torch.stack(losses).mean(), seen)
 
 
 def hamiltonian_gradient(stem: nn.Module, p: Tensor, x_adv: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class SGDLearner:
         self.apply()
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
-        """Add grad_theta loss to what the next `apply` will use; leaves in `inputs` get their `.grad` too."""
+        """Add grad_theta loss to what the next `apply` will use; tensors in `inputs` get their `.grad` too."""
         loss.backward(inputs=[*self.model.parameters(), *inputs])
 
     def apply(self) -> None:

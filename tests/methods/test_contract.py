@@ -207,7 +207,7 @@ def test_unknown_parameters_are_refused_by_name(tiny_task):
         ("yopo", {"n_inner": 0}, "n_outer and n_inner must be 1 or more"),
         ("fgsm_ga", {"lam": -1}, "lam must be 0 or more, got -1"),
         ("fgsm_ga", {"lam": float("nan")}, "lam must be 0 or more, got nan"),
-        ("ssat", {"c": 1}, "c must be 2 or more checkpoints, got 1"),
+        ("ssat", {"c": 0}, "c must be 1 or more, got 0"),
         ("nuat", {"lam_max": -1}, "lam_max must be 0 or more"),
         ("nuat", {"ramp": 0}, "ramp must be above 0"),
         ("subat", {"sampling_epochs": 2, "per_epoch": 2}, "n_components is 80, but 5 snapshots span at most 4"),

@@ -58,6 +58,15 @@ def test_the_penaltys_gradient_equals_finite_differences_with_the_first_gradient
     torch.testing.assert_close(exact, numeric, atol=1e-7, rtol=1e-5)
 
 
+def test_tiny_gradients_count_and_do_not_overflow():
+    g = torch.rand(3, 1, 2, 2)
+    for scale in (1e-10, 1e-21, 1e-30):
+        tiny = (scale * g).requires_grad_()
+        cos = mean_cosine(scale * g, tiny)
+        cos.backward()
+        assert abs(cos.item() - 1) < 1e-3 and torch.isfinite(tiny.grad).all(), scale
+
+
 def test_aligned_gradients_cost_nothing_and_zero_gradients_do_not_count():
     g = torch.rand(3, 1, 2, 2)
     assert mean_cosine(g, 3 * g).item() == torch.tensor(1.0) or abs(mean_cosine(g, 3 * g).item() - 1) < 1e-6

@@ -50,3 +50,15 @@ def test_batchnorm_sees_the_training_pass_alone(start, tiny_batch, tiny_model):
     step = start("ssat", tiny_model)
     step.run(tiny_batch)
     assert int(tiny_model.trunk[0].bn1.num_batches_tracked) == 1
+
+
+def test_with_one_checkpoint_it_is_fgsm_rs_on_what_is_classified_right(start, linear, tiny_batch, tiny_task, clipped):
+    x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
+    state = tiny_task.rng.get_state()
+    x_start = (x + torch.empty_like(x).uniform_(-eps, eps, generator=tiny_task.rng)).clamp(0, 1)
+    tiny_task.rng.set_state(state)
+    right = linear(x_start).argmax(1) == y
+    attacked = clipped(x_start + 1.25 * eps * linear.grad_x(x_start, y).sign(), x, eps)
+    expected = torch.where(right[:, None, None, None], attacked, x)
+    report = start("ssat", linear, c=1).run(tiny_batch)
+    torch.testing.assert_close(report.x_adv, expected, atol=1e-6, rtol=0)
