@@ -23,7 +23,25 @@ def write(name: str, measured: Path, out: Path) -> None:
     figure = {"curves": curves, "accuracy_by_eps": accuracy_by_eps}[name](rows)
     for ending in ("svg", "png"):
         with atomic(Path(f"{out}.{ending}")) as partial:
-            figure.savefig(partial, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+            figure.savefig(
+                partial,
+                format=ending,
+                dpi=150,
+                bbox_inches="tight",
+                metadata={"Date": None} if ending == "svg" else None,
+            )
+
+
+def colours(rows: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Name of a method -> its colour, the same in every figure of a run; as many colours as methods."""
+    names = sorted(set(rows["name"]))
+    return dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+
+
+def dashes(rows: pd.DataFrame) -> dict[str, tuple[int, ...]]:
+    """Neighbours in colour differ in their dashes."""
+    kinds: list[tuple[int, ...]] = [(), (4, 1.5), (1, 1)]  # type: ignore[list-item]
+    return {name: kinds[k % 3] for k, name in enumerate(sorted(set(rows["name"])))}
 
 
 def curves(rows: pd.DataFrame) -> Figure:
@@ -32,9 +50,9 @@ def curves(rows: pd.DataFrame) -> Figure:
     at["eps_255"] = at["eps"].str.removesuffix("/255").astype(int)
     at = at.sort_values(["eps_255", "name"])
     grid = sns.relplot(
-        data=at, x="epoch", y="value", hue="name", hue_order=sorted(set(at["name"])),
+        data=at, x="epoch", y="value", hue="name", palette=colours(rows), style="name", dashes=dashes(rows),
         units="seed", estimator=None, col="eps", row="panel",
-        kind="line", height=3.4, aspect=1.1,
+        kind="line", height=4.2, aspect=1.1,
     )  # fmt: skip
     fallen = rows[(rows["metric"] == "collapse_epoch") & rows["value"].notna()]
     who = ["panel", "eps", "name", "seed"]
@@ -52,9 +70,9 @@ def accuracy_by_eps(rows: pd.DataFrame) -> Figure:
     at = rows[rows["metric"].isin(["clean", "pgd50", "aa"])].copy()
     at["eps_255"] = at["eps"].str.removesuffix("/255").astype(int)
     grid = sns.relplot(
-        data=at, x="eps_255", y="value", hue="name", hue_order=sorted(set(at["name"])),
-        style="name", markers=True, dashes=False, col="metric",
-        row="panel", kind="line", errorbar=("pi", 100), err_style="bars", height=3.4, aspect=1.1,
+        data=at, x="eps_255", y="value", hue="name", palette=colours(rows), style="name", dashes=dashes(rows),
+        markers=True, col="metric",
+        row="panel", kind="line", errorbar=("pi", 100), err_style="bars", height=4.2, aspect=1.1,
     )  # fmt: skip
     grid.set_axis_labels("eps (1/255)", "accuracy, test images (%)")
     grid.set_titles("{row_name}, {col_name}")
