@@ -25,5 +25,5 @@ def check_soft_target(s: float, n_classes: int) -> None:
 
 
 def nuclear_norm(matrix: Tensor) -> Tensor:
-    """The sum of the singular values of (B, K), in float32. Its gradient is U V^T, zero at a zero matrix."""
+    """The sum of the singular values of (B, K), in float32. Its gradient is U V^T of the SVD."""
     return torch.linalg.svdvals(matrix.float()).sum()

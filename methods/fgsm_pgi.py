@@ -52,7 +52,9 @@ class Method(nn.Module):
         check_soft_target(config.s, task.n_classes)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
+        # images are whole 255ths, so cutting x + delta to [0, 1] keeps delta whole
         whole = all(abs(255 * length - round(255 * length)) < 1e-6 for length in (task.eps, self.alpha))
+        whole = whole and round(255 * task.eps) <= 127
         n_priors = task.batch_size if config.prior == "bp" else task.n_train
         kept_whole = whole and (config.prior == "mep" or not self.steps_vary)  # then delta stays in whole 255ths
         dtype = "int8" if kept_whole else "float32"

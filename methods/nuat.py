@@ -23,7 +23,7 @@ PASSES = {"forward": 3, "input_backward": 1, "parameter_backward": 2}
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: NuAT_cifar10.py:37-39 (4/255 and 8/255 at eps 8/255), lambda_max for ResNet-18."""
+    """Defaults: NuAT_cifar10.py:38-39 (4/255 and 8/255 at eps 8/255), lambda_max for ResNet-18."""
 
     lam_max: float = 4.5
     ramp: float = 0.9  # share of the epochs over which lambda grows to lam_max (:274-275)
@@ -73,8 +73,9 @@ class Method(nn.Module):
         loss = cross_entropy(z, y)
         if lam:
             loss = loss + lam * nuclear_norm(z - z_adv) / n
-        learner.descend(loss)
-        repeat_update(model, before, after)
+        learner.accumulate(loss)
+        repeat_update(model, before, after)  # before `apply`, so that a weight average sees it
+        learner.apply()
         return StepReport(loss, x_adv)
 
 

@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from fastat.losses import nuclear_norm
+from fastat.runs import Recipe, Schedule
+from fastat.training.learner import SGDLearner
 
 
 def corner(x, rng, size=0.05):
@@ -69,6 +71,15 @@ def test_batchnorm_moves_as_if_the_clean_images_had_been_seen_a_second_time(star
         naive(seen)
     for (key, expected), found in zip(naive.named_buffers(), tiny_model.buffers(), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def test_the_weight_average_sees_batchnorm_after_all_three_updates(start, tiny_model, tiny_batch):
+    step = start("nuat", tiny_model)
+    recipe = Recipe(30, 4, Schedule("piecewise", 0.1), weight_decay=0.0, average=0.5)
+    step.learner = SGDLearner(tiny_model, recipe)
+    step.run(tiny_batch, epoch=10, number=4)  # the first average is a copy
+    for kept, now in zip(step.learner.reported.buffers(), tiny_model.buffers(), strict=True):
+        assert torch.equal(kept, now)
 
 
 def test_the_nuclear_norm_is_zero_at_zero_and_at_most_root_rank_times_frobenius():
