@@ -106,7 +106,7 @@ class Method(nn.Module):
 
 
 class Generator(nn.Module):
-    """(x, sign of the gradient at x) -> a start in (-eps, eps); 79,173 weights for colour images at width 64 (attacker.py)."""
+    """(x, sign of the gradient at x) -> a start in (-eps, eps); 79,173 weights at width 64 (attacker.py)."""
 
     def __init__(self, n_channels: int, width: int, eps: float):
         super().__init__()
