@@ -71,4 +71,5 @@ def published(name: str) -> str:
     wide = wide.reindex(columns=["clean", "pgd10", "pgd50", "aa"]).reset_index()
     order = wide["eps"].str.removesuffix("/255").astype(int)
     wide = wide.assign(_eps=order).sort_values(["dataset", "model", "_eps"]).drop(columns="_eps")
-    return wide.fillna("").astype(str).to_markdown(index=False, disable_numparse=True)
+    texts = wide.map(lambda cell: "" if pd.isna(cell) else str(cell))
+    return texts.to_markdown(index=False, disable_numparse=True)
