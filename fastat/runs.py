@@ -119,6 +119,8 @@ class Recipe:
             fields = json.loads(text)
         except json.JSONDecodeError as error:
             raise BadInput(f"a recipe is a JSON object, got {text[:60]!r} ({error})") from error
+        if not isinstance(fields, dict):
+            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r}")
         return recipe_from(fields, "recipe")
 
 
@@ -178,11 +180,28 @@ def check_config(config: dict[str, Any]) -> None:
     if error is not None:
         where = "/".join(str(part) for part in error.absolute_path) or "the top level"
         raise BadInput(f"config: {where}: {_explain(error)}")
+    check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
     for spec in specs:
         resolve(spec, config)
     for dataset in {spec.dataset for spec in specs}:
         check_n_images(config["evaluation"]["autoattack"]["n_images"], dataset, resolve_dataset(dataset, config))
+
+
+def check_recipe_names(recipes: dict[str, Any], where: str) -> None:
+    """Every recipe must be for a data set, and for `every`, a method or METHOD/VARIANT: a typo would change nothing.
+
+    Raises: BadInput for a name that no run can have.
+    """
+    known = ["every", *(key for name, names in variants().items() for key in (name, *(f"{name}/{v}" for v in names)))]
+    for dataset, fields in recipes.items():
+        if dataset not in CATALOG:
+            raise BadInput(
+                f"{where}: unknown dataset {dataset!r}.{_guess(dataset, CATALOG)} Known: {', '.join(CATALOG)}"
+            )
+        for name in fields:
+            if name not in known:
+                raise BadInput(f"{where}/{dataset}: no method or variant {name!r}.{_guess(name, known)}")
 
 
 def check_n_images(n_images: int | str, dataset: str, fields: dict[str, Any]) -> None:
@@ -345,7 +364,10 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     Raises: BadInput for an unknown key or a value outside its range.
     """
     fields = dict(fields)
-    schedule = _construct(Schedule, dict(fields.pop("schedule", None) or {}), f"{where}: schedule")
+    schedule = fields.pop("schedule", None) or {}
+    if not isinstance(schedule, dict):
+        raise BadInput(f"{where}: schedule must be a mapping as {{kind: triangular, lr: 0.1}}, got {schedule!r}")
+    schedule = _construct(Schedule, dict(schedule), f"{where}: schedule")
     recipe = _construct(Recipe, {**fields, "schedule": schedule}, where)
     for name in ("epochs", "batch_size", "monitor_images"):
         _require(
@@ -367,6 +389,16 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     _require(isinstance(recipe.pad, int) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
     for name in ("weight_decay", "momentum", "average"):
         _require(_number(getattr(recipe, name)) and 0 <= getattr(recipe, name) < 1, where, name, recipe, "in [0, 1)")
+    ends = recipe.weight_decay_epochs
+    _require(
+        ends is None or (_number(ends) and 0 <= ends <= recipe.epochs),
+        where,
+        "weight_decay_epochs",
+        recipe,
+        f"between 0 and epochs = {recipe.epochs}, or left out",
+    )
+    for name in ("drop_last", "flip"):
+        _require(isinstance(getattr(recipe, name), bool), where, name, recipe, "true or false")
     _require(isinstance(recipe.params, dict), where, "params", recipe, "a mapping")
     where = f"{where}: schedule"
     kinds = ("piecewise", "triangular", "linear")
@@ -404,11 +436,11 @@ def _construct(cls: Any, fields: dict[str, Any], where: str) -> Any:
     for key in fields:
         if key not in known:
             raise BadInput(f"{where}: unknown key {key!r}.{_guess(key, known)} Known: {', '.join(known)}")
-    for key in ("points", "momentum_points"):
-        fields.update({key: tuple(map(tuple, fields[key]))} if key in fields else {})
-    if "milestones" in fields:
-        fields["milestones"] = tuple(fields["milestones"])
     try:
+        for key in ("points", "momentum_points"):
+            fields.update({key: tuple(map(tuple, fields[key]))} if key in fields else {})
+        if "milestones" in fields:
+            fields["milestones"] = tuple(fields["milestones"])
         return cls(**fields)
     except TypeError as error:
         raise BadInput(f"{where}: {error}") from error

@@ -10,6 +10,8 @@ from fastat.types import Method, Task
 
 __all__ = ["build", "config_class", "names"]
 
+KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}  # what a field of Config takes
+
 
 def build(name: str, task: Task, **params: Any) -> Method:
     """The method `name` with `params` over its Config's defaults.
@@ -17,10 +19,12 @@ def build(name: str, task: Task, **params: Any) -> Method:
     Raises: BadInput for an unknown method or parameter, or a value that the method refuses.
     """
     cls = config_class(name)
-    known = [field.name for field in fields(cls)]
-    for key in params:
+    known = {field.name: field.type for field in fields(cls)}
+    for key, value in params.items():
         if key not in known:
             raise BadInput(f"method {name} has no parameter {key!r}. Known: {', '.join(known) or 'none'}")
+        if known[key] in KINDS and type(value) not in KINDS[known[key]]:
+            raise BadInput(f"method {name}: {key} must be of type {KINDS[known[key]][-1].__name__}, got {value!r}")
     try:
         return _module(name).Method(cls(**params), task)
     except (TypeError, ValueError) as error:

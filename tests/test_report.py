@@ -53,6 +53,15 @@ def test_methods_stand_in_the_papers_order_and_eps_rises():
     ]  # fmt: skip
 
 
+def test_a_run_at_no_eps_of_table_i_leaves_an_empty_table_and_not_an_error(tmp_path):
+    measured = tmp_path / "measured.csv"
+    rows(("atas", "0", "aa", 40.0)).to_csv(measured, index=False)
+    tables.write(1, measured, {"digits": "51/255"}, tmp_path / "table1")
+    assert "table1_eps" in (tmp_path / "table1.md").read_text() and (tmp_path / "table1.tex").exists()
+    tables.write(1, measured, {"digits": "77/255"}, tmp_path / "table1")
+    assert "40.0" in (tmp_path / "table1.md").read_text()
+
+
 def test_the_papers_value_stands_beside_ours():
     fabricated = rows(("atas", "0", "aa", 40.0)).assign(dataset="cifar10", model="preact_resnet18", eps="8/255")
     assert tables.summary(fabricated, ["aa"]).loc[0, "paper_aa"] == 45.38

@@ -74,10 +74,9 @@ def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_
                 param = key.removeprefix("params.")
                 value = runs.by_eps(value, 8, key)
                 fields = runs.lay(fields, {key: value} if param == key else {"params": {param: value}})
-            runs.recipe_from(fields, f"{method}/{variant}")
-            if method not in ("subat", "nuat"):
-                task = Task(8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), fields["epochs"], 128, 391, 9, META, None)
-                methods.build(method, task, **fields["params"]) if "params" in fields else None
+            whole = runs.recipe_from(fields, f"{method}/{variant}")
+            task = Task(8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), whole.epochs, 128, 391, 9, META, None)
+            methods.build(method, task, **whole.params)
 
 
 def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
@@ -95,6 +94,13 @@ def test_a_schedule_that_says_its_kind_replaces_the_one_below_and_another_merges
     assert runs.lay(below, {"schedule": {"lr": 0.1}})["schedule"]["cycle_momentum"]
     assert runs.lay(below, {"schedule": {"kind": "piecewise"}})["schedule"] == {"kind": "piecewise"}
     assert runs.lay(below, {"params": {"b": 2}})["params"] == {"a": 1, "b": 2}
+
+
+def test_config_recipes_yaml_names_only_what_exists_and_json_recipes_are_checked_too():
+    runs.check_recipe_names(runs.read_yaml(runs.ROOT / "config/recipes.yaml")["datasets"], "recipes.yaml: datasets")
+    for text in ('{"schedule": 3}', '{"epochs": 3, "schedule": {"kind": "linear", "points": [1]}}', "[]", "3"):
+        with pytest.raises(BadInput):
+            runs.Recipe.from_json(text)
 
 
 def test_a_value_by_eps_must_know_the_eps():
@@ -119,6 +125,17 @@ def test_more_autoattack_images_than_exist_are_refused():
         ("recipes: {digits: {atas: {params: {gama: 2 eps}}}}", "no parameter 'gama'"),
         ("evaluation: {pgd_step: 0.2}", "0.2 is not of type 'string'"),
         ("evaluation: {pgd_step: '8'}", "a step or radius is written"),
+        ("recipes: {digits: {freeat: {params: {m: 2.5}}}}", "m must be of type int, got 2.5"),
+        ("recipes: {digits: {freeat: {params: {m: true}}}}", "m must be of type int, got True"),
+        ("recipes: {digits: {fgms_ga: {epochs: 3}}}", "no method or variant 'fgms_ga'. Did you mean 'fgsm_ga'"),
+        ("recipes: {digit: {every: {epochs: 3}}}", "unknown dataset 'digit'. Did you mean 'digits'"),
+        ("recipes: {digits: {every: 3}}", "3 is not of type 'object'"),
+        ("recipes: {digits: {every: {schedule: 3}}}", "3 is not of type 'object'"),
+        ("recipes: {digits: {every: {schedule: {milestones: 4}}}}", "4 is not of type 'array'"),
+        ("recipes: {digits: {every: {schedule: {kind: linear, points: [1, 2]}}}}", "is not of type 'array'"),
+        ("recipes: {digits: {every: {schedule: {kind: linear, points: [[0, 1], [9, 0]]}}}}", "from epoch 0 to 30"),
+        ("recipes: {digits: {every: {weight_decay_epochs: -3}}}", "weight_decay_epochs must be between 0 and epochs"),
+        ("recipes: {digits: {every: {flip: 1}}}", "flip must be true or false, got 1"),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
         ("- a list", "must hold `key: value` lines"),
     ],

@@ -24,11 +24,13 @@ def write(number: int, measured: Path, table1_eps: dict[str, str], out: Path) ->
     if number == 1:
         rows = rows[rows["eps"] == rows["dataset"].map(table1_eps)]
     table = summary(rows, METRICS[number])
-    pretty = readable(table, METRICS[number])
+    pretty, words = readable(table, METRICS[number]), caption(number)
+    if table.empty:
+        words = f"No run is at the eps that `table1_eps` in the config names. {words}"
     for ending, text in {
         "csv": table.to_csv(index=False),
-        "md": f"{pretty.to_markdown(index=False, disable_numparse=True)}\n\n{caption(number)}\n",
-        "tex": latex(pretty, caption(number)),
+        "md": f"{pretty.to_markdown(index=False, disable_numparse=True)}\n\n{words}\n",
+        "tex": latex(pretty, words),
     }.items():
         with atomic(Path(f"{out}.{ending}")) as partial:
             partial.write_text(text)
@@ -111,6 +113,8 @@ def summary(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
             if cell[4] == "paper" and key in paper.index:
                 line[f"paper_{metric}"] = paper[key]
         lines.append(line)
+    if not lines:
+        return pd.DataFrame(columns=[*CELL, "seeds"])
     table = pd.DataFrame(lines)
     rank = {name: k for k, name in enumerate(ORDER)}
     table["_eps"] = table["eps"].str.removesuffix("/255").astype(int)
@@ -144,6 +148,8 @@ def wilson(percent: float, n: float) -> tuple[float, float]:
 
 def readable(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """The table as people read it: one text per cell, and only columns that say something."""
+    if table.empty:
+        return table
     names = table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
     pretty = table[["dataset", "model", "eps"]].assign(method=names, seeds=table["seeds"].astype(str))
     for metric in metrics:

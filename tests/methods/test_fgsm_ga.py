@@ -69,7 +69,7 @@ def test_tiny_gradients_count_and_do_not_overflow():
 
 def test_aligned_gradients_cost_nothing_and_zero_gradients_do_not_count():
     g = torch.rand(3, 1, 2, 2)
-    assert mean_cosine(g, 3 * g).item() == torch.tensor(1.0) or abs(mean_cosine(g, 3 * g).item() - 1) < 1e-6
+    assert abs(mean_cosine(g, 3 * g).item() - 1) < 1e-6
     one, other = g.clone(), -g
     one[0] = 0  # of three images one does not count; the other two are opposed
     torch.testing.assert_close(mean_cosine(one, other), torch.tensor(-1.0))

@@ -1,7 +1,11 @@
 """SSAT by hand, and the invariants of its card."""
 
+from copy import deepcopy
+
 import torch
 from torch import nn
+
+from fastat import models
 
 
 class Threshold(nn.Module):
@@ -40,10 +44,20 @@ def test_an_image_that_is_already_wrong_is_trained_on_clean(start, tiny_batch, t
     assert torch.equal(report.x_adv, x)
 
 
-def test_every_point_lies_on_the_segment_from_the_image_to_the_full_perturbation(start, tiny_batch, tiny_model):
-    step = start("ssat", tiny_model, c=4)
-    report = step.run(tiny_batch)
-    assert report.stats["scale"].item() * 16 == round(report.stats["scale"].item() * 16)  # 4 images, quarters
+def test_every_point_lies_on_the_segment_from_the_image_to_the_full_perturbation(start, tiny_batch, tiny_task):
+    torch.manual_seed(0)
+    model = models.build("preact_tiny", 1, 10)
+    with torch.no_grad():
+        y = model.eval()(tiny_batch.x).argmax(1)  # all right at first, so that points are looked at
+    full, cut = [], []
+    for c, found in ((1, full), (4, cut)):
+        tiny_task.rng.manual_seed(2)
+        copy = deepcopy(model).train()
+        found.append(start("ssat", copy, c=c).run(tiny_batch, y=y).x_adv - tiny_batch.x)
+    delta, point = full[0].flatten(1), cut[0].flatten(1)
+    scale = (point * delta).sum(1) / delta.square().sum(1).clamp(min=1e-12)
+    torch.testing.assert_close(point, scale[:, None] * delta, atol=1e-6, rtol=0)
+    assert all(min(abs(s - k / 4) for k in range(5)) < 1e-4 for s in scale.tolist())
 
 
 def test_batchnorm_sees_the_training_pass_alone(start, tiny_batch, tiny_model):
