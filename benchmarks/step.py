@@ -26,6 +26,7 @@ from fastat.training import cost  # noqa: E402
 
 SHAPES = {"preact_tiny": (1, 8, 8), "preact_tiny_s2": (1, 28, 28), "preact_resnet18": (3, 32, 32)}
 BATCH = 128
+KINDS = ("input_backward", "parameter_backward", "joint_backward", "double_backward")
 
 
 def main() -> None:
@@ -55,19 +56,26 @@ def prepare(model_name: str, name: str) -> tuple[Callable[[], object], Callable[
     count = Counter(importlib.import_module(f"methods.{name}").PASSES)
     x, y = one.batch.x, one.batch.y
 
+    params = list(model.parameters())
+    backward = {kind: round(count[kind]) for kind in KINDS}  # SDI's 2.1 and 3.1: the batches that train no generator
+    shared = max(0, sum(backward.values()) - backward["double_backward"] - round(count["forward"]))
+
     def passes() -> None:
-        for _ in range(int(count["input_backward"])):
+        for _ in range(backward["input_backward"] - backward["double_backward"] - shared):
             with eval_mode(model):
                 input_gradient(model, x, y)
-        for _ in range(int(count["parameter_backward"]) + int(count["joint_backward"])):
-            leaf = x.clone().requires_grad_(count["joint_backward"] > 0)
-            cross_entropy(model(leaf), y).backward()
-        if count["double_backward"]:  # a backward through an input gradient; its two forward passes are counted above
+        for k in range(backward["parameter_backward"] + backward["joint_backward"]):
+            both = backward["joint_backward"] > 0
+            leaf = x.clone().requires_grad_(both or k < shared)
+            loss = cross_entropy(model(leaf), y)
+            if k < shared:  # one forward pass serves an input and a parameter backward
+                torch.autograd.grad(loss, leaf, retain_graph=True)
+            loss.backward(inputs=[*params, leaf] if both else params)
+        for _ in range(backward["double_backward"]):
             leaf = x.clone().requires_grad_()
             (grad,) = torch.autograd.grad(cross_entropy(model(leaf), y), leaf, create_graph=True)
-            grad.square().sum().backward(inputs=list(model.parameters()))
-        used = count["input_backward"] + count["parameter_backward"] + count["joint_backward"]
-        for _ in range(int(count["forward"] - used)):
+            grad.square().sum().backward(inputs=params)
+        for _ in range(round(count["forward"]) - sum(backward.values()) + backward["double_backward"] + shared):
             with torch.no_grad():
                 model(x)
         stem_passes(model.stem, x, count)

@@ -1,10 +1,15 @@
 """What the counter counts, on networks whose cost is known."""
 
+import importlib
+
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import methods
 from fastat import models
 from fastat.attacks import input_gradient
+from fastat.runs import ROOT
 from fastat.training import cost
 
 
@@ -68,3 +73,15 @@ def test_state_is_counted_in_bytes(tiny_task):
 
     assert cost.state_bytes(DeltaStore(tiny_task)) == 4 * 12 * 100
     assert cost.state_bytes(DeltaStore(tiny_task, "int8")) == 12 * 100
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_benchmarks_yardstick_makes_exactly_the_passes_that_a_method_declares(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    step, built = importlib.import_module("step"), []
+    real = models.build
+    monkeypatch.setattr(step.models, "build", lambda *size: built.append(real(*size)) or built[-1])
+    monkeypatch.setattr(step, "BATCH", 8)
+    _, passes = step.prepare("preact_tiny", name)
+    declared = importlib.import_module(f"methods.{name}").PASSES
+    assert cost.count_passes(built[0], 8, [passes]) == {kind: round(n) for kind, n in declared.items()}
