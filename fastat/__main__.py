@@ -92,6 +92,7 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--runs-per-gpu", type=int, default=1, help="of several GPUs, take one with fewer runs at work")
     add_configfile(sub)
 
 
@@ -162,7 +163,12 @@ def do_check(args: argparse.Namespace) -> None:
     for spec in specs:
         if spec.model not in models.MODELS:
             raise BadInput(f"unknown model {spec.model!r}. Known: {', '.join(models.MODELS)}")
-        build_method(spec, runs.resolve(spec, config), "meta")
+        _, method = build_method(spec, runs.resolve(spec, config), "meta")
+        if config["processes"].get(spec.dataset, 1) > 1 and hasattr(method, "ONE_PROCESS"):
+            raise BadInput(
+                f"config: processes: {spec.dataset} has {config['processes'][spec.dataset]}, but {spec.method} cannot "
+                f"be shared: {method.ONE_PROCESS}. Put its runs into a config of their own."
+            )
     print(f"{len(specs)} runs: the config is good")
 
 
@@ -173,34 +179,43 @@ def do_data(args: argparse.Namespace) -> None:
     datasets.prepare(args.dataset, args.source, args.out)
 
 
-def build_method(spec: runs.RunSpec, recipe: runs.Recipe, device_name: str, n_train: int | None = None) -> Any:
-    """The run's task and method."""
+def build_method(
+    spec: runs.RunSpec, recipe: runs.Recipe, device_name: str, n_train: int | None = None, share: Any = None
+) -> Any:
+    """The run's task and method: of one process's share, where several train together."""
     import torch
 
     import methods
     from fastat import models
     from fastat.data.catalog import CATALOG
     from fastat.data.datasets import generator
+    from fastat.sharing import ALONE, SharedGenerator
     from fastat.types import Task
 
-    facts, device = CATALOG[spec.dataset], torch.device(device_name)
-    channels, height, width = facts.shape
+    facts, device, share = CATALOG[spec.dataset], torch.device(device_name), share or ALONE
+    channels, height, width = facts.stored or facts.shape
     n_train = n_train or recipe.n_train or facts.n_train
-    whole, rest = divmod(n_train, recipe.batch_size)
+    whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     with torch.device("meta"):
         n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes).parameters())
+    rng = None if device_name == "meta" else generator(device, spec.seed, "method")
+    if rng is not None and share.size > 1:
+        shared = SharedGenerator(device, share)
+        shared.set_state(rng.get_state())
+        rng = shared
     task = Task(
         eps=spec.eps_255 / 255,
-        n_train=n_train,
+        n_train=-(-n_train // recipe.shards) * recipe.shards // share.size,  # as many in every process
         n_classes=facts.n_classes,
         image_shape=facts.shape,
         frame_shape=(channels, height + 2 * recipe.pad, width + 2 * recipe.pad),
         n_epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
+        batch_size=recipe.batch_size // share.size,
         n_batches=whole if recipe.drop_last or not rest else whole + 1,
         n_params=n_params,
         device=device,
-        rng=None if device_name == "meta" else generator(device, spec.seed, "method"),
+        rng=rng,
+        share=share,
     )
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "method-init").initial_seed())
     return task, methods.build(spec.method, task, **recipe.params)
@@ -210,21 +225,29 @@ def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
     import torch
 
-    from fastat import models
+    from fastat import devices, models, sharing
     from fastat.data import datasets
     from fastat.data.catalog import CATALOG
     from fastat.data.datasets import generator
     from fastat.training.learner import SGDLearner
     from fastat.training.trainer import Stopped, Training, train
 
-    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    spec = runs.RunSpec.parse(args.run)
     recipe = runs.Recipe.from_json(args.recipe) if args.recipe else from_config(args, spec)
+    share, device = sharing.join(pick_device(args), recipe.shards)
+    devices.set_precision(recipe.precision)
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
-    task, method = build_method(spec, recipe, str(device), len(data.train))
+    task, method = build_method(spec, recipe, str(device), len(data.train), share)
+    if share.size > 1 and hasattr(method, "ONE_PROCESS"):
+        raise BadInput(f"{spec.method} cannot be shared by {share.size} processes: {method.ONE_PROCESS}. Start one.")
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "init").initial_seed())
     facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes)
     model = model.to(device).to(memory_format=torch.channels_last)
+    sharing.synchronise(model, share)
+    example = torch.zeros((task.batch_size, *facts.shape), device=device)
+    passes = importlib.import_module(f"methods.{spec.method}").PASSES
+    compiled = devices.compile_model(model, recipe.compile, example, "double_backward" in passes)
     made_from = runs.fingerprint(spec.name, recipe.to_json(), data.sha256)
     about = {
         "run": spec.name,
@@ -236,8 +259,11 @@ def do_train(args: argparse.Namespace) -> int | None:
         "git_commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
+        "processes": share.size,
+        "compiled": compiled,
     }
-    run = Training(spec.name, spec.seed, data, recipe, task, model, method, SGDLearner(model, recipe), made_from, about)
+    learner = SGDLearner(model, recipe, share)
+    run = Training(spec.name, spec.seed, data, recipe, task, model, method, learner, made_from, about)
     try:
         train(run, args.results / "runs" / spec.name)
     except Stopped as stopped:
@@ -251,12 +277,13 @@ def do_evaluate(args: argparse.Namespace) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from fastat import files, models
+    from fastat import devices, files, models
     from fastat.data import datasets
     from fastat.data.catalog import CATALOG
     from fastat.evaluation import autoattack, evaluate
 
     spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    devices.set_precision("float32")
     protocol = json.loads(args.protocol) if args.protocol else runs.load_config(args.configfile)["evaluation"]
     folder = args.results / "runs" / spec.name
     out, facts = folder / f"eval/{args.suite}.csv", CATALOG[spec.dataset]
@@ -357,18 +384,17 @@ def from_config(args: argparse.Namespace, spec: runs.RunSpec) -> runs.Recipe:
 
 
 def pick_device(args: argparse.Namespace) -> Any:
-    """The device asked for, and its thread count.
+    """The device asked for; sets the number of threads.
 
     Raises: BadInput if CUDA is asked for and absent.
     """
     import torch
 
+    from fastat import devices
+
     if args.threads:
         torch.set_num_threads(args.threads)
-    present = torch.cuda.is_available()
-    if args.device == "cuda" and not present:
-        raise BadInput("device is cuda, but torch sees no CUDA device here. Write `device: cpu` or `device: auto`.")
-    return torch.device("cuda" if present and args.device != "cpu" else "cpu")
+    return devices.pick(args.device, args.runs_per_gpu)
 
 
 def git_commit() -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fastat.sharing import ALONE, SharedGenerator
+
 
 def project_linf(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
     """The point of the eps-ball around x, cut with the pixel range [0, 1], that is nearest to x_adv.
@@ -21,8 +23,13 @@ def project_linf(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
 
 
 def uniform_like(x: Tensor, eps: float, rng: torch.Generator | None) -> Tensor:
-    """Independent draws from U(-eps, eps) in the shape, layout and place of x."""
-    return torch.empty_like(x).uniform_(-eps, eps, generator=rng)
+    """Independent draws from U(-eps, eps) in the shape, layout and place of x.
+
+    Where processes share a batch, each draws for the whole batch and keeps its rows: the numbers of one process.
+    """
+    share = rng.share if isinstance(rng, SharedGenerator) else ALONE
+    whole = torch.empty_like(x) if share.size == 1 else torch.empty_like(torch.cat([x] * share.size))
+    return share.of(whole.uniform_(-eps, eps, generator=rng))
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ import yaml
 from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
 
+PRECISIONS = ("float32", "tf32", "bf16")
+COMPILERS = ("off", "default", "cudagraphs")
 ROOT = Path(__file__).resolve().parent.parent
 PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
 
@@ -102,6 +104,10 @@ class Recipe:
     n_train: int | None = None  # only the first so many images; None: all
     n_test: int | None = None
     monitor_images: int = 128  # training images attacked after every epoch, for log.csv
+    arch: str = "shared"  # whose network of the model's name: fastat/models.py
+    precision: str = "float32"  # or tf32, bf16; on the CPU float32 and tf32 are one
+    compile: str = "off"  # or default, cudagraphs: torch.compile, where it can
+    shards: int = 1  # equal shares of the images, one or more to each process that trains; see fastat/sharing.py
     params: dict[str, Any] = field(default_factory=dict)  # of the method, over its Config's defaults
     method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
 
@@ -183,7 +189,13 @@ def check_config(config: dict[str, Any]) -> None:
     check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
     for spec in specs:
-        resolve(spec, config)
+        shards, n_processes = resolve(spec, config).shards, config["processes"].get(spec.dataset, 1)
+        if shards % n_processes:
+            raise BadInput(
+                f"config: processes: {n_processes} for {spec.dataset} must divide the shards of its recipe, {shards}. "
+                f"Write one that does, or set `recipes: {{{spec.dataset}: {{every: {{shards: {n_processes}, drop_last: "
+                "true}}}} (it changes the order of the images)."
+            )
     for dataset in {spec.dataset for spec in specs}:
         check_n_images(config["evaluation"]["autoattack"]["n_images"], dataset, resolve_dataset(dataset, config))
 
@@ -270,6 +282,14 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
                 )
             specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
     return sorted(specs)
+
+
+def launcher(dataset: str, config: dict[str, Any]) -> str:
+    """What starts a training on this data set: python, or torchrun where several processes share it."""
+    n_processes = config["processes"].get(dataset, 1)
+    if n_processes == 1:
+        return "python -m fastat"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {n_processes} -m fastat"
 
 
 def method_names() -> list[str]:
@@ -396,6 +416,18 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
         "weight_decay_epochs",
         recipe,
         f"between 0 and epochs = {recipe.epochs}, or left out",
+    )
+    for name, known in (("precision", PRECISIONS), ("compile", COMPILERS)):
+        _require(getattr(recipe, name) in known, where, name, recipe, f"one of {', '.join(known)}")
+    shards = recipe.shards
+    _require(
+        shards == 1
+        or (isinstance(shards, int) and shards > 1 and 5040 % shards == recipe.batch_size % shards == 0)
+        and recipe.drop_last,
+        where,
+        "shards",
+        recipe,
+        f"1, or a divisor of 5040 and of batch_size = {recipe.batch_size}, with drop_last: true",
     )
     for name in ("drop_last", "flip"):
         _require(isinstance(getattr(recipe, name), bool), where, name, recipe, "true or false")

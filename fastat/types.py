@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from fastat.sharing import ALONE, Share
+
 
 class View(NamedTuple):
     """Which window of its frame each image of a batch shows, and whether it is mirrored."""
@@ -26,7 +28,7 @@ class Batch:
 
     x: Tensor  # (B, C, H, W) float32 in [0, 1], cropped and flipped by `view`
     y: Tensor  # (B,) int64
-    index: Tensor  # (B,) int64, positions in the training set
+    index: Tensor  # (B,) int64, the images' rows in whatever has one row per training image
     view: View
     epoch: int  # from 1
     number: int  # of the batch in its epoch, from 0
@@ -47,6 +49,7 @@ class Task:
     n_params: int  # of the network
     device: torch.device
     rng: torch.Generator | None = field(compare=False)  # on `device`; None only where nothing is drawn
+    share: Share = ALONE  # n_train and batch_size are of this process's share
 
 
 class StepReport(NamedTuple):
@@ -76,8 +79,9 @@ class Learner(Protocol):
 class Method(Protocol):
     """An adversarial training algorithm: an `nn.Module` for its state, with two verbs.
 
-    A method that trains outside the eps-ball or outside the pixel range says so: attributes `radius` (default eps)
-    and `leaves_pixel_range` (default False).
+    What is not as usual is said in attributes of the class or instance: `radius` of a method that trains outside the
+    eps-ball, `leaves_pixel_range`, `ONE_PROCESS` (why several processes cannot share its training) and, on every
+    module that holds them, `SHARDED`: its buffers with a row per training image or per position in the batch.
     """
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:

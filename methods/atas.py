@@ -31,6 +31,8 @@ class Config:
     gamma_over_c: Length = "16/255"  # the step of an image without gradient
     reset_every: int = 10
     store: str = "float32"  # or float16, int8: what delta is kept in
+    store_size: int | None = None  # ImageNet: 32, the pixels a side that delta is kept in
+    frozen: bool = False  # released, ImageNet: delta is drawn and never written (data_aug.py:105-119)
     warmup_epochs: int = 0  # released: 5, with the constant step eps and v untouched (ATAS.py:52,64)
     clamp: tuple[Length, Length] | None = None  # released: 4/255 .. 14/255 (adv_attack.py:47-49)
 
@@ -43,7 +45,7 @@ class Method(nn.Module):
         if config.reset_every < 1:
             raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
         self.config, self.task = config, task
-        self.delta = DeltaStore(task, config.store)
+        self.delta = DeltaStore(task, config.store, size=config.store_size)
         self.step_size = StepSize(task, config.beta, config.c, config.gamma_over_c, config.warmup_epochs, config.clamp)
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
@@ -59,7 +61,8 @@ class Method(nn.Module):
             grad = input_gradient(model, x_prev, y)
         alpha = self.step_size(batch, grad)
         x_adv = project_linf(x_prev + alpha * grad.sign(), x, eps)  # x_i^j
-        self.delta.write(batch, x_adv - x)
+        if not self.config.frozen:
+            self.delta.write(batch, x_adv - x)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
         return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255})
@@ -68,6 +71,7 @@ class Method(nn.Module):
 class StepSize(nn.Module):
     """alpha_i = gamma / (c + sqrt(v_i)), with v_i the running mean of ||grad_i||^2 over visits (Algorithm 1)."""
 
+    SHARDED = ("v",)
     v: Tensor
 
     def __init__(

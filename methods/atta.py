@@ -26,6 +26,7 @@ class Config:
     alpha: Length = "4/255"
     reset_every: int = 10
     store: str = "float32"  # or float16, int8: what delta is kept in
+    store_size: int | None = None  # ImageNet: 32, the pixels a side that delta is kept in
 
 
 class Method(nn.Module):
@@ -37,7 +38,7 @@ class Method(nn.Module):
             raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
-        self.delta = DeltaStore(task, config.store)
+        self.delta = DeltaStore(task, config.store, size=config.store_size)
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """delta_i ~ U(-eps, eps) at the start and every `reset_every` epochs, but not for the last one."""

@@ -10,6 +10,7 @@ the prior does not follow the crop and flip of its image (FGSM_MEP.py:217-225).
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class Config:
     lam: float = 10.0  # weight of the mean squared difference of logits
     s: float = 0.6  # target probability of the true class
     align_prior: bool = False  # keep the prior in the un-cropped frame instead
+    store: str | None = None  # float32, float16 or int8; None: int8 where that is exact, else float32
+    store_size: int | None = None  # ImageNet: 32, the pixels a side that prior and momentum are kept in
 
 
 class Method(nn.Module):
@@ -56,11 +59,13 @@ class Method(nn.Module):
         whole = all(abs(255 * length - round(255 * length)) < 1e-6 for length in (task.eps, self.alpha))
         whole = whole and round(255 * task.eps) <= 127
         n_priors = task.batch_size if config.prior == "bp" else task.n_train
-        kept_whole = whole and (config.prior == "mep" or not self.steps_vary)  # then delta stays in whole 255ths
-        dtype = "int8" if kept_whole else "float32"
-        self.delta = DeltaStore(replace(task, n_train=n_priors), dtype, framed=config.align_prior, whole=True)
+        # then delta stays in whole 255ths
+        kept_whole = whole and not config.store_size and (config.prior == "mep" or not self.steps_vary)
+        dtype = config.store or ("int8" if kept_whole else "float32")
+        kind: dict[str, Any] = {"framed": config.align_prior, "size": config.store_size}
+        self.delta = DeltaStore(replace(task, n_train=n_priors), dtype, whole=kept_whole, **kind)
         if config.prior == "mep":
-            self.momentum = DeltaStore(task, framed=config.align_prior)
+            self.momentum = DeltaStore(task, **kind)
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Every `reset_every` epochs, the first one included: random corners, no momentum (FGSM_MEP.py:187-197)."""
@@ -89,7 +94,8 @@ class Method(nn.Module):
 
     def next_prior(self, batch: Batch, x_prior: Tensor, grad: Tensor) -> Tensor:
         """m <- g / |g|_1 + mu m, with the norm over the whole batch (FGSM_MEP.py:253-254); a step along sign m."""
-        momentum = grad / grad.abs().sum().clamp(min=1e-30) + self.config.mu * self.momentum.read(batch)
+        norm = self.task.share.total(grad.abs().sum())
+        momentum = grad / norm.clamp(min=1e-30) + self.config.mu * self.momentum.read(batch)
         self.momentum.write(batch, momentum)
         return project_linf(x_prior + self.alpha * momentum.sign(), batch.x, self.task.eps)
 

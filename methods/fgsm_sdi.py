@@ -39,6 +39,8 @@ class Config:
 class Method(nn.Module):
     """FGSM-SDI. The attack uses plain cross-entropy, both descents the soft target."""
 
+    ONE_PROCESS = "its generator has an optimiser of its own"
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         check_soft_target(config.s, task.n_classes)

@@ -29,6 +29,7 @@ class Config:
 class Method(nn.Module):
     """Free-m."""
 
+    SHARDED = ("delta",)
     delta: Tensor
 
     def __init__(self, config: Config, task: Task):

@@ -35,6 +35,8 @@ class Config:
 class Method(nn.Module):
     """NuAT. No state."""
 
+    ONE_PROCESS = "its nuclear norm is of the whole batch's logits"
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if not config.lam_max >= 0:

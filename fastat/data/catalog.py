@@ -11,6 +11,7 @@ class DatasetFacts:
     n_classes: int
     n_train: int
     n_test: int
+    stored: tuple[int, int, int] | None = None  # size of the stored image, where the network sees a window of it
 
 
 CATALOG = {

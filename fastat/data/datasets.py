@@ -22,6 +22,7 @@ from fastat.data import views
 from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
 from fastat.files import atomic
+from fastat.sharing import ALONE, Share
 from fastat.types import Batch, View
 
 log = logging.getLogger(__name__)
@@ -188,28 +189,58 @@ class TrainingStream:
     """Batches of augmented training images: order and views of an epoch are a pure function of (seed, epoch).
 
     Nothing of it needs saving: a run that resumes at batch b of epoch e sees what it would have seen.
+    With `shards` > 1, position p of every batch holds an image of shard p mod shards, the images i = p mod shards; so
+    process r of W (any divisor of `shards`) sees no image but its own r, r + W, ..., at its own positions.
     """
 
-    def __init__(self, part: Part, *, batch_size: int, drop_last: bool, pad: int, flip: bool, seed: int):
+    def __init__(
+        self,
+        part: Part,
+        *,
+        batch_size: int,
+        drop_last: bool,
+        pad: int,
+        flip: bool,
+        seed: int,
+        shards: int = 1,
+        share: Share = ALONE,
+    ):
+        if len(part) < shards:
+            raise BadInput(f"{len(part)} training images cannot be divided into {shards} shards. Lower `shards`.")
         self.frames = views.frame(part.images, pad)
         self.labels, self.batch_size = part.labels, batch_size
-        self.pad, self.flip, self.seed = pad, flip, seed
+        self.pad, self.flip, self.seed, self.shards, self.mine = pad, flip, seed, shards, share
         self.size = (part.images.shape[2], part.images.shape[3])
-        n = len(part)
-        self.n_batches = n // batch_size if drop_last else -(-n // batch_size)
+        if shards > 1:
+            assert drop_last and batch_size % shards == 0  # checked with the recipe
+            self.n_batches = len(part) // shards // (batch_size // shards)
+        else:
+            self.n_batches = len(part) // batch_size if drop_last else -(-len(part) // batch_size)
 
     def epoch(self, epoch: int, first: int = 0):
         """The batches of `epoch` (from 1), from number `first` on."""
         rng = generator(torch.device("cpu"), self.seed, "stream", epoch)
-        n, device = len(self.labels), self.labels.device
-        order = torch.randperm(n, generator=rng).to(device, non_blocking=True)
-        view = View(*(t.to(device, non_blocking=True) for t in views.draw(n, self.pad, self.flip, rng)))
+        device, mine = self.labels.device, self.mine
+        order = self.order(rng)
+        view = views.draw(len(order), self.pad, self.flip, rng)
+        order, *view_ = (mine.of(rows).to(device, non_blocking=True) for rows in (order, *view))
+        view = View(*view_)
+        batch_size = self.batch_size // mine.size
         for b in range(first, self.n_batches):
-            rows = slice(b * self.batch_size, (b + 1) * self.batch_size)
+            rows = slice(b * batch_size, (b + 1) * batch_size)
             index, seen = order[rows], View(*(t[rows] for t in view))
             x = views.see(self.frames, index, seen, self.size)
             x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
-            yield Batch(x, self.labels[index], index, seen, epoch, b)
+            yield Batch(x, self.labels[index], index // mine.size, seen, epoch, b)
+
+    def order(self, rng: torch.Generator) -> Tensor:
+        """The images of an epoch, batch after batch."""
+        n, shards = len(self.labels), self.shards
+        if shards == 1:
+            return torch.randperm(n, generator=rng)
+        per_shard = self.n_batches * self.batch_size // shards
+        own = [torch.randperm(len(range(s, n, shards)), generator=rng)[:per_shard] * shards + s for s in range(shards)]
+        return torch.stack(own, 1).flatten()
 
 
 def generator(device: torch.device, *key: int | str) -> torch.Generator:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastat import files
+from fastat import devices, files
 from fastat.attacks import eval_mode, fgsm, pgd
 from fastat.data.datasets import ImageSet, TrainingStream, generator, stratified
 from fastat.runs import Recipe
+from fastat.sharing import Share
 from fastat.training import checkpoint, collapse
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner
@@ -50,20 +51,33 @@ class Training:
     about: dict[str, Any]  # goes into run.json as it is
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """All that must survive a kill."""
+        """All that must survive a kill: the same for any number of processes, whole on process 0."""
         assert isinstance(self.method, nn.Module) and self.task.rng is not None
+        method = self.method.state_dict()
+        for key in self.sharded():
+            method[key] = self.task.share.gather(method[key])
         return {
             "model": self.model.state_dict(),
-            "method": self.method.state_dict(),
+            "method": method,
             "learner": self.learner.state_dict(),
             "rng": {"method": self.task.rng.get_state()},
         }
+
+    def sharded(self) -> list[str]:
+        """The keys of the method's state that have a row per image or position in the batch."""
+        assert isinstance(self.method, nn.Module)
+        modules = self.method.named_modules(prefix="method")
+        names = (f"{at}.{name}" for at, module in modules for name in getattr(module, "SHARDED", ()))
+        return [name.removeprefix("method.") for name in names]
 
     def restore(self, state: dict[str, dict[str, Tensor]]) -> None:
         """The inverse of `state`."""
         assert isinstance(self.method, nn.Module) and self.task.rng is not None
         self.model.load_state_dict(state["model"])
-        self.method.load_state_dict(state.get("method", {}))
+        method = state.get("method", {})
+        for key in self.sharded():
+            method[key] = self.task.share.of(method[key])
+        self.method.load_state_dict(method)
         self.learner.load_state_dict(state.get("learner", {}))
         self.task.rng.set_state(state["rng"]["method"].cpu())
 
@@ -72,9 +86,13 @@ def train(run: Training, folder: Path) -> None:
     """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
 
     The state lies in `folder`/state, is replaced after every epoch and on SIGTERM, and is removed at the end.
-    Raises: Stopped on SIGTERM; BadInput if another process holds the folder or the state is not this run's.
+    Processes that share a run step together, and process 0 alone writes. Their state is not saved on SIGTERM, which
+    they may hear in different batches: they go on from the last epoch.
+    Raises: Stopped on SIGTERM; BadInput if another run holds the folder or the state is not this run's.
     """
-    with files.exclusive(folder / "state"), stop_on_sigterm() as stop:
+    share = run.task.share
+    with files.exclusive(folder / "state") if share.rank == 0 else nullcontext(), stop_on_sigterm() as stop:
+        share.wait()
         path = folder / "state" / "state.safetensors"
         now, totals = Standing(), Totals(run.task.device)
         if path.exists():
@@ -83,18 +101,20 @@ def train(run: Training, folder: Path) -> None:
             run.restore(state)
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
         cause = run_epochs(run, now, totals, path, stop)
-        write_results(run, now, cause, folder)
-        path.unlink(missing_ok=True)
+        if share.rank == 0:
+            write_results(run, now, cause, folder)
+            path.unlink(missing_ok=True)
+        share.wait()
 
 
 def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop: threading.Event) -> str:
     """The epochs from `now` on. Returns why training diverged, or ''."""
-    recipe, model, device = run.recipe, run.model, run.task.device
+    recipe, model, device, share = run.recipe, run.model, run.task.device, run.task.share
     stream = TrainingStream(
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
-        pad=recipe.pad, flip=recipe.flip, seed=run.seed,
+        pad=recipe.pad, flip=recipe.flip, seed=run.seed, shards=recipe.shards, share=share,
     )  # fmt: skip
-    bar = progress_bar(run.name, recipe.epochs * stream.n_batches)
+    bar = progress_bar(run.name, recipe.epochs * stream.n_batches, share.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     while now.epoch <= recipe.epochs:
         model.train()
@@ -103,7 +123,8 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
             run.method.begin_epoch(model, run.learner, now.epoch)
         for batch in stream.epoch(now.epoch, now.batch):
             run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
-            report = run.method.train_batch(model, batch, run.learner)
+            with devices.autocast(device, recipe.precision):
+                report = run.method.train_batch(model, batch, run.learner)
             totals.add(report, len(batch.y))
             now.batch += 1
             bar.update()
@@ -112,9 +133,12 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
         synchronise(device)
         now.seconds = before + time.perf_counter() - started
         if stop.is_set():
+            if share.size > 1:
+                raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.")
             checkpoint.save(path, {**run.state(), "totals": totals.sums}, now, run.made_from)
             raise Stopped(f"{run.name}: stopped; saved at epoch {now.epoch}, batch {now.batch}. Run again to go on.")
 
+        totals.share(share)
         row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
         row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
         row["peak_memory_mb"] = peak_memory_mb(device)
@@ -124,7 +148,9 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
             return cause
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
-        checkpoint.save(path, run.state(), now, run.made_from)
+        state = run.state()
+        if share.rank == 0:
+            checkpoint.save(path, state, now, run.made_from)
     bar.close()
     return ""
 
@@ -141,6 +167,10 @@ class Totals:
         one = torch.ones((), dtype=torch.float64, device=self.device)
         for key, mean in {"images": one, "loss": report.loss, **report.stats}.items():
             self.sums[key] = self.sums.get(key, 0) + n * mean.detach().double()
+
+    def share(self, share: Share) -> None:
+        """Make them sums over all processes."""
+        self.sums = {key: share.total(total) for key, total in self.sums.items()}
 
     def means(self) -> dict[str, float]:
         """The mean over all images counted."""
@@ -210,9 +240,10 @@ def describe(row: dict[str, Any], epochs: int) -> str:
     return f"epoch={row['epoch']}/{epochs} {numbers}"
 
 
-def progress_bar(name: str, total: int) -> tqdm:
+def progress_bar(name: str, total: int, wanted: bool) -> tqdm:
     """A bar on a terminal, nothing elsewhere (the log has its line per epoch)."""
-    return tqdm(total=total, desc=name, unit="batch", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+    wanted = wanted and sys.stderr.isatty()
+    return tqdm(total=total, desc=name, unit="batch", disable=not wanted, dynamic_ncols=True)
 
 
 def synchronise(device: torch.device) -> None:

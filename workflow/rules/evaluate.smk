@@ -10,10 +10,13 @@ rule evaluate:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         name=lambda wildcards: runs.RunSpec.of(wildcards).name,
         protocol=json.dumps(config["evaluation"]),
         device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
     shell:
         "python -m fastat evaluate --run {params.name} --suite {wildcards.suite} --protocol {params.protocol:q}"
-        " --device {params.device} --threads {threads} >> {log} 2>&1"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"

@@ -24,12 +24,16 @@ rule train:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        gpu=lambda wildcards: config["processes"].get(wildcards.dataset, 1),
     params:
+        launch=lambda wildcards: runs.launcher(wildcards.dataset, config),
         name=lambda wildcards: runs.RunSpec.of(wildcards).name,
         recipe=lambda wildcards: runs.resolve(
             runs.RunSpec.of(wildcards), config
         ).to_json(),
         device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
     shell:
-        "python -m fastat train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
-        " --threads {threads} >> {log} 2>&1"
+        "{params.launch} train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
+        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"

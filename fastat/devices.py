@@ -1,0 +1,95 @@
+"""Where a run computes, and how precisely: one code path for the CPU and every GPU."""
+
+import copy
+import fcntl
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import nn
+
+from fastat.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+COMPILERS = {"default": {}, "cudagraphs": {"mode": "reduce-overhead"}}
+_slots: list[IO[str]] = []  # locks that this process holds until it ends
+
+
+def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
+    """The device for `auto`, `cpu` or `cuda`. Of several GPUs, one where fewer than `runs_per_gpu` runs are at work.
+
+    A process that torchrun started takes the GPU of its local rank later (fastat/sharing.py).
+    Raises: BadInput if CUDA is asked for and absent.
+    """
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise BadInput("device is cuda, but torch sees no CUDA device here. Write `device: cpu` or `device: auto`.")
+    if wanted == "cpu" or not present:
+        return torch.device("cpu")
+    if "LOCAL_RANK" in os.environ:
+        return torch.device("cuda")
+    return torch.device("cuda", free_gpu(torch.cuda.device_count(), runs_per_gpu))
+
+
+def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
+    """The number of a GPU with a free slot, which is taken until this process ends. With none free: the first.
+
+    A slot is a locked file in the machine's temporary folder, named after what CUDA_VISIBLE_DEVICES calls the GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible if len(visible) == n_gpus else [str(number) for number in range(n_gpus)]
+    for slot in range(runs_per_gpu):
+        for number, name in enumerate(names):
+            path = Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}-gpu{name}-slot{slot}.lock"
+            file = open(path, "a")  # noqa: SIM115 (held until the process ends)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            _slots.append(file)
+            return number
+    log.warning("all %d GPUs have %d runs of this user: sharing GPU 0 with them", n_gpus, runs_per_gpu)
+    return 0
+
+
+def set_precision(precision: str) -> None:
+    """float32 means float32: torch's own default lets cuDNN round convolutions to TF32."""
+    kind = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = kind
+    torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which batches are trained: bfloat16 where torch thinks it safe, if `precision` is bf16.
+
+    Weights, perturbations, losses and input gradients stay float32, and there is no loss scale to leak into norms.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def compile_model(model: nn.Module, how: str, example: torch.Tensor, double_backward: bool) -> str:
+    """Compile `model` in place, as the recipe's `compile` says; or leave it as it is.
+
+    `example` is a batch like those to come; a copy of the model is compiled and run on it first.
+    Returns what was done: `off`, the kind of compilation, or `off: ` and the reason why it was not possible.
+    """
+    if how == "off":
+        return how
+    reason = "a double backward cannot be compiled" if double_backward else ""
+    if not reason:
+        try:
+            probe = copy.deepcopy(model)
+            probe.compile(**COMPILERS[how])
+            probe(example.requires_grad_()).sum().backward()
+        except Exception as error:  # whatever a compiler, driver or graph may raise: the run can do without
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if reason:
+        log.warning("not compiled (%s): %s", how, reason)
+        return f"off: {reason}"
+    model.compile(**COMPILERS[how])
+    return how

@@ -1,0 +1,76 @@
+"""Which device, how precisely, compiled or not; without a GPU, what can be said without one."""
+
+import multiprocessing
+
+import pytest
+import torch
+
+from fastat import devices, models
+from fastat.attacks import input_gradient
+
+
+def take(n_gpus: int, per_gpu: int, seen, go_on) -> None:
+    seen.put(devices.free_gpu(n_gpus, per_gpu))
+    go_on.wait(60)
+
+
+def test_runs_fill_all_gpus_before_they_share_one_and_free_them_when_they_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    context = multiprocessing.get_context("spawn")
+    seen, go_on = context.Queue(), context.Event()
+    runs = [context.Process(target=take, args=(2, 2, seen, go_on)) for _ in range(4)]
+    for run in runs:
+        run.start()
+    assert sorted(seen.get(timeout=60) for _ in runs) == [0, 0, 1, 1]
+    fifth = context.Process(target=take, args=(2, 2, seen, go_on))
+    fifth.start()
+    assert seen.get(timeout=60) == 0  # no slot is free: it says so and shares the first
+    go_on.set()
+    for run in [*runs, fifth]:
+        run.join(60)
+    assert sorted(path.name.split("-", 2)[2] for path in tmp_path.glob("fastat-*")) == [
+        "gpu3-slot0.lock", "gpu3-slot1.lock", "gpu5-slot0.lock", "gpu5-slot1.lock",
+    ]  # fmt: skip
+    last = context.Process(target=take, args=(2, 2, seen, go_on))
+    last.start()
+    assert seen.get(timeout=60) == 0
+    last.join(60)
+
+
+def test_float32_is_float32_on_cuda_unless_tf32_is_asked_for():
+    for precision, kind in (("tf32", "tf32"), ("float32", "ieee"), ("bf16", "ieee")):
+        devices.set_precision(precision)
+        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == kind
+
+
+def test_bf16_rounds_the_network_but_not_gradients_and_weights(tiny_model, tiny_batch):
+    exact = input_gradient(tiny_model, tiny_batch.x, tiny_batch.y)
+    with devices.autocast(torch.device("cpu"), "bf16"):
+        rounded = input_gradient(tiny_model, tiny_batch.x, tiny_batch.y)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert (rounded - exact).norm() < 0.2 * exact.norm()
+    with devices.autocast(torch.device("cpu"), "float32"):
+        assert torch.equal(input_gradient(tiny_model, tiny_batch.x, tiny_batch.y), exact)
+
+
+def test_a_compiled_network_computes_the_same(tiny_batch):
+    torch.manual_seed(0)
+    model = models.build("preact_tiny", 1, 10).eval()
+    before, names = model(tiny_batch.x), list(model.state_dict())
+    done = devices.compile_model(model, "default", tiny_batch.x.clone(), double_backward=False)
+    assert done == "default"
+    torch.testing.assert_close(model(tiny_batch.x), before, rtol=1e-4, atol=1e-5)
+    assert list(model.state_dict()) == names
+
+
+@pytest.mark.parametrize("double_backward,reason", [(True, "double backward"), (False, "no compiler here")])
+def test_what_cannot_be_compiled_runs_uncompiled_and_says_why(tiny_batch, monkeypatch, caplog, double_backward, reason):
+    def refuse(*_args, **_options):
+        raise RuntimeError("no compiler here\nand a long trace")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", refuse)
+    model = models.build("preact_tiny", 1, 10)
+    done = devices.compile_model(model, "default", tiny_batch.x.clone(), double_backward)
+    assert done.startswith("off: ") and reason in done and "trace" not in done
+    assert reason in caplog.text and model(tiny_batch.x).shape == (4, 10)

@@ -1,0 +1,126 @@
+"""Several processes that share a training end with the weights of one: two gloo processes on the CPU."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import methods
+from fastat import runs
+from fastat.__main__ import main
+from fastat.attacks import uniform_like
+from fastat.data.datasets import Part, TrainingStream
+from fastat.sharing import Share, SharedGenerator
+
+ALONE = {"nuat", "fgsm_sdi", "atas_sdi"}  # they say why in ONE_PROCESS
+TOGETHER = [name for name in methods.names() if name not in ALONE]
+PARAMS = {
+    "subat": {"sampling_epochs": 1, "n_components": 2},
+    "atta": {"alpha": "0.5 eps", "store": "float16", "store_size": 5},
+    "fgsm_pgi": {"reset_every": 2},
+    "freeat": {"m": 2},
+}
+
+# In float32 an input of a ReLU within rounding of 0, shared by the many equal pixels of digits, lets two orders of
+# summation differ by a percent in some gradient. So networks compute in float64 here; perturbations stay float32.
+DOUBLE = """
+import sys
+import torch
+from fastat import models
+torch.set_default_dtype(torch.float64)
+models.Normalize.forward = lambda self, x: (x.double() - self.mean) / self.std
+"""
+
+
+def command(name: str, results: Path, epochs: int = 2) -> list[str]:
+    recipe = runs.Recipe(
+        epochs, 64, runs.Schedule("piecewise", 0.05), 5e-4, n_train=387, shards=4, drop_last=True, pad=1, flip=True,
+        params=PARAMS.get(name, {}),
+    )  # fmt: skip
+    run = f"digits/preact_tiny/eps77/{name}/paper/seed0"
+    return ["train", "--run", run, "--results", str(results), "--recipe", recipe.to_json(), "--threads", "1"]
+
+
+def torchrun(
+    script: Path, calls: list[list[str]], code: str = "sys.exit(any([main(call) for call in calls]))"
+) -> subprocess.Popen:
+    script.write_text(f"{DOUBLE}from fastat.__main__ import main\ncalls = {calls!r}\n{code}\n")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(runs.ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *launch], cwd=script.parent, env=environment, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> tuple[Path, Path]:
+    """Every method that allows it: by one process in the first folder, by two in the second."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    assert main(["data", "--dataset", "digits", "--out", str(one / "data/digits.safetensors")]) == 0
+    (two / "data").symlink_to(one / "data")
+    assert torchrun(two / "all.py", [command(name, two) for name in TOGETHER]).wait(300) == 0
+    calls = [command(name, one) for name in TOGETHER]
+    script = f"{DOUBLE}from fastat.__main__ import main\nfor call in {calls!r}: main(call)"
+    subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, check=True)
+    return one, two
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_two_processes_end_with_the_weights_of_one(name, results):
+    folders = [folder / f"runs/digits/preact_tiny/eps77/{name}/paper/seed0" for folder in results]
+    ours, theirs = (load_file(folder / "weights.safetensors") for folder in folders)
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        torch.testing.assert_close(theirs[key], ours[key], rtol=1e-5, atol=1e-6, msg=f"{name}: {key}")
+    assert [json.loads((folder / "run.json").read_text())["processes"] for folder in folders] == [1, 2]
+
+
+def test_a_method_that_cannot_be_shared_says_why(tmp_path, results):
+    calls = [command(name, results[1]) for name in sorted(ALONE)]
+    code = "sys.exit([main(call) for call in calls] != [2, 2, 2])"
+    assert torchrun(tmp_path / "alone.py", calls, code).wait(120) == 0
+
+
+def test_a_killed_process_ends_the_run_and_one_process_can_go_on(tmp_path, results):
+    (tmp_path / "data").symlink_to(results[0] / "data")
+    state = tmp_path / "runs/digits/preact_tiny/eps77/atas/paper/seed0/state/state.safetensors"
+    process = torchrun(tmp_path / "train.py", [command("atas", tmp_path, 60)])
+    until = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    assert process.wait(120) != 0
+    assert state.exists()
+    assert main(command("atas", tmp_path, 60)) == 0  # one process goes on from the state of two
+    log = (state.parents[1] / "log.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in log[1:]] == [str(epoch) for epoch in range(1, 61)]
+
+
+def test_a_batch_of_four_shards_is_the_same_for_one_two_and_four_processes():
+    part = Part(torch.arange(22 * 9, dtype=torch.uint8).reshape(22, 1, 3, 3), torch.arange(22))
+    fixed = {"batch_size": 8, "drop_last": True, "pad": 1, "flip": True, "seed": 3, "shards": 4}
+    whole = list(TrainingStream(part, **fixed).epoch(2))
+    assert len(whole) == 2 and len(set(torch.cat([b.y for b in whole]).tolist())) == 16
+    for size in (2, 4):
+        for rank in range(size):
+            share = Share(rank, size)
+            for mine, all_of_it in zip(TrainingStream(part, **fixed, share=share).epoch(2), whole, strict=True):
+                assert torch.equal(mine.x, share.of(all_of_it.x)) and torch.equal(mine.y, share.of(all_of_it.y))
+                assert torch.equal(mine.index * size + rank, share.of(all_of_it.index))
+
+
+def test_processes_keep_their_rows_of_the_same_random_numbers():
+    def drawn(share: Share, n: int):
+        rng = SharedGenerator(torch.device("cpu"), share)
+        rng.manual_seed(7)
+        return uniform_like(torch.zeros(n, 3, 2, 2).to(memory_format=torch.channels_last), 0.5, rng)
+
+    whole = drawn(Share(), 8)
+    for rank in range(4):
+        assert torch.equal(drawn(Share(rank, 4), 2), whole[rank::4])
