@@ -197,7 +197,7 @@ def build_method(
     n_train = n_train or recipe.n_train or facts.n_train
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     with torch.device("meta"):
-        n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes).parameters())
+        n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes, recipe.arch).parameters())
     rng = None if device_name == "meta" else generator(device, spec.seed, "method")
     if rng is not None and share.size > 1:
         shared = SharedGenerator(device, share)
@@ -242,7 +242,7 @@ def do_train(args: argparse.Namespace) -> int | None:
         raise BadInput(f"{spec.method} cannot be shared by {share.size} processes: {method.ONE_PROCESS}. Start one.")
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "init").initial_seed())
     facts = CATALOG[spec.dataset]
-    model = models.build(spec.model, facts.shape[0], facts.n_classes)
+    model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
     model = model.to(device).to(memory_format=torch.channels_last)
     sharing.synchronise(model, share)
     example = torch.zeros((task.batch_size, *facts.shape), device=device)
@@ -294,7 +294,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
         files.write_rows(out, evaluate.COLUMNS, [])
         return
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=about["recipe"]["n_test"])
-    model = models.build(spec.model, facts.shape[0], facts.n_classes)
+    model = models.build(spec.model, facts.shape[0], facts.n_classes, about["recipe"].get("arch", "shared"))
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     eps = spec.eps_255 / 255

@@ -417,6 +417,8 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
         recipe,
         f"between 0 and epochs = {recipe.epochs}, or left out",
     )
+    arch_is_a_word = isinstance(recipe.arch, str) and re.fullmatch(r"[a-z0-9_]+", recipe.arch) is not None
+    _require(arch_is_a_word, where, "arch", recipe, "a name of ARCHS in fastat/models.py")
     for name, known in (("precision", PRECISIONS), ("compile", COMPILERS)):
         _require(getattr(recipe, name) in known, where, name, recipe, f"one of {', '.join(known)}")
     shards = recipe.shards

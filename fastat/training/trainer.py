@@ -29,6 +29,7 @@ from fastat.training.learner import SGDLearner
 from fastat.types import Method, StepReport, Task
 
 log = logging.getLogger(__name__)
+CPU = torch.device("cpu")
 
 
 class Stopped(Exception):
@@ -114,6 +115,7 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
         pad=recipe.pad, flip=recipe.flip, seed=run.seed, shards=recipe.shards, share=share,
     )  # fmt: skip
+    drops_out = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules())
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, share.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     while now.epoch <= recipe.epochs:
@@ -122,6 +124,8 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
         if now.batch == 0:
             run.method.begin_epoch(model, run.learner, now.epoch)
         for batch in stream.epoch(now.epoch, now.batch):
+            if drops_out:  # the one thing that draws from torch's own generators
+                torch.manual_seed(generator(CPU, run.seed, "dropout", now.epoch, now.batch, share.rank).initial_seed())
             run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
             with devices.autocast(device, recipe.precision):
                 report = run.method.train_batch(model, batch, run.learner)
