@@ -46,6 +46,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="for scripts")
     sub = verb("check", do_check, "Check a config before anything expensive runs.")
     add_configfile(sub)
+    sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
+    add_configfile(sub)
+    sub.add_argument("--only", default="", help="runs with this in their name, as cifar10/wrn28_10")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="where they would be written")
+    sub.add_argument("--calibration", type=Path, help="a file made by --calibrate; else the hours come from the paper")
+    sub.add_argument("--calibrate", type=Path, help="time a few steps on this device, write this file and stop")
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.set_defaults(runs_per_gpu=1)
     sub = verb("data", do_data, "Read a data set from its source into one file.")
     sub.add_argument("--dataset", required=True)
     sub.add_argument("--source", type=Path, default=Path("data"), help="where archives are looked for")
@@ -172,6 +181,51 @@ def do_check(args: argparse.Namespace) -> None:
     print(f"{len(specs)} runs: the config is good")
 
 
+def do_plan(args: argparse.Namespace) -> None:
+    """Print what the grid takes; refuse what does not fit here. Or time this device first, with --calibrate."""
+    import torch
+
+    from fastat import files, plan
+
+    config, device = runs.load_config(args.configfile), pick_device(args)
+    specs = [spec for spec in runs.expand(config) if args.only in spec.name]
+    if not specs:
+        raise BadInput(f"no run of the grid has {args.only!r} in its name")
+    if args.calibrate:
+        pairs = sorted({(spec.dataset, spec.model) for spec in specs})
+        found = {"device": device_name(device), "flops_per_second": plan.calibrate(pairs, config, device)}
+        files.write_json(args.calibrate, found)
+        print(json.dumps(found, indent=2))
+        return
+    rates = read_calibration(args.calibration) if args.calibration else {}
+    costs = plan.of_grid(specs, config, lambda spec, recipe: build_method(spec, recipe, "meta"), rates)
+    print(plan.describe(costs))
+    if config["device"] == "cuda" and device.type != "cuda":
+        print("The config asks for CUDA, and none is here: whether the memory suffices was not checked.")
+    else:
+        has = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else plan.host_memory()
+        plan.check_memory(costs, has, device_name(device))
+    plan.check_disk(costs, args.results)
+
+
+def read_calibration(path: Path) -> dict[str, float]:
+    """What --calibrate wrote."""
+    try:
+        rates = json.loads(path.read_text())["flops_per_second"]
+        return {name: float(rate) for name, rate in rates.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BadInput(
+            f"{path} is no calibration ({error}). Make one: python -m fastat plan --calibrate {path}"
+        ) from error
+
+
+def device_name(device: Any) -> str:
+    """What people call it."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
 def do_data(args: argparse.Namespace) -> None:
     """Prepare a data set."""
     from fastat.data import datasets
@@ -257,7 +311,7 @@ def do_train(args: argparse.Namespace) -> int | None:
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"fastat": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "git_commit": git_commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "processes": share.size,
         "compiled": compiled,
@@ -284,7 +338,8 @@ def do_evaluate(args: argparse.Namespace) -> None:
 
     spec, device = runs.RunSpec.parse(args.run), pick_device(args)
     devices.set_precision("float32")
-    protocol = json.loads(args.protocol) if args.protocol else runs.load_config(args.configfile)["evaluation"]
+    protocol = json.loads(args.protocol) if args.protocol else None
+    protocol = protocol or runs.protocol(runs.load_config(args.configfile), spec.dataset)
     folder = args.results / "runs" / spec.name
     out, facts = folder / f"eval/{args.suite}.csv", CATALOG[spec.dataset]
     if not (folder / "run.json").exists():

@@ -5,6 +5,7 @@ change a run's numbers, resolved from config/recipes.yaml, from the general to t
 """
 
 import difflib
+import functools
 import hashlib
 import itertools
 import json
@@ -197,7 +198,7 @@ def check_config(config: dict[str, Any]) -> None:
                 "true}}}} (it changes the order of the images)."
             )
     for dataset in {spec.dataset for spec in specs}:
-        check_n_images(config["evaluation"]["autoattack"]["n_images"], dataset, resolve_dataset(dataset, config))
+        check_n_images(protocol(config, dataset)["autoattack"]["n_images"], dataset, resolve_dataset(dataset, config))
 
 
 def check_recipe_names(recipes: dict[str, Any], where: str) -> None:
@@ -284,6 +285,12 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
     return sorted(specs)
 
 
+def protocol(config: dict[str, Any], dataset: str) -> dict[str, Any]:
+    """How runs of this data set are attacked: `evaluation`, with what it says of the data set laid over it."""
+    common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
+    return overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+
+
 def launcher(dataset: str, config: dict[str, Any]) -> str:
     """What starts a training on this data set: python, or torchrun where several processes share it."""
     n_processes = config["processes"].get(dataset, 1)
@@ -297,9 +304,16 @@ def method_names() -> list[str]:
     return sorted(path.stem for path in (ROOT / "methods").glob("[a-z]*.py"))
 
 
+@functools.cache
+def named_recipes() -> dict[str, Any]:
+    """config/recipes.yaml, read once: a grid has thousands of runs."""
+    return read_yaml(ROOT / "config/recipes.yaml")
+
+
+@functools.cache
 def variants() -> dict[str, list[str]]:
     """Method -> its named recipes, `paper` first."""
-    known = read_yaml(ROOT / "config/recipes.yaml")["methods"]
+    known = named_recipes()["methods"]
     return {name: list(known.get(name) or {"paper": {}}) for name in method_names()}
 
 
@@ -308,11 +322,12 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
 
     Fields of the method itself are called `params.NAME`.
     """
-    known = read_yaml(ROOT / "config/recipes.yaml")["methods"].get(method) or {}
+    known = named_recipes()["methods"].get(method) or {}
     listed = {**known.get("paper", {}), **(known.get(variant) or {})}
     return {key: (value, source) for key, (value, source) in listed.items()}
 
 
+@functools.cache
 def method_version(name: str) -> int:
     """The number after `VERSION =` in methods/NAME.py, read without importing it."""
     match = re.search(r"^VERSION = (\d+)", (ROOT / f"methods/{name}.py").read_text(), re.MULTILINE)
@@ -336,8 +351,7 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.variant}"
     fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
     fields["method_version"] = method_version(spec.method)
-    fields["params"] = {k: by_eps(v, spec.eps_255, f"{where}: {k}") for k, v in (fields.get("params") or {}).items()}
-    return recipe_from(fields, where)
+    return recipe_from(chosen(fields, spec, where), where)
 
 
 def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -350,24 +364,28 @@ def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def by_eps(value: Any, eps_255: int, where: str) -> Any:
-    """What {by_eps: {8: 0.2, ...}} says for this eps; any other value as it is.
+def chosen(value: Any, spec: RunSpec, where: str) -> Any:
+    """What {by_eps: {8: 0.2, ...}} and {by_model: {wrn28_10: 0.08, other: 0.04}} say for this run, at any depth.
 
-    Raises: BadInput if it says nothing for this eps.
+    Raises: BadInput if by_eps says nothing for this eps.
     """
-    if not (isinstance(value, dict) and set(value) == {"by_eps"}):
+    if not isinstance(value, dict):
         return value
-    if eps_255 not in value["by_eps"]:
+    if set(value) == {"by_model"}:
+        return value["by_model"].get(spec.model, value["by_model"]["other"])
+    if set(value) != {"by_eps"}:
+        return {key: chosen(inner, spec, f"{where}: {key}") for key, inner in value.items()}
+    if spec.eps_255 not in value["by_eps"]:
         known = ", ".join(f"{eps}/255" for eps in value["by_eps"])
         raise BadInput(
-            f"{where} is given for eps {known}, not for {eps_255}/255. Add it under `recipes` in the config."
+            f"{where} is given for eps {known}, not for {spec.eps_255}/255. Add it under `recipes` in the config."
         )
-    return value["by_eps"][eps_255]
+    return value["by_eps"][spec.eps_255]
 
 
 def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
     """The recipe fields of a dataset, then those under the given keys, then the config's own."""
-    datasets = read_yaml(ROOT / "config/recipes.yaml")["datasets"]
+    datasets = named_recipes()["datasets"]
     if dataset not in datasets:
         raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(datasets)}")
     own = config.get("recipes") or {}

@@ -41,4 +41,4 @@ def test_schema_and_catalogue_name_the_same_datasets():
     from fastat.data.catalog import CATALOG
 
     schema = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
-    assert schema["properties"]["grid"]["items"]["properties"]["dataset"]["enum"] == list(CATALOG)
+    assert schema["$defs"]["dataset"]["enum"] == list(CATALOG)

@@ -72,7 +72,7 @@ def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_
             for key, (value, source) in recipe.items():
                 assert isinstance(source, str) and source
                 param = key.removeprefix("params.")
-                value = runs.by_eps(value, 8, key)
+                value = runs.chosen(value, runs.RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), key)
                 fields = runs.lay(fields, {key: value} if param == key else {"params": {param: value}})
             whole = runs.recipe_from(fields, f"{method}/{variant}")
             task = Task(8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), whole.epochs, 128, 391, 9, META, None)

@@ -20,4 +20,8 @@ CATALOG = {
     # The training part of `digits` alone, split again: the place to choose settings. No test image is in it.
     "digits_dev": DatasetFacts((1, 8, 8), 10, 1149, 288),
     "fashion_mnist": DatasetFacts((1, 28, 28), 10, 60000, 10000),
+    "cifar10": DatasetFacts((3, 32, 32), 10, 50000, 10000),
+    "cifar100": DatasetFacts((3, 32, 32), 100, 50000, 10000),
+    # Stored as resized to 256 x 256; the network sees a window of 224 x 224 (data.py:48-49 of the ATAS code).
+    "imagenet": DatasetFacts((3, 224, 224), 1000, 1281167, 50000, stored=(3, 256, 256)),
 }

@@ -14,7 +14,9 @@ rule evaluate:
         gpu=1,
     params:
         name=lambda wildcards: runs.RunSpec.of(wildcards).name,
-        protocol=json.dumps(config["evaluation"]),
+        protocol=lambda wildcards: json.dumps(
+            runs.protocol(config, wildcards.dataset)
+        ),
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:

@@ -1,0 +1,253 @@
+"""What a grid takes: FLOPs, GPU-hours, memory, disk. Computed on torch's `meta` device, before an hour is spent."""
+
+import csv
+import functools
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from tqdm import tqdm
+
+import methods
+from fastat import models, runs
+from fastat.data import views
+from fastat.data.catalog import CATALOG
+from fastat.errors import BadInput
+from fastat.runs import Recipe, RunSpec
+from fastat.training import cost
+from fastat.training.learner import SGDLearner
+from fastat.types import Batch, Task
+
+# AutoAttack: forwards and backwards over one image that still stands, and how many do, from Table I (ATAS, CIFAR10).
+# APGD-CE attacks what is classified rightly, APGD-T what PGD leaves, FAB-T and Square what AutoAttack leaves.
+AUTOATTACK = ((2 * 100, 0.81), (2 * 900, 0.48), (2 * 900, 0.45), (5000, 0.45))
+PGD = 2 * (10 + 50)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One training, and the evaluation of its weights."""
+
+    images: int  # trained on, replays not counted
+    flops: float
+    evaluation_flops: float
+    memory: dict[str, int]  # part -> bytes on the device
+    disk: int  # bytes that stay
+    state: int  # bytes on disk while it trains, besides
+
+
+@dataclass(frozen=True)
+class Line:
+    """The runs of one dataset, model, method and variant: they cost the same."""
+
+    dataset: str
+    model: str
+    method: str
+    n_runs: int
+    each: Cost
+    hours: float | None  # of one GPU, for one training
+    evaluation_hours: float | None
+    basis: str  # what the hours come from
+
+
+def of_grid(
+    specs: list[RunSpec], config: dict[str, Any], build: Callable[[RunSpec, Recipe], Any], rates: dict[str, float]
+) -> list[Line]:
+    """The cost of every group of runs. `build` makes a run's task and method on the `meta` device.
+
+    Hours: FLOPs over the calibrated `rates` of dataset/model; without one, over the rate at which the paper's Table I
+    trained this method, or, where the paper has no time for it, ATAS, on this dataset and model.
+    """
+
+    @functools.cache
+    def cost_of(dataset: str, model: str, method: str, recipe: str) -> Cost:
+        spec, read = RunSpec(dataset, model, 8, method, "paper", 0), Recipe.from_json(recipe)
+        return estimate(spec, read, lambda: build(spec, read))
+
+    published, groups = published_hours(), dict[tuple[str, str, str, str], list[RunSpec]]()
+    for spec in specs:
+        groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant), []).append(spec)
+    lines = []
+    for (dataset, model, method, variant), members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
+        each = cost_of(dataset, model, method, runs.resolve(members[0], config).to_json())
+        rate, basis = rates.get(f"{dataset}/{model}"), "calibration"
+        for known in (method, "atas"):
+            if rate is None and (dataset, model, known) in published:
+                paper = replace(members[0], method=known, variant="paper")
+                trained = cost_of(dataset, model, known, runs.resolve(paper, config).to_json())
+                rate = trained.flops / published[dataset, model, known] / 3600
+                basis = "paper" if trained == each else f"paper's {known}"
+        hours, evaluation_hours = (
+            (each.flops / rate / 3600, each.evaluation_flops / rate / 3600) if rate else (None, None)
+        )
+        name = method if variant == "paper" else f"{method}/{variant}"
+        lines.append(Line(dataset, model, name, len(members), each, hours, evaluation_hours, basis if rate else "-"))
+    return lines
+
+
+def describe(lines: list[Line]) -> str:
+    """A table for people, and what it leaves out."""
+    names = f"{'dataset':14} {'model':16} {'method':16}"
+    shown = [f"{names} {'runs':>5} {'PFLOP':>9} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
+    for line in lines:
+        hours, evaluation = (f"{h:8.2f}" if h is not None else f"{'?':>8}" for h in (line.hours, line.evaluation_hours))
+        memory = sum(line.each.memory.values()) / 1e9
+        shown.append(
+            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.each.flops / 1e15:9.3g} "
+            f"{hours} {evaluation} {memory:6.2f}  {line.basis}"
+        )
+    n_runs = sum(line.n_runs for line in lines)
+    known = [line for line in lines if line.hours is not None]
+    training = sum(line.n_runs * line.hours for line in known if line.hours is not None)
+    evaluating = sum(line.n_runs * line.evaluation_hours for line in known if line.evaluation_hours is not None)
+    largest = max(lines, key=lambda line: sum(line.each.memory.values()))
+    parts = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in largest.each.memory.items())
+    shown += [
+        "",
+        f"{n_runs} trainings and {2 * n_runs} evaluations; each line is of one run",
+        f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
+        + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate here)"),
+        f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, besides the data sets; "
+        f"each run that is under way up to {max(line.each.state for line in lines) / 1e9:.1f} GB more",
+        f"most memory: {largest.dataset}/{largest.model}/{largest.method}: {parts}",
+        "Hours from the paper are of a V100, scaled by FLOPs. Memory: one forward pass's activations, without the",
+        "allocator's waste and cuDNN's workspaces. AutoAttack: as many images left standing as by the paper's ATAS.",
+    ]
+    return "\n".join(shown)
+
+
+def disk_bytes(lines: list[Line]) -> int:
+    """What the finished grid leaves in results."""
+    return sum(line.n_runs * line.each.disk for line in lines)
+
+
+def check_memory(lines: list[Line], has: int, device: str) -> None:
+    """Raises: BadInput if a run needs more memory than the device has."""
+    for line in lines:
+        name, needs = f"{line.dataset}/{line.model}/{line.method}", sum(line.each.memory.values())
+        if needs > has:
+            raise BadInput(
+                f"{name} needs {needs / 1e9:.1f} GB, but {device} has {has / 1e9:.1f}. "
+                "Take a larger device, a smaller batch_size, or `store: int8` where a method keeps perturbations."
+            )
+
+
+def check_disk(lines: list[Line], results: Path) -> None:
+    """Raises: BadInput if the results cannot fit where they would be written."""
+    place = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
+    needs, free = disk_bytes(lines) + max(line.each.state for line in lines), shutil.disk_usage(place).free
+    if needs > free:
+        raise BadInput(f"the results need {needs / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} free. Use --results.")
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def estimate(spec: RunSpec, recipe: Recipe, build: Callable[[], tuple[Task, Any]]) -> Cost:
+    """The cost of a run, without hours. `build` makes its task and method on the `meta` device."""
+    facts, (task, method) = CATALOG[spec.dataset], build()
+    assert isinstance(method, nn.Module)
+    with torch.device("meta"):
+        model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
+    memory = {
+        "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
+        "state of the method": cost.state_bytes(method),
+        "images": image_bytes(spec.dataset, recipe),
+        "activations": activation_bytes(model, recipe.batch_size, facts.shape),
+    }
+    per_image, forward = flops_per_image(spec, recipe, task, model, method)
+    n_images = recipe.epochs * task.n_batches * recipe.batch_size
+    n_test = recipe.n_test or facts.n_test
+    attacks = forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
+    rows = 8 * n_test * 20  # eight attacks leave a row of some 20 bytes for every image
+    state = 2 * weights_bytes(model) + memory["state of the method"]
+    return Cost(n_images, per_image * n_images, attacks * n_test, memory, weights_bytes(model) + rows, state)
+
+
+def weights_bytes(model: nn.Module) -> int:
+    """Bytes of the weights and BatchNorm statistics."""
+    return sum(t.numel() * t.element_size() for t in model.state_dict().values())
+
+
+def image_bytes(dataset: str, recipe: Recipe) -> int:
+    """Images on the device: the whole set and its frames; where they stay on disk, a few batches on their way."""
+    facts = CATALOG[dataset]
+    channels, height, width = facts.shape
+    pixels, frame = channels * height * width, channels * (height + 2 * recipe.pad) * (width + 2 * recipe.pad)
+    if facts.stored:
+        return 4 * recipe.batch_size * pixels
+    n_train, n_test = recipe.n_train or facts.n_train, recipe.n_test or facts.n_test
+    return (n_train + n_test) * pixels + (n_train * frame if recipe.pad else 0)
+
+
+def activation_bytes(model: nn.Module, batch_size: int, shape: tuple[int, ...]) -> int:
+    """What one forward pass over a batch keeps for its backward. Some methods have two such passes alive at once."""
+    kept: dict[int, Tensor] = {}  # the tensors themselves: a freed one's address could come again
+    own = {p.untyped_storage()._cdata for p in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in own:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    x = torch.empty((batch_size, *shape), device="meta")
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.train()(x)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module, method: Any) -> tuple[float, float]:
+    """Of a training step, and of one forward pass."""
+    n, device, learner = recipe.batch_size, torch.device("meta"), SGDLearner(model.train(), recipe)
+    x = torch.empty((n, *task.image_shape), device=device)
+    y = torch.empty(n, dtype=torch.int64, device=device)
+    view = views.centred(n, recipe.pad, device)
+    forward = cost.flops(lambda: model(x)) / n
+    method.begin_epoch(model, learner, 1)
+    n_batches = getattr(importlib.import_module(f"methods.{spec.method}"), "CYCLE", 1)
+    batches = [Batch(x, y, y, view, 2, number) for number in range(n_batches)]
+    return cost.flops(lambda: [method.train_batch(model, b, learner) for b in batches]) / n_batches / n, forward
+
+
+def published_hours() -> dict[tuple[str, str, str], float]:
+    """(dataset, model, method) -> GPU-hours of Table I; ImageNet was trained on two GPUs."""
+    with open(runs.ROOT / "config/paper.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "train_hours" and row["value"]]
+    gpus = {"imagenet": 2}
+    return {
+        (row["dataset"], row["model"], row["method"]): float(row["value"]) * gpus.get(row["dataset"], 1) for row in rows
+    }
+
+
+def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torch.device) -> dict[str, float]:
+    """`dataset/model` -> FLOPs per second of clean training on this device, from a few steps of each."""
+    rates = {}
+    for dataset, name in pairs:
+        facts = CATALOG[dataset]
+        recipe = runs.resolve(RunSpec(dataset, name, 8, "clean", "paper", 0), config)
+        options = {"pad": recipe.pad, "batch_size": recipe.batch_size}
+        build = partial(methods.build, "clean")
+        with torch.device("meta"):
+            model = models.build(name, facts.shape[0], facts.n_classes)
+        flops = cost.flops(cost.rehearse(build, model, facts.shape, **options).step())
+        model = models.build(name, facts.shape[0], facts.n_classes).to(device).to(memory_format=torch.channels_last)
+        step = cost.rehearse(build, model, facts.shape, **options).step()
+
+        def timed(step: Callable[[], object] = step) -> None:
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        rates[f"{dataset}/{name}"] = flops / cost.seconds({"clean": timed}, 3)["clean"]
+    return rates

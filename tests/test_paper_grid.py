@@ -1,0 +1,83 @@
+"""The grids of the paper: as many runs as its tables and figures need."""
+
+from collections import Counter
+
+import pytest
+
+from fastat import runs
+
+METHODS = 12
+
+
+def specs(name: str) -> list[runs.RunSpec]:
+    return runs.expand(runs.load_config([runs.ROOT / f"config/{name}.yaml"]))
+
+
+def test_the_papers_grid_has_the_runs_of_its_tables_and_figures():
+    found = specs("paper")
+    cifar = 2 * 2 * 3 * METHODS * 3  # data sets, networks, eps, methods, seeds
+    imagenet = 2 * 2 * 9 + 2 * 1  # networks, eps, methods; FGSM-GA on ResNet-18 alone
+    table4 = 3 * (4 + 4) * 3  # eps, settings besides 16/255 and 0.01, seeds
+    steps = (5 + 6) * 3  # Figs. 2 and 4
+    figure5, figure8, references = 3 * 3, 2 * 2 * 2, 2 * 2  # Fig. 8: two more seeds
+    assert len(found) == cifar + imagenet + table4 + steps + figure5 + figure8 + references == 596
+    assert len({spec.name for spec in found}) == len(found)
+
+
+def test_every_number_of_tables_1_and_2_has_its_run():
+    ran = {(s.dataset, s.model, f"{s.eps_255}/255", s.method) for s in specs("paper") if s.variant == "paper"}
+    import csv
+
+    with open(runs.ROOT / "config/paper.csv", newline="") as file:
+        cells = {
+            (row["dataset"], row["model"], row["eps"], row["method"])
+            for row in csv.DictReader(file)
+            if row["table"] in ("I", "II") and row["value"]
+        }
+    assert cells <= ran
+
+
+def test_the_released_grid_is_tables_1_and_2_with_every_released_recipe():
+    found = specs("released")
+    assert Counter(spec.dataset for spec in found) == {"cifar10": 216, "cifar100": 216, "imagenet": 4}
+    assert {spec.variant for spec in found} == {"released"} and len({spec.method for spec in found}) == METHODS
+
+
+@pytest.mark.parametrize(
+    "name,expected",
+    [
+        ("cifar10/wrn28_10/eps8/yopo/paper/seed0", {"epochs": 12, "batch_size": 256, "lr": 0.08}),
+        ("cifar10/preact_resnet18/eps8/yopo/paper/seed0", {"lr": 0.04, "pad": 4, "flip": True}),
+        ("cifar10/preact_resnet18/eps12/fgsm_ga/paper/seed0", {"lam": 0.632, "epochs": 30}),
+        ("cifar100/preact_resnet18/eps4/fgsm_ga/paper/seed0", {"lam": 0.2}),
+        ("cifar100/preact_resnet18/eps8/fgsm_pgi/paper/seed0", {"reset_every": 10}),
+        ("cifar10/preact_resnet18/eps8/fgsm_pgi/paper/seed0", {"reset_every": 40}),
+        ("cifar10/wrn28_10/eps8/nuat/paper/seed0", {"lam_max": 4.0}),
+        ("cifar10/preact_resnet18/eps8/atas/c007/seed0", {"c": 0.896, "gamma_over_c": "16/255"}),
+        (
+            "imagenet/resnet50/eps2/atas/paper/seed0",
+            {"epochs": 90, "c": 12.8, "store_size": 32, "weight_decay": 0.0001},
+        ),
+        (
+            "imagenet/resnet50/eps2/atas/released/seed0",
+            {"frozen": True, "clamp": ["4/255", "8/255"], "warmup_epochs": 5},
+        ),
+        ("imagenet/resnet18/eps4/fgsm_ga/paper/seed0", {"lam": 0.01, "weight_decay": 0.0005}),
+        ("imagenet/resnet18/eps4/freeat/paper/seed0", {"m": 4, "epochs": 45, "batch_size": 256}),
+        ("imagenet/resnet18/eps4/subat/paper/seed0", {"epochs": 145, "per_epoch": 1, "n_components": 80}),
+        ("imagenet/resnet18/eps4/fgsm_rs/paper/seed0", {"alpha": "1.25 eps", "shards": 8, "drop_last": True}),
+    ],
+)
+def test_recipes_are_those_of_the_cards(name, expected):
+    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
+    recipe = runs.resolve(runs.RunSpec.parse(name), config)
+    everything = {**vars(recipe), **vars(recipe.schedule), **recipe.params}
+    assert {key: everything[key] for key in expected} == expected
+
+
+def test_attacks_are_those_of_the_data_set():
+    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
+    cifar, imagenet = runs.protocol(config, "cifar10"), runs.protocol(config, "imagenet")
+    assert cifar["autoattack"] == {"n_images": "all", "batch_size": 256}
+    assert imagenet["autoattack"] == {"n_images": "all", "batch_size": 128}
+    assert "datasets" not in cifar and imagenet["pgd_step"] == "0.2 eps"

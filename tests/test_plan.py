@@ -1,0 +1,77 @@
+"""What `fastat plan` says, against arithmetic and the paper's own hours."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from fastat import plan, runs
+from fastat.__main__ import build_method, main
+from fastat.errors import BadInput
+
+
+def lines(*grid, rates=None, **config):
+    whole = runs.overlay(runs.load_config(), {"grid": list(grid), **config})
+    return plan.of_grid(runs.expand(whole), whole, lambda spec, recipe: build_method(spec, recipe, "meta"), rates or {})
+
+
+def block(**changes):
+    common = {"dataset": "cifar10", "model": "preact_resnet18", "eps": ["8/255", "12/255"], "seed": [0, 1, 2]}
+    return common | changes
+
+
+def test_a_line_is_of_one_run_and_counts_eps_and_seeds():
+    (line,) = lines(block(method="clean"))
+    assert (line.n_runs, line.each.images) == (6, 30 * 391 * 128)
+    assert line.each.flops / line.each.images == pytest.approx(3 * 1.11e9, rel=0.02)  # 0.56 G multiply-adds, thrice
+    n = 11_172_170
+    assert line.each.memory["weights, gradients, momentum"] == pytest.approx(3 * 4 * n, rel=0.01)
+    assert line.each.memory["images"] == 60_000 * 3 * 32 * 32 + 50_000 * 3 * 40 * 40
+
+
+def test_state_is_what_the_cards_say():
+    atas, pgi = lines(block(method=["atas", "fgsm_pgi"], eps="8/255"))
+    assert atas.each.memory["state of the method"] == 960_000_000 + 200_000  # float32 in 40 x 40 frames, and v
+    assert pgi.each.memory["state of the method"] == 50_000 * 3072 * (1 + 4)  # int8 prior, float32 momentum
+    grid = {"dataset": "imagenet", "model": "resnet18", "eps": "2/255", "method": "atas", "seed": 0}
+    (imagenet,) = lines(grid)
+    rows = 1_281_168  # 1,281,167 images, a multiple of 8 shards
+    assert imagenet.each.memory["state of the method"] == rows * (3 * 32 * 32 * 2 + 4)
+
+
+def test_hours_are_the_papers_scaled_by_flops_and_say_so():
+    found = {line.method: line for line in lines(block(method=["pgd10", "fgsm_rs", "fgsm_rs/released", "n_fgsm"]))}
+    assert found["pgd10"].hours == pytest.approx(1.23) and found["pgd10"].basis == "paper"
+    assert found["fgsm_rs"].hours == pytest.approx(0.22)
+    assert found["fgsm_rs/released"].hours == pytest.approx(0.11)  # 15 of 30 epochs
+    assert found["n_fgsm"].hours == pytest.approx(0.30, rel=0.01) and found["n_fgsm"].basis == "paper's atas"
+
+
+def test_a_calibrated_device_takes_the_papers_place(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    config.write_text("grid: [{dataset: digits, model: preact_tiny, eps: 77/255, method: [clean, atas], seed: 0}]")
+    assert main(["plan", "--configfile", str(config)]) == 0
+    assert "2 lines unknown: --calibrate" in capsys.readouterr().out
+    made = tmp_path / "rates.json"
+    assert main(["plan", "--configfile", str(config), "--calibrate", str(made)]) == 0
+    assert json.loads(made.read_text())["flops_per_second"]["digits/preact_tiny"] > 1e7
+    capsys.readouterr()
+    assert main(["plan", "--configfile", str(config), "--calibration", str(made), "--results", str(tmp_path)]) == 0
+    assert "unknown" not in capsys.readouterr().out
+    made.write_text("{}")
+    assert main(["plan", "--configfile", str(config), "--calibration", str(made)]) == 2
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
+    found = lines(block(method="atas"))
+    plan.check_memory(found, 32 * 10**9, "a V100")
+    with pytest.raises(BadInput, match=r"cifar10/preact_resnet18/atas needs 2\.\d GB, but a small GPU has 1\.0"):
+        plan.check_memory(found, 10**9, "a small GPU")
+    plan.check_disk(found, tmp_path / "not/yet")
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**8))
+    with pytest.raises(BadInput, match=r"the results need 1\.\d GB, but .* has 0\.1 free"):
+        plan.check_disk(found, tmp_path / "not/yet")
+
+
+def test_a_slice_without_runs_is_refused():
+    assert main(["plan", "--only", "cifar11"]) == 2
