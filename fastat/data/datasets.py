@@ -3,6 +3,7 @@
 `prepare` writes a safetensors file of uint8 images and int64 labels; `load` puts it whole on a device.
 """
 
+import functools
 import gzip
 import hashlib
 import json
@@ -38,6 +39,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
     if name not in CATALOG:
         raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
     readers = {"digits": _digits, "digits_dev": _digits_dev, "fashion_mnist": _fashion_mnist}
+    readers |= {"cifar10": functools.partial(_cifar, "cifar10"), "cifar100": functools.partial(_cifar, "cifar100")}
     tensors = readers[name](source)
     facts = CATALOG[name]
     for part, n in (("train", facts.n_train), ("test", facts.n_test)):
@@ -137,6 +139,12 @@ def _download_fashion_mnist(folder: Path) -> Path:
                 f"downloaded. Put the four .gz files into {folder}, or install Debian's dataset-fashion-mnist."
             )
     return folder
+
+
+def _cifar(name: str, source: Path) -> dict[str, Tensor]:
+    from fastat.data import cifar
+
+    return cifar.read(name, source)
 
 
 @dataclass(frozen=True)
