@@ -360,13 +360,18 @@ def do_evaluate(args: argparse.Namespace) -> None:
         return
     aa, n_test = protocol["autoattack"], len(data.test)
     index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    x, y = data.test.take(index)
     weights = (folder / "weights.safetensors").read_bytes()
     key = runs.fingerprint(aa, protocol["seed"], index.tolist(), hashlib.sha256(weights).hexdigest())
     partial = folder / f"state/autoattack-{key}.csv"
     with files.exclusive(folder / "state"):
         found = autoattack.standard(
-            model, x, y, index, eps=eps, batch_size=aa["batch_size"], seed=protocol["seed"], partial=partial
+            model,
+            data.test.take,
+            index,
+            eps=eps,
+            batch_size=aa["batch_size"],
+            seed=protocol["seed"],
+            partial=partial,
         )
         files.write_rows(out, evaluate.COLUMNS, found)
         partial.unlink(missing_ok=True)

@@ -351,7 +351,10 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.variant}"
     fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
     fields["method_version"] = method_version(spec.method)
-    return recipe_from(chosen(fields, spec, where), where)
+    recipe = recipe_from(chosen(fields, spec, where), where)
+    if CATALOG[spec.dataset].stored and recipe.pad:
+        raise BadInput(f"{where}: pad must be 0, got {recipe.pad}: {spec.dataset} is stored larger than it is seen")
+    return recipe
 
 
 def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,10 @@ def test_verdict_equals_the_packages_standard_run_and_survives_interruption(froz
         expected = (model(x_adv).argmax(1) == y).tolist()
 
     def run():
-        return autoattack.standard(model, x, y, index, eps=EPS, batch_size=4, seed=0, partial=partial)
+        def take(at):
+            return x[at - 100], y[at - 100]
+
+        return autoattack.standard(model, take, index, eps=EPS, batch_size=4, seed=0, partial=partial)
 
     real, calls = autoattack.files.write_rows, []
 

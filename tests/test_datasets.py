@@ -42,7 +42,7 @@ def test_no_test_image_of_digits_is_in_digits_dev(tmp_path):
 def stream(n=10, **settings):
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 4, 4).contiguous()
     options = {"batch_size": 4, "drop_last": False, "pad": 1, "flip": True, "seed": 3} | settings
-    return TrainingStream(Part(images, torch.arange(n)), **options)
+    return TrainingStream(Part(images, torch.arange(n), tuple(images.shape[2:])), **options)
 
 
 def test_an_epoch_shows_every_image_once_and_keeps_the_last_short_batch():

@@ -23,7 +23,7 @@ def part(model):
     with torch.no_grad():
         labels = model(images.float() / 255).argmax(1)
     labels[0] = (labels[0] + 1) % 10
-    return Part(images, labels)
+    return Part(images, labels, tuple(images.shape[2:]))
 
 
 def table(rows):
@@ -57,7 +57,7 @@ def test_with_restarts_an_image_is_correct_only_if_it_survives_all_of_them(monke
 def test_many_small_steps_break_at_least_what_one_large_step_breaks_on_a_linear_network(part):
     torch.manual_seed(0)
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
-    two = Part(part.images, part.labels % 2)
+    two = Part(part.images, part.labels % 2, part.size)
     rows = table(evaluate.whitebox(linear, two, evaluate.Protocol(eps=0.05)))
     assert [rows["fgsm", i]["correct"] for i in range(30)] == [rows["pgd50", i]["correct"] for i in range(30)]
 
@@ -70,7 +70,9 @@ def test_attacks_do_not_depend_on_each_other_or_on_the_global_generator(model, p
 
 def standard(model, x, y, tmp_path):
     index = torch.arange(len(y))
-    return autoattack.standard(model, x, y, index, eps=0.01, batch_size=8, seed=0, partial=tmp_path / "partial.csv")
+    return autoattack.standard(
+        model, lambda at: (x[at], y[at]), index, eps=0.01, batch_size=8, seed=0, partial=tmp_path / "partial.csv"
+    )
 
 
 def test_autoattack_refuses_a_model_in_train_mode_and_images_that_are_not_in_0_to_1(model, tmp_path):
@@ -98,6 +100,12 @@ def test_autoattack_runs_with_three_classes(tmp_path):
     with torch.no_grad():
         y = network(x).argmax(1)
     rows = autoattack.standard(
-        network, x, y, torch.arange(2), eps=0.3, batch_size=2, seed=0, partial=tmp_path / "partial.csv"
+        network,
+        lambda at: (x[at], y[at]),
+        torch.arange(2),
+        eps=0.3,
+        batch_size=2,
+        seed=0,
+        partial=tmp_path / "partial.csv",
     )
     assert {row["attack"] for row in rows} >= {"clean", "apgd-ce"}

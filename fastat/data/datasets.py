@@ -10,6 +10,9 @@ import json
 import logging
 import tempfile
 import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +41,11 @@ def prepare(name: str, source: Path, out: Path) -> None:
     """
     if name not in CATALOG:
         raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
+    if CATALOG[name].stored:
+        from fastat.data import imagenet
+
+        imagenet.prepare(name, source, out)
+        return
     readers = {"digits": _digits, "digits_dev": _digits_dev, "fashion_mnist": _fashion_mnist}
     readers |= {"cifar10": functools.partial(_cifar, "cifar10"), "cifar100": functools.partial(_cifar, "cifar100")}
     tensors = readers[name](source)
@@ -160,17 +168,29 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Part:
-    """Images (n, C, H, W) uint8 and labels (n,) int64."""
+    """Images (n, C, H, W) uint8 and labels (n,) int64; what the network sees of an image is `size` = (H, W) pixels.
+
+    Labels lie on the device, and so do the images, unless they are larger than `size`: those stay on disk.
+    """
 
     images: Tensor
     labels: Tensor
+    size: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether the images are read as they are used."""
+        return tuple(self.images.shape[2:]) != self.size
+
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as float32 in [0, 1], not augmented, and labels."""
-        return self.images[index].float() / 255, self.labels[index]
+        """Images as float32 in [0, 1], not augmented (their middle, where they are larger), and labels."""
+        (height, width), (rows, cols) = self.size, self.images.shape[2:]
+        top, left = (rows - height) // 2, (cols - width) // 2
+        images = self.images[index.to(self.images.device)][..., top : top + height, left : left + width]
+        return images.to(self.labels.device).float() / 255, self.labels[index]
 
 
 def load(path: Path, device: torch.device, n_train: int | None = None, n_test: int | None = None) -> ImageSet:
@@ -187,8 +207,17 @@ def load(path: Path, device: torch.device, n_train: int | None = None, n_test: i
         raise BadInput(
             f"{path} is not a prepared data set ({error}). Make it: python -m fastat data --dataset NAME --out {path}"
         ) from error
-    train = Part(tensors["train_images"][:n_train], tensors["train_labels"][:n_train])
-    test = Part(tensors["test_images"][:n_test], tensors["test_labels"][:n_test])
+    facts, parts = CATALOG[name], {}
+    for part, n in (("train", n_train), ("test", n_test)):
+        labels = tensors[f"{part}_labels"]
+        if facts.stored:
+            from fastat.data import imagenet
+
+            images = imagenet.load(path.parent / about[part], (len(labels), *facts.stored))
+        else:
+            images = tensors[f"{part}_images"]
+        parts[part] = Part(images[:n], labels[:n], facts.shape[1:])
+    train, test = parts["train"], parts["test"]
     sha256 = hashlib.sha256(json.dumps([about["sha256"], len(train), len(test)]).encode()).hexdigest()
     return ImageSet(name, sha256, train, test, CATALOG[name].n_classes)
 
@@ -215,10 +244,10 @@ class TrainingStream:
     ):
         if len(part) < shards:
             raise BadInput(f"{len(part)} training images cannot be divided into {shards} shards. Lower `shards`.")
+        assert not (part.on_disk and pad)  # checked with the recipe
         self.frames = views.frame(part.images, pad)
-        self.labels, self.batch_size = part.labels, batch_size
-        self.pad, self.flip, self.seed, self.shards, self.mine = pad, flip, seed, shards, share
-        self.size = (part.images.shape[2], part.images.shape[3])
+        self.labels, self.size, self.on_disk, self.batch_size = part.labels, part.size, part.on_disk, batch_size
+        self.flip, self.seed, self.shards, self.mine = flip, seed, shards, share
         if shards > 1:
             assert drop_last and batch_size % shards == 0  # checked with the recipe
             self.n_batches = len(part) // shards // (batch_size // shards)
@@ -230,16 +259,20 @@ class TrainingStream:
         rng = generator(torch.device("cpu"), self.seed, "stream", epoch)
         device, mine = self.labels.device, self.mine
         order = self.order(rng)
-        view = views.draw(len(order), self.pad, self.flip, rng)
-        order, *view_ = (mine.of(rows).to(device, non_blocking=True) for rows in (order, *view))
-        view = View(*view_)
+        slack = (self.frames.shape[2] - self.size[0], self.frames.shape[3] - self.size[1])
+        view = views.draw(len(order), slack, self.flip, rng)
+        mine_on_cpu = [mine.of(rows) for rows in (order, *view)]
+        order, *seen = (rows.to(device, non_blocking=True) for rows in mine_on_cpu)
         batch_size = self.batch_size // mine.size
-        for b in range(first, self.n_batches):
-            rows = slice(b * batch_size, (b + 1) * batch_size)
-            index, seen = order[rows], View(*(t[rows] for t in view))
-            x = views.see(self.frames, index, seen, self.size)
-            x = x.to(torch.float32, memory_format=torch.channels_last).div_(255)
-            yield Batch(x, self.labels[index], index // mine.size, seen, epoch, b)
+        batches = [slice(b * batch_size, (b + 1) * batch_size) for b in range(first, self.n_batches)]
+        if self.on_disk:
+            pixels = from_disk(self.frames, self.size, [[t[rows] for t in mine_on_cpu] for rows in batches], device)
+        else:
+            pixels = (views.see(self.frames, order[b], View(*(t[b] for t in seen)), self.size) for b in batches)
+        for number, (rows, images) in enumerate(zip(batches, pixels, strict=True), first):
+            x = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            index = order[rows]
+            yield Batch(x, self.labels[index], index // mine.size, View(*(t[rows] for t in seen)), epoch, number)
 
     def order(self, rng: torch.Generator) -> Tensor:
         """The images of an epoch, batch after batch."""
@@ -249,6 +282,38 @@ class TrainingStream:
         per_shard = self.n_batches * self.batch_size // shards
         own = [torch.randperm(len(range(s, n, shards)), generator=rng)[:per_shard] * shards + s for s in range(shards)]
         return torch.stack(own, 1).flatten()
+
+
+def from_disk(
+    frames: Tensor, size: tuple[int, int], batches: list[list[Tensor]], device: torch.device
+) -> Iterator[Tensor]:
+    """What `views.see` gives for each [index, top, left, flip], copied from a mapped file some batches ahead.
+
+    Each thread fills one batch, image by image; copying pixels, and waiting for the disk, need no interpreter lock.
+    """
+    height, width = size
+    n_threads = torch.get_num_threads()
+    source = frames.numpy()
+
+    def window(index: Tensor, tops: Tensor, lefts: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        shape, pinned = (len(index), len(source[0]), height, width), device.type == "cuda"
+        out = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        target = out.numpy()
+        for k, (i, top, left) in enumerate(zip(index.tolist(), tops.tolist(), lefts.tolist(), strict=True)):
+            target[k] = source[i, :, top : top + height, left : left + width]
+        return out, flip
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        waiting = deque(pool.submit(window, *batch) for batch in batches[: n_threads + 1])
+        try:
+            for following in [*batches[n_threads + 1 :], *[None] * min(n_threads + 1, len(batches))]:
+                out, flip = waiting.popleft().result()
+                if following is not None:
+                    waiting.append(pool.submit(window, *following))
+                images, flip = out.to(device, non_blocking=True), flip.to(device, non_blocking=True)
+                yield torch.where(flip[:, None, None, None], images.flip(3), images)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def generator(device: torch.device, *key: int | str) -> torch.Generator:

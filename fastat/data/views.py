@@ -17,11 +17,14 @@ def frame(images: Tensor, pad: int) -> Tensor:
     return pad_with_zeros(images, (pad, pad, pad, pad)) if pad else images
 
 
-def draw(n: int, pad: int, flip: bool, rng: torch.Generator) -> View:
-    """n independent views: offsets uniform on {0..2 pad}, mirrored with probability 1/2 if `flip`."""
+def draw(n: int, slack: tuple[int, int], flip: bool, rng: torch.Generator) -> View:
+    """n independent views of frames that are `slack` rows and columns larger than what is seen.
+
+    Offsets are uniform on {0..slack}; mirrored with probability 1/2 if `flip`.
+    """
     return View(
-        torch.randint(2 * pad + 1, (n,), generator=rng),
-        torch.randint(2 * pad + 1, (n,), generator=rng),
+        torch.randint(slack[0] + 1, (n,), generator=rng),
+        torch.randint(slack[1] + 1, (n,), generator=rng),
         torch.rand(n, generator=rng) < 0.5 if flip else torch.zeros(n, dtype=torch.bool),
     )
 

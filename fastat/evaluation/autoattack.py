@@ -6,7 +6,7 @@ verdict per attack. Same order, same batches, same seeds: the same verdict, imag
 
 import csv
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,40 +21,49 @@ from fastat.evaluation.evaluate import COLUMNS, Row, require_eval, rows
 
 log = logging.getLogger(__name__)
 
+Take = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 
 def standard(
-    model: nn.Module, x: Tensor, y: Tensor, index: Tensor, *, eps: float, batch_size: int, seed: int, partial: Path
+    model: nn.Module, take: Take, index: Tensor, *, eps: float, batch_size: int, seed: int, partial: Path
 ) -> list[Row]:
     """Rows of `clean` and of each attack on the images that were still standing before it.
 
-    Shapes: x (n, C, H, W) float32 in [0, 1], y and index (n,). Finished shards are kept in `partial`; the caller
-    names that file after weights and protocol, and removes it at the end.
+    index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a shard at
+    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol, and removes
+    it at the end.
     Raises: BadInput for images out of range, or a model in train mode.
     """
     require_eval(model)
-    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise BadInput("AutoAttack takes finite images in [0, 1]; divide 8-bit images by 255")
-    x, done = x.contiguous(), read_partial(partial)
-    position = {int(i): k for k, i in enumerate(index)}
+    found = read_partial(partial)
     with frozen(model), torch.random.fork_rng():
         with torch.no_grad():
-            n_classes = model(x[:1]).shape[1]
-        found = done or rows("clean", index, y, verdict(model, x, y))
-        for name, perturb in attacks(model, n_classes, eps, seed, x.device).items():
-            earlier = [row for row in found if row["attack"] != name]
-            fallen = {row["index"] for row in earlier if not row["correct"]}
-            standing = [int(i) for i in index if int(i) not in fallen]
-            for first in range(0, len(standing), batch_size):
-                shard = standing[first : first + batch_size]
-                if any(row["attack"] == name and row["index"] == shard[0] for row in found):
+            n_classes = model(checked(take(index[:1])[0])).shape[1]
+        if not found:
+            for at in index.split(batch_size):
+                x, y = take(at)
+                found += rows("clean", at, y, verdict(model, checked(x), y))
+        done = {(row["attack"], row["index"]) for row in found}
+        for name, perturb in attacks(model, n_classes, eps, seed, index.device).items():
+            fallen = {row["index"] for row in found if row["attack"] != name and not row["correct"]}
+            standing = torch.tensor([i for i in index.tolist() if i not in fallen], device=index.device).long()
+            for at in standing.split(batch_size):
+                if not len(at) or (name, int(at[0])) in done:
                     continue
-                at = torch.tensor([position[i] for i in shard], device=x.device)
-                x_adv = perturb(x[at].clone(), y[at].clone())
-                found += rows(name, index[at], y[at], verdict(model, x_adv, y[at]))
+                x, y = take(at)
+                x_adv = perturb(x.contiguous().clone(), y.clone())
+                found += rows(name, at, y, verdict(model, x_adv, y))
                 files.write_rows(partial, COLUMNS, found)
             broken = sum(row["attack"] == name and not row["correct"] for row in found)
             log.info("%s: broke %d of %d", name, broken, len(standing))
     return found
+
+
+def checked(x: Tensor) -> Tensor:
+    """Raises: BadInput for images out of range."""
+    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise BadInput("AutoAttack takes finite images in [0, 1]; divide 8-bit images by 255")
+    return x.contiguous()
 
 
 def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device):

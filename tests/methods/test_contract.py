@@ -61,7 +61,7 @@ def batch_of(task, n=4, epoch=2, number=1):
     x = torch.rand((n, *task.image_shape), generator=rng)
     y = torch.randint(task.n_classes, (n,), generator=rng)
     index = torch.randperm(12, generator=rng)[:n]
-    return Batch(x, y, index, views.draw(n, 1, True, rng), epoch, number)
+    return Batch(x, y, index, views.draw(n, (2, 2), True, rng), epoch, number)
 
 
 def begin(name, task, model, learner, **params):
