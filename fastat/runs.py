@@ -296,7 +296,7 @@ def launcher(dataset: str, config: dict[str, Any]) -> str:
     n_processes = config["processes"].get(dataset, 1)
     if n_processes == 1:
         return "python -m fastat"
-    return f"python -m torch.distributed.run --standalone --nproc-per-node {n_processes} -m fastat"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {n_processes} -m -- fastat"
 
 
 def method_names() -> list[str]:

@@ -106,3 +106,14 @@ def test_missing_files_that_cannot_be_downloaded_are_bad_input(tmp_path, monkeyp
 def test_an_unknown_dataset_is_bad_input(tmp_path, capsys):
     assert main(["data", "--dataset", "digit", "--out", str(tmp_path / "out.safetensors")]) == 2
     assert "unknown dataset 'digit'. Known: digits" in capsys.readouterr().err
+
+
+def test_batches_are_made_on_the_device_without_waiting_for_it():
+    """On `meta` there are no values to read, and a loop over images would need some."""
+    images, labels = torch.empty(10, 3, 32, 32, dtype=torch.uint8, device="meta"), torch.empty(10, device="meta")
+    options = {"batch_size": 4, "drop_last": False, "pad": 4, "flip": True, "seed": 3}
+    batches = list(TrainingStream(Part(images, labels, (32, 32)), **options).epoch(1))
+    assert [tuple(batch.x.shape) for batch in batches] == [(4, 3, 32, 32), (4, 3, 32, 32), (2, 3, 32, 32)]
+    assert all(
+        batch.x.device.type == batch.index.device.type == batch.view.flip.device.type == "meta" for batch in batches
+    )

@@ -106,11 +106,15 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path, monkeypatch
     monkeypatch.setattr(imagenet, "CHUNK", 4)
     source = tree(tmp_path / "source", n_train=40)
     expect(monkeypatch, n_train=120)
-    code = (
-        "import sys; from dataclasses import replace; from fastat.__main__ import main; "
-        "from fastat.data import catalog, imagenet; imagenet.CHUNK = 4; catalog.CATALOG['imagenet'] = replace(catalog.CATALOG['imagenet'], n_classes=3, "
-        "n_train=120, n_test=6); sys.exit(main(sys.argv[1:]))"
-    )
+    code = """
+import sys
+from dataclasses import replace
+from fastat.__main__ import main
+from fastat.data import catalog, imagenet
+imagenet.CHUNK = 4
+catalog.CATALOG["imagenet"] = replace(catalog.CATALOG["imagenet"], n_classes=3, n_train=120, n_test=6)
+sys.exit(main(sys.argv[1:]))
+"""
     progress, done = tmp_path / "killed/imagenet/train.progress", []
     for _ in range(2):
         process = subprocess.Popen(

@@ -75,3 +75,12 @@ def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
 
 def test_a_slice_without_runs_is_refused():
     assert main(["plan", "--only", "cifar11"]) == 2
+
+
+def test_every_method_of_the_largest_cells_takes_a_step_without_a_device():
+    """On `meta` reading a value, or a tensor left on the CPU, is an error; ImageNet's state takes no memory there."""
+    grid = runs.load_config([runs.ROOT / "config/paper.yaml"])["grid"]
+    large = [block for block in grid if block["dataset"] == "imagenet"]
+    found = lines(*large)
+    assert len(found) == 10 + 9
+    assert all(line.each.flops > 1e18 for line in found)

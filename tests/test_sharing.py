@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,7 +90,9 @@ def test_a_method_that_cannot_be_shared_says_why(tmp_path, results):
 def test_a_killed_process_ends_the_run_and_one_process_can_go_on(tmp_path, results):
     (tmp_path / "data").symlink_to(results[0] / "data")
     state = tmp_path / "runs/digits/preact_tiny/eps77/atas/paper/seed0/state/state.safetensors"
-    process = torchrun(tmp_path / "train.py", [command("atas", tmp_path, 60)])
+    launcher = shlex.split(runs.launcher("digits", {"processes": {"digits": 2}}))
+    together = [sys.executable, *launcher[1:], *command("atas", tmp_path, 60)]
+    process = subprocess.Popen(together, cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
     until = time.monotonic() + 120
     while not state.exists() and time.monotonic() < until:
         time.sleep(0.02)
