@@ -28,6 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"fastat {args.verb}: {error}", file=sys.stderr)
         return 2
+    except (RuntimeError, MemoryError) as error:
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+            raise
+        way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
+        print(f"fastat {args.verb}: out of memory ({str(error).splitlines()[0]}). {way_out}.", file=sys.stderr)
+        return 2
 
 
 def parser() -> argparse.ArgumentParser:
@@ -198,13 +204,15 @@ def do_plan(args: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2))
         return
     rates = read_calibration(args.calibration) if args.calibration else {}
-    costs = plan.of_grid(specs, config, lambda spec, recipe: build_method(spec, recipe, "meta"), rates)
+    costs = plan.of_grid(
+        specs, config, lambda spec, recipe, share: build_method(spec, recipe, "meta", share=share), rates
+    )
     print(plan.describe(costs))
     if config["device"] == "cuda" and device.type != "cuda":
         print("The config asks for CUDA, and none is here: whether the memory suffices was not checked.")
     else:
         has = torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else plan.host_memory()
-        plan.check_memory(costs, has, device_name(device))
+        plan.check_memory(costs, has, device_name(device), config["runs_per_gpu"] if device.type == "cuda" else 1)
     plan.check_disk(costs, args.results)
 
 
@@ -329,6 +337,7 @@ def do_train(args: argparse.Namespace) -> int | None:
 def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights into results/runs/NAME/eval/SUITE.csv."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from fastat import devices, files, models
@@ -350,7 +359,13 @@ def do_evaluate(args: argparse.Namespace) -> None:
         return
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=about["recipe"]["n_test"])
     model = models.build(spec.model, facts.shape[0], facts.n_classes, about["recipe"].get("arch", "shared"))
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    try:
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+    except (RuntimeError, OSError, SafetensorError) as error:
+        cause = " ".join(str(error).split())[:300]
+        raise BadInput(
+            f"{folder}/weights.safetensors is damaged or of another network: {cause}. Train it again."
+        ) from error
     model = model.to(device).to(memory_format=torch.channels_last).eval()
     eps = spec.eps_255 / 255
     if args.suite == "whitebox":

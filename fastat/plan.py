@@ -3,6 +3,7 @@
 import csv
 import functools
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from fastat.data import views
 from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
 from fastat.runs import Recipe, RunSpec
+from fastat.sharing import ALONE, Share
 from fastat.training import cost
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task
@@ -38,9 +40,10 @@ class Cost:
     """One training, and the evaluation of its weights."""
 
     images: int  # trained on, replays not counted
+    passes: float  # over the training images: one is a forward and a backward, the FLOPs of three forwards
     flops: float
     evaluation_flops: float
-    memory: dict[str, int]  # part -> bytes on the device
+    memory: dict[str, int]  # part -> bytes on a device, of the run's share there
     disk: int  # bytes that stay
     state: int  # bytes on disk while it trains, besides
 
@@ -60,9 +63,12 @@ class Line:
 
 
 def of_grid(
-    specs: list[RunSpec], config: dict[str, Any], build: Callable[[RunSpec, Recipe], Any], rates: dict[str, float]
+    specs: list[RunSpec],
+    config: dict[str, Any],
+    build: Callable[[RunSpec, Recipe, Share], Any],
+    rates: dict[str, float],
 ) -> list[Line]:
-    """The cost of every group of runs. `build` makes a run's task and method on the `meta` device.
+    """The cost of every group of runs. `build` makes the task and method of a run's share on the `meta` device.
 
     Hours: FLOPs over the calibrated `rates` of dataset/model; without one, over the rate at which the paper's Table I
     trained this method, or, where the paper has no time for it, ATAS, on this dataset and model.
@@ -71,7 +77,8 @@ def of_grid(
     @functools.cache
     def cost_of(dataset: str, model: str, method: str, recipe: str) -> Cost:
         spec, read = RunSpec(dataset, model, 8, method, "paper", 0), Recipe.from_json(recipe)
-        return estimate(spec, read, lambda: build(spec, read))
+        share = Share(0, config["processes"].get(dataset, 1))
+        return estimate(spec, read, share, lambda share: build(spec, read, share))
 
     published, groups = published_hours(), dict[tuple[str, str, str, str], list[RunSpec]]()
     for spec in specs:
@@ -97,12 +104,13 @@ def of_grid(
 def describe(lines: list[Line]) -> str:
     """A table for people, and what it leaves out."""
     names = f"{'dataset':14} {'model':16} {'method':16}"
-    shown = [f"{names} {'runs':>5} {'PFLOP':>9} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
+    shown = [f"{names} {'runs':>5} {'passes':>6} {'PFLOP':>9} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
     for line in lines:
         hours, evaluation = (f"{h:8.2f}" if h is not None else f"{'?':>8}" for h in (line.hours, line.evaluation_hours))
         memory = sum(line.each.memory.values()) / 1e9
         shown.append(
-            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.each.flops / 1e15:9.3g} "
+            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.each.passes:6.0f} "
+            f"{line.each.flops / 1e15:9.3g} "
             f"{hours} {evaluation} {memory:6.2f}  {line.basis}"
         )
     n_runs = sum(line.n_runs for line in lines)
@@ -116,11 +124,13 @@ def describe(lines: list[Line]) -> str:
         f"{n_runs} trainings and {2 * n_runs} evaluations; each line is of one run",
         f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
         + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate here)"),
-        f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, besides the data sets; "
-        f"each run that is under way up to {max(line.each.state for line in lines) / 1e9:.1f} GB more",
+        f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
+        f"data sets; each run that is under way up to {max(line.each.state for line in lines) / 1e9:.1f} GB more",
         f"most memory: {largest.dataset}/{largest.model}/{largest.method}: {parts}",
-        "Hours from the paper are of a V100, scaled by FLOPs. Memory: one forward pass's activations, without the",
-        "allocator's waste and cuDNN's workspaces. AutoAttack: as many images left standing as by the paper's ATAS.",
+        "Passes: over the training images; one is a forward and a backward, counted as the FLOPs of three forwards.",
+        "Hours from the paper are of a V100; a method or variant without its own is scaled by FLOPs, from whose: last",
+        "column. Memory, on each device: one forward pass's activations, without the allocator's waste and cuDNN's",
+        "workspaces. AutoAttack: as many images left standing as by the paper's ATAS.",
     ]
     return "\n".join(shown)
 
@@ -130,23 +140,38 @@ def disk_bytes(lines: list[Line]) -> int:
     return sum(line.n_runs * line.each.disk for line in lines)
 
 
-def check_memory(lines: list[Line], has: int, device: str) -> None:
-    """Raises: BadInput if a run needs more memory than the device has."""
+def data_bytes(lines: list[Line]) -> dict[str, int]:
+    """Data set -> what its images take when prepared."""
+    sizes = {}
+    for facts, name in ((CATALOG[name], name) for name in {line.dataset for line in lines}):
+        sizes[name] = (facts.n_train + facts.n_test) * math.prod(facts.stored or facts.shape)
+    return sizes
+
+
+def check_memory(lines: list[Line], has: int, device: str, at_once: int = 1) -> None:
+    """Raises: BadInput if a run, `at_once` of which share a device, needs more memory than it has."""
     for line in lines:
         name, needs = f"{line.dataset}/{line.model}/{line.method}", sum(line.each.memory.values())
-        if needs > has:
+        if needs * at_once > has:
+            times = f" (runs_per_gpu: {at_once} at once)" if at_once > 1 else ""
             raise BadInput(
-                f"{name} needs {needs / 1e9:.1f} GB, but {device} has {has / 1e9:.1f}. "
-                "Take a larger device, a smaller batch_size, or `store: int8` where a method keeps perturbations."
+                f"{name} needs {needs / 1e9:.1f} GB{times}, but {device} has {has / 1e9:.1f}. Take a larger device, "
+                "more `processes`, a smaller batch_size, or `store: int8` where a method keeps perturbations."
             )
 
 
 def check_disk(lines: list[Line], results: Path) -> None:
     """Raises: BadInput if the results cannot fit where they would be written."""
     place = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
-    needs, free = disk_bytes(lines) + max(line.each.state for line in lines), shutil.disk_usage(place).free
+    missing = {n: b for n, b in data_bytes(lines).items() if not (results / f"data/{n}.safetensors").exists()}
+    needs = disk_bytes(lines) + max(line.each.state for line in lines) + sum(missing.values())
+    free = shutil.disk_usage(place).free
     if needs > free:
-        raise BadInput(f"the results need {needs / 1e9:.1f} GB, but {place} has {free / 1e9:.1f} free. Use --results.")
+        data = f" with the data sets still to be prepared ({', '.join(sorted(missing))})" if missing else ""
+        raise BadInput(
+            f"the results need {needs / 1e9:.1f} GB{data}, but {place} has {free / 1e9:.1f} free. "
+            "Use --results on a larger disk, or a part of the grid with --only."
+        )
 
 
 def host_memory() -> int:
@@ -154,25 +179,26 @@ def host_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def estimate(spec: RunSpec, recipe: Recipe, build: Callable[[], tuple[Task, Any]]) -> Cost:
-    """The cost of a run, without hours. `build` makes its task and method on the `meta` device."""
-    facts, (task, method) = CATALOG[spec.dataset], build()
+def estimate(spec: RunSpec, recipe: Recipe, share: Share, build: Callable[[Share], tuple[Task, Any]]) -> Cost:
+    """The cost of a run, without hours; memory is of one process's share. `build` works on the `meta` device."""
+    facts, (task, method), batch_size = CATALOG[spec.dataset], build(ALONE), recipe.batch_size // share.size
     assert isinstance(method, nn.Module)
     with torch.device("meta"):
         model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
-        "state of the method": cost.state_bytes(method),
-        "images": image_bytes(spec.dataset, recipe),
-        "activations": activation_bytes(model, recipe.batch_size, facts.shape),
+        "state of the method": cost.state_bytes(build(share)[1] if share.size > 1 else method),
+        "images": image_bytes(spec.dataset, recipe, batch_size),
+        "activations": activation_bytes(model, batch_size, facts.shape),
     }
     per_image, forward = flops_per_image(spec, recipe, task, model, method)
     n_images = recipe.epochs * task.n_batches * recipe.batch_size
     n_test = recipe.n_test or facts.n_test
     attacks = forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
     rows = 8 * n_test * 20  # eight attacks leave a row of some 20 bytes for every image
-    state = 2 * weights_bytes(model) + memory["state of the method"]
-    return Cost(n_images, per_image * n_images, attacks * n_test, memory, weights_bytes(model) + rows, state)
+    state = 2 * weights_bytes(model) + cost.state_bytes(method)
+    flops, passes = per_image * n_images, per_image * n_images / (3 * forward * (recipe.n_train or facts.n_train))
+    return Cost(n_images, passes, flops, attacks * n_test, memory, weights_bytes(model) + rows, state)
 
 
 def weights_bytes(model: nn.Module) -> int:
@@ -180,13 +206,13 @@ def weights_bytes(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in model.state_dict().values())
 
 
-def image_bytes(dataset: str, recipe: Recipe) -> int:
+def image_bytes(dataset: str, recipe: Recipe, batch_size: int) -> int:
     """Images on the device: the whole set and its frames; where they stay on disk, a few batches on their way."""
     facts = CATALOG[dataset]
     channels, height, width = facts.shape
     pixels, frame = channels * height * width, channels * (height + 2 * recipe.pad) * (width + 2 * recipe.pad)
     if facts.stored:
-        return 4 * recipe.batch_size * pixels
+        return 4 * batch_size * pixels
     n_train, n_test = recipe.n_train or facts.n_train, recipe.n_test or facts.n_test
     return (n_train + n_test) * pixels + (n_train * frame if recipe.pad else 0)
 

@@ -187,6 +187,8 @@ def check_config(config: dict[str, Any]) -> None:
     if error is not None:
         where = "/".join(str(part) for part in error.absolute_path) or "the top level"
         raise BadInput(f"config: {where}: {_explain(error)}")
+    for eps in config["table1_eps"].values():
+        parse_eps(eps)
     check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
     for spec in specs:
@@ -352,9 +354,19 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
     fields["method_version"] = method_version(spec.method)
     recipe = recipe_from(chosen(fields, spec, where), where)
-    if CATALOG[spec.dataset].stored and recipe.pad:
-        raise BadInput(f"{where}: pad must be 0, got {recipe.pad}: {spec.dataset} is stored larger than it is seen")
+    check_sizes(recipe, spec.dataset, where)
     return recipe
+
+
+def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
+    """Raises: BadInput if a recipe asks for more than the data set has."""
+    facts = CATALOG[dataset]
+    if facts.stored and recipe.pad:
+        raise BadInput(f"{where}: pad must be 0, got {recipe.pad}: {dataset} is stored larger than it is seen")
+    for name in ("n_train", "n_test"):
+        asked, has = getattr(recipe, name), getattr(facts, name)
+        if (asked or 0) > has:
+            raise BadInput(f"{where}: {name} must be at most {has}, as many as {dataset} has, or left out, got {asked}")
 
 
 def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -370,20 +382,29 @@ def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def chosen(value: Any, spec: RunSpec, where: str) -> Any:
     """What {by_eps: {8: 0.2, ...}} and {by_model: {wrn28_10: 0.08, other: 0.04}} say for this run, at any depth.
 
-    Raises: BadInput if by_eps says nothing for this eps.
+    Raises: BadInput if it says nothing for this eps or model.
     """
     if not isinstance(value, dict):
         return value
-    if set(value) == {"by_model"}:
-        return value["by_model"].get(spec.model, value["by_model"]["other"])
-    if set(value) != {"by_eps"}:
+    if set(value) not in ({"by_eps"}, {"by_model"}):
         return {key: chosen(inner, spec, f"{where}: {key}") for key, inner in value.items()}
-    if spec.eps_255 not in value["by_eps"]:
-        known = ", ".join(f"{eps}/255" for eps in value["by_eps"])
+    ((axis, table),) = value.items()
+    if not isinstance(table, dict):
+        example = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}[axis]
+        raise BadInput(f"{where}: {axis} must be a mapping as {example}, got {table!r}")
+    if axis == "by_model":
+        if not table.keys() & {spec.model, "other"}:
+            raise BadInput(
+                f"{where} is given for {', '.join(map(str, table))}, not for {spec.model}. Add it, or `other`."
+            )
+        return table.get(spec.model, table.get("other"))
+    if spec.eps_255 not in table:
+        known = ", ".join(f"{eps}/255" if isinstance(eps, int) else repr(eps) for eps in table)
         raise BadInput(
-            f"{where} is given for eps {known}, not for {spec.eps_255}/255. Add it under `recipes` in the config."
+            f"{where} is given for eps {known}, not for {spec.eps_255}/255. Add it under `recipes` in the config, as "
+            f"{{by_eps: {{{spec.eps_255}: ...}}}}."
         )
-    return value["by_eps"][spec.eps_255]
+    return table[spec.eps_255]
 
 
 def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -409,10 +430,12 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     if not isinstance(schedule, dict):
         raise BadInput(f"{where}: schedule must be a mapping as {{kind: triangular, lr: 0.1}}, got {schedule!r}")
     schedule = _construct(Schedule, dict(schedule), f"{where}: schedule")
+    if fields.get("compile") is False:
+        fields["compile"] = "off"  # YAML reads off as false
     recipe = _construct(Recipe, {**fields, "schedule": schedule}, where)
     for name in ("epochs", "batch_size", "monitor_images"):
         _require(
-            isinstance(getattr(recipe, name), int) and getattr(recipe, name) > 0,
+            _whole(getattr(recipe, name)) and getattr(recipe, name) > 0,
             where,
             name,
             recipe,
@@ -421,15 +444,22 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     for name in ("n_train", "n_test"):
         value = getattr(recipe, name)
         _require(
-            value is None or (isinstance(value, int) and value > 0),
+            value is None or (_whole(value) and value > 0),
             where,
             name,
             recipe,
             "a whole number above 0, or left out",
         )
-    _require(isinstance(recipe.pad, int) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
+    if recipe.drop_last and recipe.n_train and recipe.n_train < recipe.batch_size:
+        raise BadInput(
+            f"{where}: batch_size must be at most n_train = {recipe.n_train} with drop_last: true, "
+            f"got {recipe.batch_size}: no batch would be left"
+        )
+    _require(_whole(recipe.pad) and recipe.pad >= 0, where, "pad", recipe, "a whole number, 0 or more")
     for name in ("weight_decay", "momentum", "average"):
         _require(_number(getattr(recipe, name)) and 0 <= getattr(recipe, name) < 1, where, name, recipe, "in [0, 1)")
+    cycles = schedule.cycle_momentum and not schedule.momentum_points
+    _require(not cycles or recipe.momentum >= 0.1, where, "momentum", recipe, "0.1 or more with cycle_momentum: true")
     ends = recipe.weight_decay_epochs
     _require(
         ends is None or (_number(ends) and 0 <= ends <= recipe.epochs),
@@ -444,9 +474,8 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
         _require(getattr(recipe, name) in known, where, name, recipe, f"one of {', '.join(known)}")
     shards = recipe.shards
     _require(
-        shards == 1
-        or (isinstance(shards, int) and shards > 1 and 5040 % shards == recipe.batch_size % shards == 0)
-        and recipe.drop_last,
+        _whole(shards)
+        and (shards == 1 or shards > 1 and 5040 % shards == recipe.batch_size % shards == 0 and recipe.drop_last),
         where,
         "shards",
         recipe,
@@ -477,6 +506,12 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
             schedule,
             f"pairs [epoch, value] from epoch 0 to {recipe.epochs}, epochs not falling, values 0 or more",
         )
+    for name, kind in (("milestones", "piecewise"), ("points", "linear")):
+        if getattr(schedule, name) and schedule.kind != kind:
+            raise BadInput(
+                f"{where}: {name} belongs to kind: {kind}, got kind: {schedule.kind}, where it would be ignored. "
+                f"Write the kind too: {{kind: {kind}, lr: {schedule.lr}, {name}: ...}}."
+            )
     return recipe
 
 
@@ -499,6 +534,10 @@ def _construct(cls: Any, fields: dict[str, Any], where: str) -> Any:
         return cls(**fields)
     except TypeError as error:
         raise BadInput(f"{where}: {error}") from error
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> bool:

@@ -81,3 +81,20 @@ def test_attacks_are_those_of_the_data_set():
     assert cifar["autoattack"] == {"n_images": "all", "batch_size": 256}
     assert imagenet["autoattack"] == {"n_images": "all", "batch_size": 128}
     assert "datasets" not in cifar and imagenet["pgd_step"] == "0.2 eps"
+
+
+@pytest.mark.parametrize("name", ["paper", "released"])
+def test_no_two_runs_are_the_same_training(name):
+    config = runs.load_config([runs.ROOT / f"config/{name}.yaml"])
+    made = {(s.dataset, s.model, s.eps_255, s.method, s.seed, runs.resolve(s, config).to_json()) for s in specs(name)}
+    assert len(made) == len(specs(name))
+
+
+@pytest.mark.parametrize("dataset,eps", [("digits", 77), ("fashion_mnist", 77), ("cifar100", 8), ("imagenet", 2)])
+def test_an_ablation_ablates_on_every_data_set(dataset, eps):
+    """A value that a data set gives a method lies over that of its variants: there each variant needs its own."""
+    config = runs.load_config()
+    for method, prefixes in {"atas": ("gamma", "c0"), "atta": ("step",), "fgsm_rs": ("step",)}.items():
+        names = [variant for variant in runs.variants()[method] if variant.startswith(prefixes)]
+        made = {runs.resolve(runs.RunSpec(dataset, "m", eps, method, name, 0), config).to_json() for name in names}
+        assert len(made) == len(names) >= 5

@@ -12,7 +12,11 @@ from fastat.errors import BadInput
 
 def lines(*grid, rates=None, **config):
     whole = runs.overlay(runs.load_config(), {"grid": list(grid), **config})
-    return plan.of_grid(runs.expand(whole), whole, lambda spec, recipe: build_method(spec, recipe, "meta"), rates or {})
+
+    def build(spec, recipe, share):
+        return build_method(spec, recipe, "meta", share=share)
+
+    return plan.of_grid(runs.expand(whole), whole, build, rates or {})
 
 
 def block(**changes):
@@ -69,8 +73,34 @@ def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
         plan.check_memory(found, 10**9, "a small GPU")
     plan.check_disk(found, tmp_path / "not/yet")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**8))
-    with pytest.raises(BadInput, match=r"the results need 1\.\d GB, but .* has 0\.1 free"):
+    with pytest.raises(BadInput, match=r"need 1\.5 GB with the data sets still to be prepared .* has 0\.1 free"):
         plan.check_disk(found, tmp_path / "not/yet")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cifar10.safetensors").touch()
+    with pytest.raises(BadInput, match=r"the results need 1\.3 GB, but"):  # without its 60,000 images of 3,072 bytes
+        plan.check_disk(found, tmp_path)
+    with pytest.raises(BadInput, match=r"needs 2\.\d GB \(runs_per_gpu: 3 at once\)"):
+        plan.check_memory(found, 5 * 10**9, "a small GPU", at_once=3)
+
+
+def test_passes_are_in_forwards_and_backwards_over_the_images():
+    found = {line.method: line.each.passes for line in lines(block(method=["clean", "freeat", "yopo", "fgsm_rs"]))}
+    assert found["clean"] == pytest.approx(30, rel=0.01)
+    assert found["freeat"] == pytest.approx(10 * 8, rel=0.01)  # App. B
+    assert found["yopo"] == pytest.approx(12 * 5, rel=0.05)  # and the first layer's, twenty times
+    assert found["fgsm_rs"] == pytest.approx(30 * 5 / 3, rel=0.01)  # no weight gradients in the attack
+
+
+def test_processes_that_share_a_training_divide_what_has_a_row_per_image():
+    grid = {"dataset": "imagenet", "model": "resnet18", "eps": "2/255", "method": "atas", "seed": 0}
+    (alone,), (shared,) = lines(grid), lines(grid, processes={"imagenet": 4})
+    for part, share in (("state of the method", 4), ("activations", 4), ("weights, gradients, momentum", 1)):
+        assert alone.each.memory[part] == pytest.approx(share * shared.each.memory[part], rel=1e-3), part
+    assert (alone.each.flops, alone.each.disk, alone.each.state) == (
+        shared.each.flops,
+        shared.each.disk,
+        shared.each.state,
+    )
 
 
 def test_a_slice_without_runs_is_refused():
@@ -80,7 +110,6 @@ def test_a_slice_without_runs_is_refused():
 def test_every_method_of_the_largest_cells_takes_a_step_without_a_device():
     """On `meta` reading a value, or a tensor left on the CPU, is an error; ImageNet's state takes no memory there."""
     grid = runs.load_config([runs.ROOT / "config/paper.yaml"])["grid"]
-    large = [block for block in grid if block["dataset"] == "imagenet"]
-    found = lines(*large)
-    assert len(found) == 10 + 9
+    found = lines(*({**block, "model": "resnet50"} for block in grid if block["dataset"] == "imagenet"))
+    assert len(found) == 10
     assert all(line.each.flops > 1e18 for line in found)

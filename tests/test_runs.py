@@ -134,6 +134,23 @@ def test_more_autoattack_images_than_exist_are_refused():
         ("recipes: {digits: {every: {schedule: {milestones: 4}}}}", "4 is not of type 'array'"),
         ("recipes: {digits: {every: {schedule: {kind: linear, points: [1, 2]}}}}", "is not of type 'array'"),
         ("recipes: {digits: {every: {schedule: {kind: linear, points: [[0, 1], [9, 0]]}}}}", "from epoch 0 to 30"),
+        ("recipes: {digits: {every: {schedule: {milestones: [9]}}}}", "milestones belongs to kind: piecewise"),
+        ("recipes: {digits: {every: {schedule: {points: [[0, 1], [30, 0]]}}}}", "points belongs to kind: linear"),
+        ("recipes: {digits: {every: {n_train: 1438}}}", "n_train must be at most 1437"),
+        ("recipes: {digits: {every: {n_test: 361}}}", "n_test must be at most 360"),
+        ("recipes: {digits: {every: {n_train: 63, drop_last: true}}}", "no batch would be left"),
+        ("recipes: {digits: {every: {epochs: true}}}", "epochs must be a whole number above 0, got True"),
+        ("recipes: {digits: {every: {compile: on}}}", "compile must be one of off, default, cudagraphs, got True"),
+        ("recipes: {digits: {every: {precision: fp16}}}", "precision must be one of float32, tf32, bf16, got 'fp16'"),
+        ("recipes: {digits: {every: {shards: 2}}}", "with drop_last: true, got 2"),
+        (
+            "recipes: {digits: {atas: {params: {c: {by_model: {wrn28_10: 3}}}}}}",
+            "is given for wrn28_10, not for preact",
+        ),
+        ("recipes: {digits: {atas: {params: {c: {by_model: 3}}}}}", "by_model must be a mapping"),
+        ("recipes: {digits: {atas: {params: {c: {by_eps: {'77': 3}}}}}}", "is given for eps '77', not for 51/255"),
+        ("processes: {imagnet: 2}", "Did you mean 'imagenet'"),
+        ("table1_eps: {digits: '77'}", "eps is written N/255"),
         ("recipes: {digits: {every: {weight_decay_epochs: -3}}}", "weight_decay_epochs must be between 0 and epochs"),
         ("recipes: {digits: {every: {flip: 1}}}", "flip must be true or false, got 1"),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
@@ -145,6 +162,11 @@ def test_check_refuses_with_exit_code_2(tmp_path, capsys, text, message):
     config.write_text(text)
     assert main(["check", "--configfile", str(config)]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_yaml_reads_as_false_is_compile_off():
+    switched = runs.overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
+    assert runs.resolve(runs.expand(switched)[0], switched).compile == "off"
 
 
 def test_check_accepts_every_config_that_comes_with_the_code(capsys):

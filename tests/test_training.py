@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from fastat import files, runs
+from fastat import files, models, runs
 from fastat.__main__ import main
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
@@ -102,6 +103,22 @@ def test_divergence_is_a_result_with_its_cause(results):
     assert main([*command(results), "--recipe", text]) == 0
     about = json.loads((results / "runs" / NAME / "run.json").read_text())
     assert about["status"] == "diverged" and "became" in about["cause"]
+
+
+def test_too_little_memory_and_weights_of_another_network_are_said_plainly(results, capsys):
+    assert main([*command(results), "--recipe", recipe(pad=200_000)]) == 2
+    assert "out of memory" in capsys.readouterr().err
+    assert main([*command(results), "--recipe", recipe(epochs=1)]) == 0
+    folder, evaluate = results / "runs" / NAME, ["evaluate", "--run", NAME, "--results", str(results)]
+    for content in (b"junk", None):
+        if content:
+            (folder / "weights.safetensors").write_bytes(content)
+        else:
+            other = models.build("preact_small", 1, 10).state_dict()
+            save_file(other, folder / "weights.safetensors")
+        capsys.readouterr()
+        assert main([*evaluate, "--suite", "whitebox"]) == 2
+        assert "is damaged or of another network" in capsys.readouterr().err
 
 
 def test_missing_data_and_unwritable_results_are_bad_input(tmp_path, results, capsys):
