@@ -117,3 +117,10 @@ def test_batches_are_made_on_the_device_without_waiting_for_it():
     assert all(
         batch.x.device.type == batch.index.device.type == batch.view.flip.device.type == "meta" for batch in batches
     )
+
+
+def test_an_epoch_without_a_batch_and_more_shards_than_images_are_refused():
+    with pytest.raises(BadInput, match="batches of 12 with drop_last, but only 10 images"):
+        stream(batch_size=12, drop_last=True)
+    with pytest.raises(BadInput, match="10 training images cannot be divided into 12 shards"):
+        stream(batch_size=12, drop_last=True, shards=12)

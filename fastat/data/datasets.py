@@ -253,6 +253,8 @@ class TrainingStream:
             self.n_batches = len(part) // shards // (batch_size // shards)
         else:
             self.n_batches = len(part) // batch_size if drop_last else -(-len(part) // batch_size)
+        if self.n_batches == 0:
+            raise BadInput(f"batches of {batch_size} with drop_last, but only {len(part)} images. Lower batch_size.")
 
     def epoch(self, epoch: int, first: int = 0):
         """The batches of `epoch` (from 1), from number `first` on."""

@@ -14,9 +14,7 @@ rule evaluate:
         gpu=1,
     params:
         name=lambda wildcards: runs.RunSpec.of(wildcards).name,
-        protocol=lambda wildcards: json.dumps(
-            runs.protocol(config, wildcards.dataset)
-        ),
+        protocol=lambda wildcards: json.dumps(runs.protocol(config, wildcards.dataset)),
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
