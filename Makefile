@@ -9,7 +9,7 @@ demo: .venv/made
 	. $(BIN)/activate && snakemake --cores all
 
 test: .venv/made lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/made
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

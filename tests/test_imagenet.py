@@ -208,7 +208,7 @@ def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method):
     (results / "data").symlink_to(prepared[1])
     config = runs.load_config([runs.ROOT / "config/paper.yaml"])
     recipe = runs.resolve(runs.RunSpec.parse(name), config)
-    small = {"epochs": 1, "batch_size": 8, "shards": 2, "monitor_images": 3, "n_test": 3}
+    small = {"epochs": 1, "batch_size": 4, "shards": 2, "n_train": 8, "monitor_images": 2, "n_test": 1}
     recipe = replace(recipe, **small, schedule=replace(recipe.schedule, milestones=()))
     assert main(["train", "--run", name, "--results", str(results), "--recipe", recipe.to_json()]) == 0
     about = json.loads((results / "runs" / name / "run.json").read_text())
