@@ -24,7 +24,7 @@ import test_imagenet  # noqa: E402
 from fastat import runs  # noqa: E402
 from fastat.__main__ import main as fastat  # noqa: E402
 
-SIZES = {"epochs": 2, "batch_size": 4, "monitor_images": 2, "n_test": 2}
+SIZES = {"epochs": 2, "batch_size": 2, "n_train": 8, "monitor_images": 2, "n_test": 2}
 PARAMS = {"subat": {"sampling_epochs": 1, "per_epoch": 2, "n_components": 1}}
 
 
