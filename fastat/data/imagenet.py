@@ -6,9 +6,9 @@ without decoding; see docs/decisions/imagenet-store.md. Preparation can be kille
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from fastat.files import atomic, exclusive
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64  # images that one task decodes and one line of the progress file stands for
+CHUNK = 64  # images that one thread decodes at a time and one line of the progress file stands for
 FOLDERS = {"train": "train", "test": "val"}
 
 
@@ -41,6 +41,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
     assert facts.stored is not None
     tensors, digest = {}, hashlib.sha256()
     with exclusive(folder):
+        out.unlink(missing_ok=True)  # an older one must not vouch for pixels that are half made
         files = {part: Pixels(folder / f"{part}.npy", images, facts.stored) for part, images in listed.items()}
         for pixels in files.values():
             pixels.allocate()
@@ -83,7 +84,10 @@ def check(listed: dict[str, list[Path]], facts: DatasetFacts, folder: Path) -> N
     """Raises: BadInput naming the classes or the number of images that are not as they should be."""
     train, test = (images_of_class(listed[part]) for part in FOLDERS)
     if only := sorted(train.keys() ^ test.keys()):
-        raise BadInput(f"{folder}: train and val have different classes: {', '.join(only[:5])} only in one of them")
+        raise BadInput(
+            f"{folder}: train and val have different classes: {', '.join(only[:5])} only in one of them. "
+            "Each needs a folder for every class; val's images, too, have to be sorted into theirs."
+        )
     if len(train) != facts.n_classes:
         raise BadInput(f"{folder}: {len(train)} classes with images, expected {facts.n_classes}. Unpack the others.")
     for part, expected in (("train", facts.n_train), ("test", facts.n_test)):
@@ -98,43 +102,53 @@ def check(listed: dict[str, list[Path]], facts: DatasetFacts, folder: Path) -> N
 
 @dataclass(frozen=True)
 class Pixels:
-    """One numpy file, filled chunk by chunk; {file}.progress has a line `chunk sha256` for each that is written."""
+    """One numpy file, filled chunk by chunk; {file}.progress has a line `chunk sha256` for each that is on disk."""
 
     path: Path
     images: list[Path]
-    shape: tuple[int, int, int]
+    size: tuple[int, int, int]
 
     @property
     def progress(self) -> Path:
         """The file that says which chunks are whole."""
         return self.path.with_suffix(".progress")
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole file."""
+        return len(self.images), *self.size
+
     def key(self) -> str:
         """A hash of the images' names and order: another list starts afresh."""
         names = "\n".join(f"{image.parent.name}/{image.name}" for image in self.images)
-        return hashlib.sha256(f"{names}\n{self.shape}".encode()).hexdigest()
+        return hashlib.sha256(f"{names}\n{self.size}\n{CHUNK}".encode()).hexdigest()
+
+    def begun(self) -> bool:
+        """Whether there is a file to go on with."""
+        try:
+            return self.progress.read_text().startswith(self.key()) and load(self.path, self.shape) is not None
+        except (OSError, BadInput):
+            return False
 
     def allocate(self) -> None:
         """Make the file in its full size, so that a full disk shows before the first image is decoded.
 
         Raises: BadInput if the disk has not as many bytes.
         """
-        if self.progress.exists() and self.progress.read_text().startswith(self.key()) and self.path.exists():
+        if self.begun():
             return
         self.progress.unlink(missing_ok=True)
-        shape = (len(self.images), *self.shape)
-        size = int(np.prod(shape))
         try:
-            np.lib.format.open_memmap(self.path, mode="w+", dtype=np.uint8, shape=shape)
+            np.lib.format.open_memmap(self.path, mode="w+", dtype=np.uint8, shape=self.shape)
             with open(self.path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         except OSError as error:
             self.path.unlink(missing_ok=True)
             raise BadInput(
-                f"{self.path} needs {size / 1e9:.1f} GB: {error.strerror}. Make room, or link {self.path.parent} to a "
-                "larger disk."
+                f"{self.path} needs {np.prod(self.shape) / 1e9:.1f} GB: {error.strerror}. Make room, or link "
+                f"{self.path.parent} to a larger disk."
             ) from error
-        self.progress.write_text(self.key() + "\n")
+        self.progress.write_text(self.key())
 
     def fill(self) -> str:
         """Decode what is missing, on all cores. Returns a hash of all pixels.
@@ -142,32 +156,30 @@ class Pixels:
         Raises: BadInput naming the first image that is broken.
         """
         lines = [line.split() for line in self.progress.read_text().splitlines()[1:]]
-        done = {line[0]: line[1] for line in lines if len(line) == 2 and len(line[1]) == 64}  # the last may be torn
-        n_chunks = -(-len(self.images) // CHUNK)
-        missing = [chunk for chunk in range(n_chunks) if str(chunk) not in done]
-        tasks = ((self.path, chunk * CHUNK, self.images[chunk * CHUNK : (chunk + 1) * CHUNK]) for chunk in missing)
-        quiet = not sys.stderr.isatty()
-        with multiprocessing.get_context("spawn").Pool(min(os.cpu_count() or 1, len(missing) or 1)) as pool:
-            n_images, n_done = len(self.images), CHUNK * len(done)
-            bar = tqdm(total=n_images, initial=n_done, desc=self.path.stem, unit="image", disable=quiet)
-            with open(self.progress, "a") as file:
-                for first, sha256 in pool.imap_unordered(write_chunk, tasks):
-                    done[str(first // CHUNK)] = sha256
-                    file.write(f"{first // CHUNK} {sha256}\n")
-                    file.flush()
-                    bar.update(CHUNK)
-            bar.close()
-        return hashlib.sha256("".join(done[str(chunk)] for chunk in range(n_chunks)).encode()).hexdigest()
+        done = {int(line[0]): line[1] for line in lines if len(line) == 2 and len(line[1]) == 64}  # one may be torn
+        n_chunks, quiet = -(-len(self.images) // CHUNK), not sys.stderr.isatty()
+        missing = [chunk for chunk in range(n_chunks) if chunk not in done]
+        bar = tqdm(total=n_chunks * CHUNK, initial=len(done) * CHUNK, desc=self.path.stem, unit="image", disable=quiet)
+        n_threads = len(os.sched_getaffinity(0))
+        with bar, open(self.progress, "a") as file, ThreadPoolExecutor(n_threads) as pool:
+            for chunk, sha256 in zip(missing, pool.map(self.write_chunk, missing), strict=True):
+                done[chunk] = sha256
+                file.write(f"\n{chunk} {sha256}")  # the line break first: what follows a torn line is a line of its own
+                file.flush()
+                bar.update(CHUNK)
+        return hashlib.sha256("".join(done[chunk] for chunk in range(n_chunks)).encode()).hexdigest()
 
+    def write_chunk(self, chunk: int) -> str:
+        """Decode some images into their rows of the file, and wait for the disk; returns the sha256 of the pixels.
 
-def write_chunk(task: tuple[Path, int, list[Path]]) -> tuple[int, str]:
-    """Decode some images into their rows of the file; returns the first row and the sha256 of the pixels."""
-    path, first, images = task
-    pixels = np.lib.format.open_memmap(path, mode="r+")
-    for row, image in enumerate(images, first):
-        pixels[row] = decode(image, pixels.shape[2:])
-    pixels.flush()
-    return first, hashlib.sha256(pixels[first : first + len(images)].tobytes()).hexdigest()
+        By threads: nine tenths of the time is Pillow's, which then holds no interpreter lock.
+        """
+        rows = slice(chunk * CHUNK, (chunk + 1) * CHUNK)
+        pixels = np.stack([decode(image, self.size[1:]) for image in self.images[rows]])
+        file = np.lib.format.open_memmap(self.path, mode="r+")
+        file[rows] = pixels
+        file.flush()
+        return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def decode(path: Path, size: tuple[int, int]) -> np.ndarray:
