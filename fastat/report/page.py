@@ -1,0 +1,414 @@
+"""results/report/index.html: every result on one page that needs no network. pandas, never torch.
+
+DataTables (out of the package itables) makes the tables, Plotly the plots; both are read from the installed packages
+and travel inside the page. The page's own parts are in page_assets/: page.html, page.css, page.js.
+"""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fastat.files import atomic
+from fastat.report.tables import wilson
+
+CELL = ["dataset", "model", "eps", "method", "variant"]
+RUN = [*CELL, "seed"]
+CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
+DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
+MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"]  # of the seeds, in the leaderboard
+SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
+
+COLUMNS = {
+    "measured.csv": [*RUN, "metric", "epoch", "value", "n"],
+    "verdicts.csv": [
+        "table", "dataset", "model", "eps", "method", "metric", "paper", "ours", "std", "n_seeds", "n_images", "low",
+        "high", "gap", "verdict", "reason",
+    ],
+    "claims.csv": ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"],
+    "pairs.csv": [
+        "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
+        "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
+    ],
+    "sanity.csv": [*RUN, "check", "value", "limit", "holds", "verdict"],
+    "figures/surfaces.csv": [*RUN, "epoch", "group", "n", "u", "w", "loss"],
+}  # fmt: skip
+NUMBERS = {
+    "epoch", "n", "paper", "ours", "std", "n_seeds", "n_images", "low", "high", "gap", "p", "difference", "only_a",
+    "only_b", "p_adjusted", "more_seeds", "limit", "holds", "u", "w", "loss",
+}  # fmt: skip
+NAMES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
+
+
+def write(results: Path, figures: Path, out: Path) -> None:
+    """Write the page `out` from the tables in `results` and the pictures in `figures`, whichever are there.
+
+    What is missing, empty or damaged leaves its section empty, with the reason on the page.
+    """
+    notes: list[str] = []
+    tables = {name: read(results / name, columns, notes) for name, columns in COLUMNS.items()}
+    runs = of_runs(tables["measured.csv"], notes)
+    cells = leaderboard(runs, tables["verdicts.csv"], tables["sanity.csv"])
+    evidence = read_evidence(results / "evidence.jsonl", notes)
+    facts, listed = interned(runs, evidence, notes)
+    surfaces = landscapes(tables["figures/surfaces.csv"], cells, notes)
+    data = {
+        "cells": packed(cells),
+        "runs": packed(runs.drop(columns=CELL)),
+        "curves": curves(tables["measured.csv"], len(runs)),
+        "facts": facts,
+        "evidence": listed,
+        "verdicts": packed(tables["verdicts.csv"]),
+        "sanity": packed(of_cells(tables["sanity.csv"], runs)),
+        "pairs": packed(tables["pairs.csv"]),
+        "surfaces": surfaces,
+    }
+    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(runs, cells, evidence), notes)
+    with atomic(out) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+# The files
+
+
+def read(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame:
+    """The rows of a CSV file: names as text, numbers as numbers, and no row without its cell's name or twice.
+
+    A file that is missing or damaged gives no rows; every departure adds a sentence to `notes`.
+    """
+    nothing = pd.DataFrame({name: pd.Series(dtype=float if name in NUMBERS else object) for name in columns})
+    try:
+        rows = pd.read_csv(path, dtype={name: "category" if name in NAMES else str for name in columns})
+    except FileNotFoundError:
+        notes.append(f"There is no {path.name}: what is made from it is missing here.")
+        return nothing
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+        notes.append(f"{path.name} cannot be read ({error}): what is made from it is missing here.")
+        return nothing
+    if absent := [name for name in columns if name not in rows]:
+        notes.append(f"{path.name} lacks the columns {', '.join(absent)}: what is made from it is missing here.")
+        return nothing
+    rows = rows[columns]
+    for name in NUMBERS.intersection(columns):
+        rows[name] = pd.to_numeric(rows[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
+    named = rows[[name for name in RUN if name in columns]].notna().all(axis=1)
+    if not named.all():
+        notes.append(f"{path.name}: {(~named).sum()} rows without a complete name were left out.")
+        rows = rows[named]
+    if twice := int(rows.duplicated().sum()):
+        notes.append(f"{path.name}: {twice} rows stood there twice, and count once.")
+        rows = rows.drop_duplicates()
+    return rows.reset_index(drop=True)
+
+
+def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """Name of a run -> its run.json; lines that are no JSON object with `run` are counted in `notes`."""
+    found: dict[str, dict[str, Any]] = {}
+    damaged = 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    about = json.loads(line)
+                    found[about["run"]] = about
+                except (ValueError, KeyError, TypeError):
+                    damaged += bool(line.strip())
+    except FileNotFoundError:
+        notes.append("There is no evidence.jsonl: recipes, versions and commits of the runs are missing here.")
+    if damaged:
+        notes.append(f"evidence.jsonl: {damaged} lines are damaged and were left out.")
+    return found
+
+
+# From rows to the page's data
+
+
+def of_runs(measured: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """A row per run: its name, and a column per metric that holds for the whole run. `measured` gains `run`.
+
+    A number that stands there with two values is dropped, for nobody can tell which one is right.
+    """
+    measured["run"] = measured.groupby(RUN, observed=True, sort=True).ngroup()
+    runs = measured.drop_duplicates("run").set_index("run")[RUN].astype(str).sort_index()
+    whole = measured[measured["epoch"].isna()].copy()
+    whole["metric"] = whole["metric"].astype(str)
+    clash = whole.duplicated(["run", "metric"], keep=False)
+    if clash.any():
+        metrics = ", ".join(sorted(set(whole.loc[clash, "metric"])))
+        notes.append(
+            f"measured.csv: {whole[clash]['run'].nunique()} runs have two values of one number "
+            f"({metrics}); they are left empty."
+        )
+        whole = whole[~clash]
+    is_text = whole["metric"].isin(["cause", "device"])
+    numbers, texts = whole[~is_text].copy(), whole[is_text]
+    numbers["value"] = pd.to_numeric(numbers["value"], errors="coerce").replace([np.inf, -np.inf], np.nan)
+    wide = numbers.pivot(index="run", columns="metric", values="value")
+    said = texts.pivot(index="run", columns="metric", values="value")
+    images = numbers[numbers["metric"] == "aa"].set_index("run")["n"].rename("aa_n")
+    runs = runs.join(wide).join(said).join(images)
+    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *MEANS, "aa_n", "device", "cause", *RUN_METRICS])))
+    runs.insert(0, "cell", runs.groupby(CELL, sort=True).ngroup())
+    return runs.reset_index(drop=True)
+
+
+RUN_METRICS = [
+    "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "train_pgd10_best_epoch",
+]  # fmt: skip
+
+
+def leaderboard(runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell, in the order of `runs.cell`: means over its seeds, and what there is to say against them."""
+    by = runs.groupby("cell", sort=True)
+    cells = by[CELL].first()
+    cells["eps_255"] = pd.to_numeric(cells["eps"].str.removesuffix("/255"), errors="coerce")
+    cells["seeds"] = by.size()
+    cells["diverged"] = by["diverged"].sum()
+    for metric in MEANS:
+        cells[metric], cells[f"{metric}_std"] = by[metric].mean(), by[metric].std(ddof=1)
+        cells[f"{metric}_seeds"] = by[metric].count()
+    attacked = runs[runs["aa"].notna() & (runs["aa_n"] > 0)]
+    sums = attacked.assign(right=attacked["aa"] * attacked["aa_n"]).groupby("cell")[["right", "aa_n"]].sum()
+    sums = sums.reindex(cells.index)
+    pooled = [wilson(right / n, n) for right, n in zip(sums["right"], sums["aa_n"], strict=True)]
+    cells["aa_low"], cells["aa_high"] = [low for low, _ in pooled], [high for _, high in pooled]
+    cells["aa_n"] = by["aa_n"].max()
+    cells["train_seconds"], cells["peak_memory_mb"] = by["train_seconds"].mean(), by["peak_memory_mb"].max()
+    cells["hardware"] = by["device"].agg(lambda names: " + ".join(sorted(set(names.dropna()))))
+    several = by["device"].nunique() > 1
+    cells.loc[several, "train_seconds"] = np.nan
+    cells["why_no_seconds"] = np.where(several, "the seeds ran on different hardware", "")
+    cells["best_first"], cells["best_last"] = by["train_pgd10_best_epoch"].min(), by["train_pgd10_best_epoch"].max()
+    cells["collapsed"] = by["collapse_epoch"].count()
+    cells["collapsed_at_end"] = by["collapsed_at_end"].sum()
+    cells["collapse_epoch"] = by["collapse_epoch"].min()
+    cells["cause"] = by["cause"].agg(lambda causes: "; ".join(sorted(set(causes.dropna()))))
+    return cells.join(beside_paper(cells, verdicts)).join(checked(cells, runs, sanity)).reset_index(drop=True)
+
+
+def beside_paper(cells: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The verdict of each cell in the paper's variant: that of its hardest attack that was measured."""
+    rank = {metric: k for k, metric in enumerate(["aa", "pgd50", "pgd10", "clean"])}
+    judged = verdicts[verdicts["metric"].isin(list(rank)) & verdicts["ours"].notna()].astype({"metric": str})
+    judged = judged.assign(rank=judged["metric"].map(rank)).sort_values("rank", kind="stable")
+    judged = judged.drop_duplicates(CELL[:4]).assign(variant="paper").astype(dict.fromkeys(CELL, str))
+    best = judged.set_index(CELL)[["verdict", "metric", "paper", "gap"]].rename(columns={"metric": "verdict_metric"})
+    return best.reindex(pd.MultiIndex.from_frame(cells[CELL])).set_axis(cells.index)
+
+
+def checked(cells: pd.DataFrame, runs: pd.DataFrame, sanity: pd.DataFrame) -> pd.DataFrame:
+    """The runs' sanity verdicts: the one verdict of all, or how many have each."""
+    each = of_cells(sanity, runs).drop_duplicates(["cell", "seed"])
+    said = each.groupby("cell")["verdict"].agg(
+        lambda found: (
+            ", ".join(f"{text} {n} of {len(found)}" for text, n in sorted(found.value_counts().items()))
+            if found.nunique() > 1
+            else found.iloc[0]
+        )
+    )
+    return said.reindex(cells.index).rename("sanity").to_frame()
+
+
+def of_cells(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows that name a run of ours, with the number of its cell in place of its name."""
+    numbers = runs.drop_duplicates(RUN)[[*RUN, "cell"]]
+    return rows.astype(dict.fromkeys(RUN, str)).merge(numbers, on=RUN).drop(columns=CELL)
+
+
+def curves(measured: pd.DataFrame, n_runs: int) -> list[dict[str, list[float | None]]]:
+    """Per run: `epoch`, and for each of CURVES the values at these epochs, rounded, None where there is none."""
+    found: list[dict[str, list[float | None]]] = [{} for _ in range(n_runs)]
+    at = measured[measured["epoch"].notna() & measured["metric"].isin(list(CURVES.values()))]
+    if at.empty:
+        return found
+    at = at.assign(value=pd.to_numeric(at["value"], errors="coerce"), metric=at["metric"].astype(str))
+    wide = at.pivot_table(index=["run", "epoch"], columns="metric", values="value", aggfunc="first", observed=True)
+    wide = wide.reset_index(level="epoch")
+    starts = np.flatnonzero(np.r_[True, np.diff(wide.index.to_numpy()) != 0])
+    ends = [*starts[1:], len(wide)]
+    epochs = wide["epoch"].astype(int).tolist()
+    lists = {
+        name: plain(wide[metric].round(DECIMALS[name])) for name, metric in CURVES.items() if metric in wide.columns
+    }
+    for run, start, end in zip(wide.index[starts], starts, ends, strict=True):
+        found[run] = {name: values[start:end] for name, values in {"epoch": epochs, **lists}.items()}
+    return found
+
+
+def interned(
+    runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list[str]
+) -> tuple[list[list[Any]], list[list[int] | None]]:
+    """All different (key, value) of the run.json files, and per run which of them are its own (None: no run.json).
+
+    Runs share most of what is to say about them; said once, ten thousand runs stay a few MB.
+    """
+    facts: dict[str, int] = {}
+    listed: list[list[int] | None] = []
+    for dataset, model, eps, method, variant, seed in runs[RUN].itertuples(index=False):
+        about = evidence.get(f"{dataset}/{model}/eps{eps.removesuffix('/255')}/{method}/{variant}/seed{seed}")
+        listed.append(
+            None
+            if about is None
+            else [facts.setdefault(json.dumps([key, value]), len(facts)) for key, value in about.items()]
+        )
+    if evidence and (without := sum(one is None for one in listed)):
+        notes.append(f"{without} of {len(listed)} runs have no line in evidence.jsonl.")
+    return [json.loads(fact) for fact in facts], listed
+
+
+def landscapes(points: pd.DataFrame, cells: pd.DataFrame, notes: list[str]) -> list[dict[str, Any]]:
+    """The loss surfaces as grids: cell, seed, epoch (None: last), group, n, u, w and z by w and u, nats.
+
+    The means come first, then single images, until SURFACE_POINTS are reached.
+    """
+    numbers = cells[CELL].reset_index(names="cell")
+    points = points.astype(dict.fromkeys([*RUN, "group"], str)).merge(numbers, on=CELL)
+    points["last"] = points["group"] != "mean"
+    parts = list(points.groupby(["last", "group", "cell", "seed", "epoch"], dropna=False, sort=True))
+    found, total = [], 0
+    for _, part in parts:
+        if total + len(part) > SURFACE_POINTS:
+            break
+        total += len(part)
+        first = part.iloc[0]
+        epoch = None if pd.isna(first["epoch"]) else int(first["epoch"])
+        grid = part.drop_duplicates(["u", "w"]).pivot(index="w", columns="u", values="loss")
+        found.append(
+            {
+                "cell": int(first["cell"]), "seed": first["seed"], "epoch": epoch, "group": first["group"],
+                "n": plain(part["n"].head(1))[0], "u": grid.columns.tolist(), "w": grid.index.tolist(),
+                "z": [plain(pd.Series(row)) for row in grid.round(3).to_numpy()],
+            }
+        )  # fmt: skip
+    if len(found) < len(parts):
+        notes.append(
+            f"{len(found)} of {len(parts)} loss landscapes are on the page, means first: together they stay below "
+            f"{SURFACE_POINTS:,} points. The others are in figures/surfaces.csv."
+        )
+    return found
+
+
+def plain(column: pd.Series) -> list[Any]:
+    """The values for JSON: NaN becomes None, whole numbers lose their point."""
+    return [None if value != value else int(value) if value == int(value) else value for value in column.tolist()]
+
+
+def packed(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    """A table as {columns, rows}; numbers to five digits, None where there is none."""
+    lists = []
+    for name in rows:
+        column = rows[name]
+        if pd.api.types.is_numeric_dtype(column):
+            lists.append(plain(column.map(lambda value: float(f"{value:.5g}"))))
+        else:
+            lists.append([None if pd.isna(value) else str(value) for value in column])
+    return {"columns": list(map(str, rows.columns)), "rows": [list(row) for row in zip(*lists, strict=True)]}
+
+
+def summary(runs: pd.DataFrame, cells: pd.DataFrame, evidence: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What the head of the page says."""
+    return {
+        "runs": len(runs),
+        "cells": len(cells),
+        "diverged": int(runs["diverged"].sum()),
+        "collapsed": int(runs["collapse_epoch"].notna().sum()),
+        "datasets": sorted(set(runs["dataset"])),
+        "hardware": sorted(set(runs["device"].dropna())),
+        "commits": sorted({str(about["git_commit"])[:9] for about in evidence.values() if about.get("git_commit")}),
+    }
+
+
+# The page
+
+
+def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
+    """Every picture of the folder, as name, caption and data URI; of .svg and .png the smaller one."""
+    names = sorted({path.stem for ending in ("svg", "png") for path in figures.glob(f"*.{ending}")})
+    if not names:
+        notes.append(f"There is no picture in {figures.name}/.")
+    shown = []
+    for name in names:
+        paths = [path for ending in ("svg", "png") if (path := figures / f"{name}.{ending}").exists()]
+        picture = min(paths, key=lambda path: path.stat().st_size)
+        kind = {".svg": "image/svg+xml", ".png": "image/png"}[picture.suffix]
+        words = figures / f"{name}.txt"
+        shown.append(
+            {
+                "name": name,
+                "caption": words.read_text(encoding="utf-8").strip() if words.exists() else "",
+                "source": f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}",
+            }
+        )
+    return shown
+
+
+def html(
+    data: dict[str, Any], claims: pd.DataFrame, figures: list[dict[str, str]], about: dict[str, Any], notes: list[str]
+) -> str:
+    """The page as text. Jinja escapes every value; only our own files, the libraries and the JSON go in as they are."""
+    assets = Path(__file__).parent / "page_assets"
+    environment = Environment(
+        loader=FileSystemLoader(assets),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script, plotly = with_datatables((assets / "page.js").read_text(encoding="utf-8")), library("plotly", PLOTLY)
+    return environment.get_template("page.html").render(
+        about=about,
+        notes=notes,
+        claims=claims.astype(object).where(claims.notna(), None).to_dict("records"),
+        held=claims["verdict"].value_counts().to_dict(),
+        figures=figures,
+        hashes=" ".join(f"'sha256-{digest(text)}'" for text in (script, plotly)),
+        css=(assets / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        plotly=base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode(),
+        data=inert(json.dumps(data, separators=(",", ":"), allow_nan=False)),
+    )
+
+
+DATATABLES, PLOTLY = "itables/html/dt_bundle.js", "plotly/package_data/plotly.min.js"
+
+
+def library(package: str, path: str) -> str:
+    """The text of a file of an installed package, without importing it.
+
+    Raises: importlib.metadata.PackageNotFoundError if the package is not installed.
+    """
+    return Path(str(distribution(package).locate_file(path))).read_text(encoding="utf-8")
+
+
+def with_datatables(script: str) -> str:
+    """Our script as a function of jQuery, behind the bundle that brings jQuery with DataTables.
+
+    The bundle is a module that exports; a script inside a page cannot be imported from, so the export becomes a call.
+    """
+    bundle, exports = re.subn(
+        r"export\s*\{[^}]*?\b(\w+) as jQuery\b[^}]*\};?", r"const jQueryOfPage=\1;", library("itables", DATATABLES)
+    )
+    if exports != 1:
+        raise ValueError(f"{DATATABLES} exports no jQuery; take the pinned version of itables.")
+    text = f"{bundle}\n(function ($) {{\n{script}\n}})(jQueryOfPage);\n"
+    return text.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+
+
+def digest(text: str) -> str:
+    """What a Content-Security-Policy calls a script by."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def inert(text: str) -> str:
+    """JSON that no HTML parser can see an end of the script in."""
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text

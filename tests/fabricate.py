@@ -1,0 +1,202 @@
+"""Made-up results with exactly the columns of docs/files.md, for tests of the report. Nothing here was measured."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CELL = ["dataset", "model", "eps", "method", "variant"]
+RUN = [*CELL, "seed"]
+METHODS = [
+    "pgd10", "freeat", "yopo", "fgsm_rs", "fgsm_ga", "ssat", "atta", "nuat", "subat", "fgsm_sdi", "fgsm_pgi", "atas",
+]  # fmt: skip
+
+
+def cells(n: int) -> list[tuple[str, ...]]:
+    """n different cells: methods fastest, then eps, model, data set, variant."""
+    variants = ["paper", *(f"variant{k}" for k in range(1 + n // (2 * 2 * 4 * len(METHODS))))]
+    every = itertools.product(variants, ["digits", "fashion"], ["preact_tiny", "resnet18"], [8, 4, 12, 16], METHODS)
+    return [(data, model, f"{eps}/255", method, variant) for variant, data, model, eps, method in every][:n]
+
+
+def runs(n_cells: int = 6, seeds: int = 3) -> list[tuple[str, ...]]:
+    """The runs of n cells: dataset, model, eps, method, variant, seed."""
+    return [(*cell, str(seed)) for cell in cells(n_cells) for seed in range(seeds)]
+
+
+def measured(who: list[tuple[str, ...]], epochs: int = 6, seed: int = 0) -> pd.DataFrame:
+    """measured.csv of these runs; every fifth one collapses at its fourth epoch."""
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[Any, ...]] = []
+    for k, run in enumerate(who):
+        collapses = k % 5 == 4
+        pgd10 = np.linspace(20, 50, epochs) + rng.normal(0, 1, epochs)
+        pgd10[3:] *= 0.02 if collapses else 1
+        by_epoch = {
+            "train_pgd10_acc": pgd10,
+            "train_fgsm_acc": np.linspace(25, 60, epochs) + (30 if collapses else 0) * (np.arange(epochs) >= 3),
+            "train_pgd10_loss": 3 - pgd10 / 25,
+            "train_loss": 2.3 - pgd10 / 40,
+        }
+        for metric, values in by_epoch.items():
+            rows += [(*run, metric, epoch, value, 128) for epoch, value in enumerate(values, start=1)]
+        clean, aa = rng.uniform(60, 95), pgd10[-1] - 2
+        whole: dict[str, tuple[Any, Any]] = {
+            "diverged": (0, None), "train_seconds": (rng.uniform(10, 90), None), "peak_memory_mb": (740, None),
+            "device": ("made-up GPU", None), "collapse_epoch": (4 if collapses else None, None),
+            "collapsed_at_end": (int(collapses), None), "train_pgd10_last": (pgd10[-1], None),
+            "train_pgd10_best": (pgd10.max(), None), "train_pgd10_best_epoch": (int(pgd10.argmax()) + 1, None),
+            "clean": (clean, 1000), "fgsm": (pgd10[-1] + 5, 1000), "pgd10": (pgd10[-1], 1000),
+            "pgd50": (pgd10[-1] - 1, 1000), "aa": (max(aa, 0), 200),
+        }  # fmt: skip
+        rows += [(*run, metric, None, value, n) for metric, (value, n) in whole.items()]
+    return pd.DataFrame(rows, columns=[*RUN, "metric", "epoch", "value", "n"])
+
+
+def evidence(who: list[tuple[str, ...]]) -> list[dict[str, Any]]:
+    """A run.json per run, with `folder`."""
+    names = [
+        f"{data}/{model}/eps{eps[:-4]}/{method}/{rest[0]}/seed{rest[1]}" for data, model, eps, method, *rest in who
+    ]
+    return [
+        {
+            "run": name, "recipe": {"epochs": 6, "batch_size": 64, "schedule": {"kind": "piecewise", "lr": 0.04}},
+            "made_from": f"{k:016x}", "n_parameters": 77562, "versions": {"fastat": "0.0", "torch": "made-up"},
+            "git_commit": "0123456789abcdef", "device": "made-up GPU", "threads": 1, "status": "finished", "cause": "",
+            "collapse": {"first": None, "at_end": False}, "train_seconds": 10.0 + k, "peak_memory_mb": 740.0,
+            "folder": f"results/runs/{name}",
+        }
+        for k, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def verdicts(who: list[tuple[str, ...]]) -> pd.DataFrame:
+    """verdicts.csv for the cells in the paper's variant."""
+    judged = dict.fromkeys(run[:4] for run in who if run[4] == "paper")
+    rows = [
+        (
+            "I",
+            *cell,
+            "aa",
+            45.0,
+            44.5 - 5 * (k % 2),
+            0.4,
+            3,
+            200,
+            -2.0,
+            1.0,
+            -0.5 - 5 * (k % 2),
+            "agrees",
+            "inside the interval",
+        )
+        for k, cell in enumerate(judged)
+    ]
+    columns = [
+        "table",
+        *CELL[:4],
+        "metric",
+        "paper",
+        "ours",
+        "std",
+        "n_seeds",
+        "n_images",
+        "low",
+        "high",
+        "gap",
+        "verdict",
+        "reason",
+    ]
+    return pd.DataFrame(rows, columns=columns)  # fmt: skip
+
+
+def claims() -> pd.DataFrame:
+    """claims.csv with one claim of each verdict."""
+    verdicts = ["holds", "does not hold", "undecided", "not run"]
+    rows = [
+        (
+            f"made_up_{k}",
+            f"Made-up claim {k}.",
+            "Fig. 1",
+            "digits",
+            "Spearman's rho",
+            0.5,
+            0.1,
+            0.9,
+            0.01,
+            verdict,
+            "12 cells",
+        )
+        for k, verdict in enumerate(verdicts)
+    ]
+    columns = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def pairs(n: int = 30) -> pd.DataFrame:
+    """pairs.csv of n pairs of methods."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (
+            "digits",
+            "preact_tiny",
+            "8/255",
+            "aa",
+            a,
+            "paper",
+            b,
+            "paper",
+            3,
+            200,
+            *np.round([d := rng.normal(0, 3), d - 2, d + 2], 3),
+            12,
+            9,
+            0.02,
+            0.2,
+            4,
+        )
+        for a, b in list(itertools.combinations(METHODS, 2))[:n]
+    ]
+    columns = [
+        "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
+        "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sanity(who: list[tuple[str, ...]]) -> pd.DataFrame:
+    """sanity.csv: two checks a run; every seventh run looks masked."""
+    rows = [
+        (*run, check, value, 5, int(k % 7 != 6), "masking suspected" if k % 7 == 6 else "ok")
+        for k, run in enumerate(who)
+        for check, value in (("noise costs little", 1.5), ("far breaks all", 0.0))
+    ]
+    return pd.DataFrame(rows, columns=[*RUN, "check", "value", "limit", "holds", "verdict"])
+
+
+def surfaces(who: list[tuple[str, ...]], points: int = 9) -> pd.DataFrame:
+    """figures/surfaces.csv: the mean and one image, at epoch 3 and the last one, points x points."""
+    axis = np.linspace(-1, 1, points)
+    rows = [
+        (*run, epoch, group, n, u, w, 1 + u + (epoch is None) * np.sin(4 * u) * np.cos(3 * w))
+        for run in who
+        for epoch in (3, None)
+        for group, n in (("mean", 64), ("image:7", 1))
+        for u in axis
+        for w in axis
+    ]
+    return pd.DataFrame(rows, columns=[*RUN, "epoch", "group", "n", "u", "w", "loss"])
+
+
+def write(results: Path, who: list[tuple[str, ...]], epochs: int = 6, surfaces_of: int = 2) -> None:
+    """All the files that a report is made from, below `results`."""
+    (results / "figures").mkdir(parents=True, exist_ok=True)
+    tables = {
+        "measured": measured(who, epochs), "verdicts": verdicts(who), "claims": claims(), "pairs": pairs(),
+        "sanity": sanity(who), "figures/surfaces": surfaces(who[:surfaces_of]),
+    }  # fmt: skip
+    for name, rows in tables.items():
+        rows.to_csv(results / f"{name}.csv", index=False)
+    (results / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in evidence(who)))
