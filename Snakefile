@@ -1,4 +1,4 @@
-# The whole suite: data -> train -> evaluate -> measured.csv -> tables, figures. `snakemake --cores all`.
+# The whole suite: data -> train -> evaluate -> gather -> judge, draw, report. `snakemake --cores all`.
 import json
 import shlex
 import sys
@@ -9,6 +9,7 @@ shell.prefix(
 )  # `python -m fastat` works from any --directory
 
 from fastat import runs
+from fastat.report.catalog import FIGURE_SIDES, FIGURES, TABLES
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -20,18 +21,12 @@ except runs.BadInput as error:
     raise WorkflowError(str(error))
 
 SPECS = runs.expand(config)
-TABLES = expand(
-    "results/tables/table{n}.{ending}", n=[1, 2], ending=["csv", "md", "tex"]
-)
-MEASURED = expand(
-    "results/runs/{name}/{file}",
-    name=[one.name for one in SPECS],
-    file=["run.json", "log.csv", "eval/whitebox.csv", "eval/autoattack.csv"],
-)
+MEASURED = [
+    f"results/runs/{one.name}/{file}"
+    for one in SPECS
+    for file in runs.files(one, config)
+]
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
-FIGURES = expand(
-    "figures/{name}.{ending}", name=["curves", "accuracy_by_eps"], ending=["svg", "png"]
-)
 
 
 wildcard_constraints:
@@ -47,16 +42,21 @@ localrules:
     all,
     grid,
     tidy,
-    table,
-    figure,
+    figure_data,
+    judge,
+    draw,
+    page,
 
 
 rule all:
     input:
         MEASURED,  # named here too, so that a lost file is made again although the tables are whole
-        TABLES,
         COST,
-        FIGURES,
+        expand(
+            "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
+        ),
+        expand("figures/{name}.{ending}", name=FIGURES, ending=["svg", "png"]),
+        "results/report/index.html",
 
 
 include: "workflow/rules/train.smk"

@@ -8,7 +8,8 @@ import logging
 import platform
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,15 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("train", do_train, "Train one run, or resume it.")
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
+    sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    sub = verb("evaluate", do_evaluate, "Attack the weights of one run.")
+    sub = verb("evaluate", do_evaluate, "Attack the weights of one run, and look at its loss surfaces.")
     add_run(sub)
-    sub.add_argument("--suite", choices=("whitebox", "autoattack"), required=True)
+    sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
+    add_run(sub)
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub = verb(
         "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
@@ -81,10 +86,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
     verb("pages", do_pages, "Renew the generated part of docs/methods from code, recipes and docs/results.")
-    sub = verb("tidy", do_tidy, "Gather every measured number of the given runs into one CSV.")
+    sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
-    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--out", type=Path, required=True, help="folder")
     sub = verb("table", do_table, "Make Table I or II from the measured numbers.")
     sub.add_argument("--number", type=int, choices=(1, 2), required=True)
     sub.add_argument("--measured", type=Path, required=True)
@@ -256,7 +261,7 @@ def build_method(
 
     facts, device, share = CATALOG[spec.dataset], torch.device(device_name), share or ALONE
     channels, height, width = facts.stored or facts.shape
-    n_train = n_train or recipe.n_train or facts.n_train
+    n_train = n_train or tenths(recipe.n_train or facts.n_train, spec.subset)
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     with torch.device("meta"):
         n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes, recipe.arch).parameters())
@@ -283,6 +288,11 @@ def build_method(
     return task, methods.build(spec.method, task, **recipe.params)
 
 
+def tenths(n: int, subset: tuple[int, int] | None) -> int:
+    """How many of n images the i-th to j-th tenth have, about."""
+    return n if subset is None else n * (subset[1] - subset[0] + 1) // 10
+
+
 def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
     import torch
@@ -299,6 +309,12 @@ def do_train(args: argparse.Namespace) -> int | None:
     share, device = sharing.join(pick_device(args), recipe.shards)
     devices.set_precision(recipe.precision)
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
+    watched, images = data.train, data.sha256
+    if spec.subset:
+        tenth = ranks(spec, args.results)
+        chosen = torch.nonzero((tenth >= spec.subset[0]) & (tenth <= spec.subset[1])).flatten()
+        data = replace(data, train=data.train.only(chosen.to(device)))
+        images = runs.fingerprint(images, chosen.tolist())
     task, method = build_method(spec, recipe, str(device), len(data.train), share)
     if share.size > 1 and hasattr(method, "ONE_PROCESS"):
         raise BadInput(f"{spec.method} cannot be shared by {share.size} processes: {method.ONE_PROCESS}. Start one.")
@@ -310,12 +326,13 @@ def do_train(args: argparse.Namespace) -> int | None:
     example = torch.zeros((task.batch_size, *facts.shape), device=device)
     passes = importlib.import_module(f"methods.{spec.method}").PASSES
     compiled = devices.compile_model(model, recipe.compile, example, "double_backward" in passes)
-    made_from = runs.fingerprint(spec.name, recipe.to_json(), data.sha256)
+    made_from = runs.fingerprint(spec.name, recipe.to_json(), images)
     about = {
         "run": spec.name,
         "recipe": json.loads(recipe.to_json()),
         "made_from": made_from,
         "data_sha256": data.sha256,
+        "images": f"D_{spec.subset[0]}^{spec.subset[1]} by {spec.ranked_by.name}" if spec.subset else "all",
         "n_parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"fastat": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "git_commit": git_commit(),
@@ -325,7 +342,9 @@ def do_train(args: argparse.Namespace) -> int | None:
         "compiled": compiled,
     }
     learner = SGDLearner(model, recipe, share)
-    run = Training(spec.name, spec.seed, data, recipe, task, model, method, learner, made_from, about)
+    run = Training(
+        spec.name, spec.seed, data, recipe, task, model, method, learner, watched, made_from, about, args.snapshots
+    )
     try:
         train(run, args.results / "runs" / spec.name)
     except Stopped as stopped:
@@ -334,62 +353,125 @@ def do_train(args: argparse.Namespace) -> int | None:
     return None
 
 
+def ranks(spec: runs.RunSpec, results: Path) -> Any:
+    """(n,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
+
+    Raises: BadInput if that run is not there, or has no gradient norms.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from fastat.evaluation import probes
+
+    path = results / "runs" / spec.ranked_by.name / "instances.safetensors"
+    try:
+        return probes.deciles(load_file(path)["grad_norm"])
+    except (OSError, KeyError, SafetensorError, ValueError) as error:
+        raise BadInput(
+            f"{spec.name} needs the gradient norms of the training images, and {path} has none ({error}). "
+            f"Train first: python -m fastat train --run {spec.ranked_by.name}"
+        ) from error
+
+
 def do_evaluate(args: argparse.Namespace) -> None:
-    """Attack one run's weights into results/runs/NAME/eval/SUITE.csv."""
+    """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv.
+
+    AutoAttack's finished images stay in state/, so that an evaluation made again does not attack them again.
+    """
+    from fastat import devices, files
+    from fastat.data import datasets
+    from fastat.evaluation import autoattack, evaluate, probes
+
+    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    devices.set_precision("float32")
+    tables = {"whitebox": evaluate.COLUMNS, "autoattack": evaluate.COLUMNS}
+    tables |= {"surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
+    protocol = json.loads(args.protocol) if args.protocol else None
+    protocol = protocol or runs.protocol(runs.load_config(args.configfile), spec.dataset)
+    folder, eps, seed = args.results / "runs" / spec.name, spec.eps_255 / 255, protocol["seed"]
+    about = finished(folder, spec)
+
+    def write(name: str, rows: Iterable[dict[str, Any]]) -> None:
+        files.write_rows(folder / f"eval/{name}.csv", tables[name], list(rows))
+
+    if about["status"] == "diverged":
+        for name in tables:
+            write(name, [])
+        return
+    sizes = {key: about["recipe"][key] for key in ("n_train", "n_test")}
+    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, **sizes)
+    model = load_network(folder / "weights.safetensors", spec, about, device)
+    if args.suite in ("whitebox", "all"):
+        keys = ("batch_size", "pgd_step", "pgd_restarts", "seed")
+        settings = evaluate.Protocol(eps, **{key: protocol[key] for key in keys})
+        write("whitebox", evaluate.whitebox(model, data.test, settings))
+        surfaces = probes.last_surfaces(model, data.test, eps=eps, seed=seed)
+        write("surfaces", probes.rounded(surfaces))
+        write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)))
+    if args.suite in ("autoattack", "all"):
+        aa, n_test = protocol["autoattack"], len(data.test)
+        index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
+        weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+        partial = folder / f"state/autoattack-{runs.fingerprint(aa, seed, index.tolist(), weights)}.csv"
+        options = {"eps": eps, "batch_size": aa["batch_size"], "seed": seed}
+        with files.exclusive(folder / "state"):
+            found = autoattack.standard(model, data.test.take, index, **options, partial=partial)
+        write("autoattack", found)
+
+
+def do_probe(args: argparse.Namespace) -> None:
+    """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots: Figure 2."""
+    import torch
+
+    from fastat import devices, files
+    from fastat.data import datasets
+    from fastat.evaluation import probes
+
+    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    devices.set_precision("float32")
+    folder = args.results / "runs" / spec.name
+    about = finished(folder, spec)
+    sizes = {key: about["recipe"][key] for key in ("n_train", "n_test")}
+    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, **sizes)
+    tenth = ranks(spec, args.results).to(device)
+    groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
+    rows: list[dict[str, Any]] = []
+    for epoch in probes.around(about["collapse"]["first"], about["epochs_done"]):
+        model = load_network(folder / f"snapshots/epoch{epoch:03d}.safetensors", spec, about, device)
+        rows += probes.surfaces(model, data.train, groups, eps=spec.eps_255 / 255, seed=0, epoch=epoch)
+    files.write_rows(folder / "eval/surfaces_by_epoch.csv", probes.SURFACE_COLUMNS, probes.rounded(rows))
+
+
+def finished(folder: Path, spec: runs.RunSpec) -> dict[str, Any]:
+    """The run.json of a finished run.
+
+    Raises: BadInput if there is none.
+    """
+    if not (folder / "run.json").exists():
+        raise BadInput(f"{folder} holds no finished run. Train it first: python -m fastat train --run {spec.name}")
+    return dict(json.loads((folder / "run.json").read_text()))
+
+
+def load_network(path: Path, spec: runs.RunSpec, about: dict[str, Any], device: Any) -> Any:
+    """The run's network with the weights of a file, in eval mode.
+
+    Raises: BadInput if the file is damaged, missing or of another network.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from fastat import devices, files, models
-    from fastat.data import datasets
+    from fastat import models
     from fastat.data.catalog import CATALOG
-    from fastat.evaluation import autoattack, evaluate
 
-    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
-    devices.set_precision("float32")
-    protocol = json.loads(args.protocol) if args.protocol else None
-    protocol = protocol or runs.protocol(runs.load_config(args.configfile), spec.dataset)
-    folder = args.results / "runs" / spec.name
-    out, facts = folder / f"eval/{args.suite}.csv", CATALOG[spec.dataset]
-    if not (folder / "run.json").exists():
-        raise BadInput(f"{folder} holds no finished run. Train it first: python -m fastat train --run {spec.name}")
-    about = json.loads((folder / "run.json").read_text())
-    if about["status"] == "diverged":
-        files.write_rows(out, evaluate.COLUMNS, [])
-        return
-    data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, n_test=about["recipe"]["n_test"])
+    facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes, about["recipe"].get("arch", "shared"))
     try:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:300]
-        raise BadInput(
-            f"{folder}/weights.safetensors is damaged or of another network: {cause}. Train it again."
-        ) from error
-    model = model.to(device).to(memory_format=torch.channels_last).eval()
-    eps = spec.eps_255 / 255
-    if args.suite == "whitebox":
-        keys = ("batch_size", "pgd_step", "pgd_restarts", "seed")
-        settings = evaluate.Protocol(eps, **{key: protocol[key] for key in keys})
-        files.write_rows(out, evaluate.COLUMNS, list(evaluate.whitebox(model, data.test, settings)))
-        return
-    aa, n_test = protocol["autoattack"], len(data.test)
-    index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    weights = (folder / "weights.safetensors").read_bytes()
-    key = runs.fingerprint(aa, protocol["seed"], index.tolist(), hashlib.sha256(weights).hexdigest())
-    partial = folder / f"state/autoattack-{key}.csv"
-    with files.exclusive(folder / "state"):
-        found = autoattack.standard(
-            model,
-            data.test.take,
-            index,
-            eps=eps,
-            batch_size=aa["batch_size"],
-            seed=protocol["seed"],
-            partial=partial,
-        )
-        files.write_rows(out, evaluate.COLUMNS, found)
-        partial.unlink(missing_ok=True)
+        raise BadInput(f"{path} is damaged or of another network: {cause}. Train it again.") from error
+    return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
 def do_cost(args: argparse.Namespace) -> None:
@@ -433,7 +515,7 @@ def do_pages(args: argparse.Namespace) -> None:
 
 
 def do_tidy(args: argparse.Namespace) -> None:
-    """Write measured.csv."""
+    """Write measured.csv, correct.csv and evidence.jsonl."""
     from fastat.report import tidy
 
     tidy.write(args.results, args.runs.read_text().split() if args.runs else None, args.out)

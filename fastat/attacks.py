@@ -74,6 +74,7 @@ class Attacked(NamedTuple):
     x_adv: Tensor  # (B, C, H, W), the last iterate
     correct: Tensor  # (B,) bool, the model is still right at x_adv
     step: Tensor  # (B,) int64, the first iterate that the model got wrong (0: the start); -1 if none was
+    loss: Tensor  # (B,), cross-entropy at x_adv
 
 
 def fgsm(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Attacked:
@@ -100,7 +101,8 @@ def ascend(
         x_adv = project_linf(x_adv + alpha * grad.sign(), x, eps)
     with torch.no_grad():
         logits = model(x_adv)
-    return Attacked(x_adv, logits.argmax(1) == y, first_wrong(step, n_steps, logits, y))
+    loss = cross_entropy(logits, y, reduction="none")
+    return Attacked(x_adv, logits.argmax(1) == y, first_wrong(step, n_steps, logits, y), loss)
 
 
 def first_wrong(step: Tensor, k: int, logits: Tensor, y: Tensor) -> Tensor:

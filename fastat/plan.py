@@ -75,8 +75,8 @@ def of_grid(
     """
 
     @functools.cache
-    def cost_of(dataset: str, model: str, method: str, recipe: str) -> Cost:
-        spec, read = RunSpec(dataset, model, 8, method, "paper", 0), Recipe.from_json(recipe)
+    def cost_of(dataset: str, model: str, method: str, recipe: str, images: str = "paper") -> Cost:
+        spec, read = RunSpec(dataset, model, 8, method, images, 0), Recipe.from_json(recipe)
         share = Share(0, config["processes"].get(dataset, 1))
         return estimate(spec, read, share, lambda share: build(spec, read, share))
 
@@ -85,7 +85,8 @@ def of_grid(
         groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant), []).append(spec)
     lines = []
     for (dataset, model, method, variant), members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
-        each = cost_of(dataset, model, method, runs.resolve(members[0], config).to_json())
+        images = variant if members[0].subset else "paper"
+        each = cost_of(dataset, model, method, runs.resolve(members[0], config).to_json(), images)
         rate, basis = rates.get(f"{dataset}/{model}"), "calibration"
         for known in (method, "atas"):
             if rate is None and (dataset, model, known) in published:
@@ -188,6 +189,7 @@ def estimate(spec: RunSpec, recipe: Recipe, share: Share, build: Callable[[Share
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
         "state of the method": cost.state_bytes(build(share)[1] if share.size > 1 else method),
+        "remembered of images": 2 * 2 * recipe.epochs * task.n_train // share.size,
         "images": image_bytes(spec.dataset, recipe, batch_size),
         "activations": activation_bytes(model, batch_size, facts.shape),
     }
@@ -196,9 +198,10 @@ def estimate(spec: RunSpec, recipe: Recipe, share: Share, build: Callable[[Share
     n_test = recipe.n_test or facts.n_test
     attacks = forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
     rows = 8 * n_test * 20  # eight attacks leave a row of some 20 bytes for every image
-    state = 2 * weights_bytes(model) + cost.state_bytes(method)
+    remembered = 2 * 2 * recipe.epochs * task.n_train  # gradient norms and step sizes: fastat/training/instances.py
+    state = 2 * weights_bytes(model) + cost.state_bytes(method) + remembered
     flops, passes = per_image * n_images, per_image * n_images / (3 * forward * (recipe.n_train or facts.n_train))
-    return Cost(n_images, passes, flops, attacks * n_test, memory, weights_bytes(model) + rows, state)
+    return Cost(n_images, passes, flops, attacks * n_test, memory, weights_bytes(model) + rows + remembered, state)
 
 
 def weights_bytes(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,29 @@ class RunSpec:
             raise BadInput(f"a run is named {PATTERN} (as digits/preact_tiny/eps77/atas/paper/seed0), got {name!r}")
         dataset, model, eps, method, variant, seed = match.groups()
         return cls(dataset, model, int(eps), method, variant, int(seed))
+
+    @property
+    def named(self) -> str:
+        """The recipe: the variant, less the subset that it may end with."""
+        return of_subset(self.variant)[0]
+
+    @property
+    def subset(self) -> tuple[int, int] | None:
+        """(i, j) of a run that trains on D_i^j alone, the images in the i-th to j-th tenth by gradient norm."""
+        return of_subset(self.variant)[1]
+
+    @property
+    def ranked_by(self) -> "RunSpec":
+        """The run whose gradient norms rank the images: the method's `paper` recipe on all images, seed 0."""
+        return replace(self, variant="paper", seed=0)
+
+
+def of_subset(variant: str) -> tuple[str, tuple[int, int] | None]:
+    """`step175_d9_10` -> (`step175`, (9, 10)): a recipe, and the D_9^10 of the ATAS paper (Sec. III, Fig. 3)."""
+    match = re.fullmatch(r"(.+)_d(\d+)_(\d+)", variant)
+    if not match or not 1 <= int(match[2]) <= int(match[3]) <= 10:
+        return variant, None
+    return match[1], (int(match[2]), int(match[3]))
 
 
 @dataclass(frozen=True)
@@ -178,7 +201,7 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises: BadInput with the rule, the value and the way out.
     """
-    for block in config.get("grid") or []:
+    for block in [*(config.get("grid") or []), *(config.get("extra_grid") or [])]:
         if isinstance(block, dict):
             for eps in _listed(block.get("eps", [])):
                 parse_eps(eps)
@@ -191,6 +214,9 @@ def check_config(config: dict[str, Any]) -> None:
         parse_eps(eps)
     check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
+    for name in config["snapshots"]:
+        if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
+            raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
     for spec in specs:
         shards, n_processes = resolve(spec, config).shards, config["processes"].get(spec.dataset, 1)
         if shards % n_processes:
@@ -272,16 +298,17 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
     """
     known = variants()
     specs = set()
-    for block in config["grid"]:
+    for block in [*config["grid"], *config["extra_grid"]]:
         axes = [_listed(block[key]) for key in ("dataset", "model", "eps", "method", "seed")]
         for dataset, model, eps, method, seed in itertools.product(*axes):
             name, _, variant = str(method).partition("/")
             if name not in known:
                 raise BadInput(f"unknown method {name!r}.{_guess(name, known)} Known: {', '.join(known)}")
-            if (variant or "paper") not in known[name]:
+            if of_subset(variant or "paper")[0] not in known[name]:
                 raise BadInput(
                     f"method {name} has no variant {variant!r}.{_guess(variant, known[name])} "
-                    f"Known: {', '.join(known[name])}"
+                    f"Known: {', '.join(known[name])}, and each followed by _dI_J, which trains on D_I^J alone "
+                    f"(1 <= I <= J <= 10)"
                 )
             specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
     return sorted(specs)
@@ -291,6 +318,19 @@ def protocol(config: dict[str, Any], dataset: str) -> dict[str, Any]:
     """How runs of this data set are attacked: `evaluation`, with what it says of the data set laid over it."""
     common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
     return overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+
+
+def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
+    """Whether the weights of every epoch of this run are kept, for Figure 2."""
+    return f"{spec.method}/{spec.variant}" in config["snapshots"]
+
+
+def files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
+    """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
+    left = ["run.json", "log.csv", "instances.safetensors"]
+    if not spec.subset:
+        left += [f"eval/{name}.csv" for name in ("whitebox", "surfaces", "steps", "autoattack")]
+    return [*left, "eval/surfaces_by_epoch.csv"] if keeps_snapshots(spec, config) else left
 
 
 def launcher(dataset: str, config: dict[str, Any]) -> str:
@@ -347,15 +387,42 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     Raises: BadInput naming the key and the rule.
     """
     fields: dict[str, Any] = {}
-    for key, (value, _) in named_recipe(spec.method, spec.variant).items():
+    for key, (value, _) in named_recipe(spec.method, spec.named).items():
         param = key.removeprefix("params.")
         fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
-    where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.variant}"
+    where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.named}"
     fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
     fields["method_version"] = method_version(spec.method)
     recipe = recipe_from(chosen(fields, spec, where), where)
     check_sizes(recipe, spec.dataset, where)
-    return recipe
+    return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
+
+
+def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str) -> Recipe:
+    """The recipe for D_i^j: more epochs of fewer images, so that the iterations stay as many (Sec. III).
+
+    Raises: BadInput where the images are not in memory.
+    """
+    if CATALOG[dataset].stored:
+        raise BadInput(f"{where}: {dataset} is read from disk, where training on a subset is not built")
+    first, last = subset
+    epochs = round(recipe.epochs * 10 / (last - first + 1))
+    times = epochs / recipe.epochs
+
+    def stretched(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        return tuple((epochs * (epoch / recipe.epochs), value) for epoch, value in points)
+
+    old = recipe.schedule
+    schedule = replace(
+        old,
+        milestones=tuple(times * stone for stone in old.milestones),
+        points=stretched(old.points),
+        momentum_points=stretched(old.momentum_points),
+    )
+    decay = recipe.weight_decay_epochs
+    return replace(
+        recipe, epochs=epochs, schedule=schedule, weight_decay_epochs=None if decay is None else times * decay
+    )
 
 
 def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:

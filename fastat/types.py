@@ -58,6 +58,8 @@ class StepReport(NamedTuple):
     loss: Tensor  # scalar, the loss that was descended
     x_adv: Tensor  # (B, C, H, W), the images that were trained on
     stats: dict[str, Tensor] = {}  # scalars worth a column in log.csv, averaged over the epoch
+    grad: Tensor | None = None  # (B, C, H, W), each image's own loss gradient where the single step started
+    alpha: Tensor | None = None  # (B, 1, 1, 1), the step sizes of a method that has one per image
 
 
 class Learner(Protocol):

@@ -65,7 +65,7 @@ class Method(nn.Module):
             self.delta.write(batch, x_adv - x)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
-        return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255})
+        return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255}, grad, alpha)
 
 
 class StepSize(nn.Module):

@@ -55,4 +55,4 @@ class Method(nn.Module):
         self.delta.write(batch, x_adv - x)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
-        return StepReport(loss, x_adv)
+        return StepReport(loss, x_adv, grad=grad)

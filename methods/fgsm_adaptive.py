@@ -47,4 +47,4 @@ class Method(nn.Module):
         x_adv = project_linf(x_start + alpha * grad.sign(), x, eps)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
-        return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255})
+        return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255}, grad, alpha)

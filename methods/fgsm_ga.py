@@ -52,7 +52,7 @@ class Method(nn.Module):
         cos = mean_cosine(grad, grad_eta)
         loss = attack_loss + self.config.lam * (1 - cos)
         learner.descend(loss)
-        return StepReport(loss, x_adv, {"cos": cos.detach()})
+        return StepReport(loss, x_adv, {"cos": cos.detach()}, grad)
 
 
 def mean_cosine(grad: Tensor, other: Tensor) -> Tensor:

@@ -46,4 +46,4 @@ class Method(nn.Module):
         x_adv = project_linf(x_start + self.alpha * grad.sign(), x, eps)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
-        return StepReport(loss, x_adv)
+        return StepReport(loss, x_adv, grad=grad)

@@ -53,7 +53,7 @@ class Method(nn.Module):
         x_adv = (x + scale[:, None, None, None] * delta).clamp_(0, 1)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
-        return StepReport(loss, x_adv, {"scale": scale.mean()})
+        return StepReport(loss, x_adv, {"scale": scale.mean()}, grad)
 
     def smallest_fooling_scale(self, model: nn.Module, x: Tensor, delta: Tensor, y: Tensor) -> Tensor:
         """The smallest k/c at which the network is wrong, for k = 1..c-1, else 1; (B,)."""

@@ -1,10 +1,14 @@
-"""Small real things that many tests need."""
+"""Small real things that many tests need. One thread each: the tests run on all cores, where threads would wait."""
 
-import pytest
-import torch
+import os
 
-from fastat import models
-from fastat.types import Batch, Task, View
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that tests start inherit it
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from fastat import models  # noqa: E402
+from fastat.types import Batch, Task, View  # noqa: E402
 
 N_PARAMS = sum(p.numel() for p in models.build("preact_tiny", 1, 10).parameters())
 

@@ -32,7 +32,7 @@ def table(rows):
 
 def test_every_attack_has_a_row_per_image_and_what_clean_gets_wrong_is_broken_at_step_0(model, part):
     rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02, batch_size=7)))
-    assert len(rows) == 4 * 30
+    assert len(rows) == 8 * 30
     for attack in ("clean", "fgsm"):
         assert (rows[attack, 0]["correct"], rows[attack, 0]["step"]) == (0, 0)
     for i in range(1, 30):
@@ -40,12 +40,31 @@ def test_every_attack_has_a_row_per_image_and_what_clean_gets_wrong_is_broken_at
         assert rows["pgd10", i]["correct"] or 0 <= rows["pgd10", i]["step"] <= 10
 
 
+def test_the_checks_of_an_honest_network_are_what_they_say(model, part):
+    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02, batch_size=7)))
+    assert all(rows["inside", i]["correct"] and rows["gradient", i]["correct"] for i in range(30))
+    assert sum(rows["noise", i]["correct"] for i in range(30)) >= sum(rows["pgd50", i]["correct"] for i in range(30))
+    x = torch.full((2, 1, 2, 2), 0.5)
+    for moved, stays in ((0.1, True), (0.11, False), (0.6, False)):
+        assert evaluate.inside(x + moved, x, 0.1).tolist() == [stays, stays]
+    assert evaluate.inside(x + 0.55, x, 0.6).tolist() == [False, False]  # in the ball, but above 1
+
+
+def test_a_network_without_gradients_is_seen_by_the_gradient_check(part):
+    class Deaf(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.one_hot(x.flatten(1).mul(100).round().long().sum(1) % 10, 10) + 0 * x.sum()
+
+    rows = table(evaluate.whitebox(Deaf().eval(), part, evaluate.Protocol(eps=0.02)))
+    assert not any(rows["gradient", i]["correct"] for i in range(30))
+
+
 def test_with_restarts_an_image_is_correct_only_if_it_survives_all_of_them(monkeypatch, model, part):
     def one_restart(_model, x, y, **_):
         fallen = torch.zeros(len(y), dtype=torch.bool)
         fallen[len(calls)] = True
         calls.append(1)
-        return Attacked(x, ~fallen, torch.where(fallen, len(calls), -1))
+        return Attacked(x, ~fallen, torch.where(fallen, len(calls), -1), torch.zeros(len(y)))
 
     calls: list[int] = []
     monkeypatch.setattr(evaluate, "pgd", one_restart)

@@ -19,8 +19,9 @@ def test_the_papers_grid_has_the_runs_of_its_tables_and_figures():
     imagenet = 2 * 2 * 9 + 2 * 1  # networks, eps, methods; FGSM-GA on ResNet-18 alone
     table4 = 3 * (4 + 4) * 3  # eps, settings besides 16/255 and 0.01, seeds
     steps = (5 + 6) * 3  # Figs. 2 and 4
+    figure3 = 2 * 2 * 6 * 5  # methods, step sizes, subsets, seeds
     figure5, figure8, references = 3 * 3, 2 * 2 * 2, 2 * 2  # Fig. 8: two more seeds
-    assert len(found) == cifar + imagenet + table4 + steps + figure5 + figure8 + references == 596
+    assert len(found) == cifar + imagenet + table4 + steps + figure3 + figure5 + figure8 + references == 716
     assert len({spec.name for spec in found}) == len(found)
 
 
@@ -86,8 +87,8 @@ def test_attacks_are_those_of_the_data_set():
 @pytest.mark.parametrize("name", ["paper", "released"])
 def test_no_two_runs_are_the_same_training(name):
     config = runs.load_config([runs.ROOT / f"config/{name}.yaml"])
-    made = {(s.dataset, s.model, s.eps_255, s.method, s.seed, runs.resolve(s, config).to_json()) for s in specs(name)}
-    assert len(made) == len(specs(name))
+    who = ((s.dataset, s.model, s.eps_255, s.method, s.subset, s.seed, s) for s in specs(name))
+    assert len({(*key, runs.resolve(s, config).to_json()) for *key, s in who}) == len(specs(name))
 
 
 @pytest.mark.parametrize("dataset,eps", [("digits", 77), ("fashion_mnist", 77), ("cifar100", 8), ("imagenet", 2)])

@@ -73,11 +73,11 @@ def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
         plan.check_memory(found, 10**9, "a small GPU")
     plan.check_disk(found, tmp_path / "not/yet")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**8))
-    with pytest.raises(BadInput, match=r"need 1\.5 GB with the data sets still to be prepared .* has 0\.1 free"):
+    with pytest.raises(BadInput, match=r"need 1\.6 GB with the data sets still to be prepared .* has 0\.1 free"):
         plan.check_disk(found, tmp_path / "not/yet")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/cifar10.safetensors").touch()
-    with pytest.raises(BadInput, match=r"the results need 1\.3 GB, but"):  # without its 60,000 images of 3,072 bytes
+    with pytest.raises(BadInput, match=r"the results need 1\.4 GB, but"):  # without its 60,000 images of 3,072 bytes
         plan.check_disk(found, tmp_path)
     with pytest.raises(BadInput, match=r"needs 2\.\d GB \(runs_per_gpu: 3 at once\)"):
         plan.check_memory(found, 5 * 10**9, "a small GPU", at_once=3)

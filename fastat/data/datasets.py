@@ -185,6 +185,10 @@ class Part:
         """Whether the images are read as they are used."""
         return tuple(self.images.shape[2:]) != self.size
 
+    def only(self, index: Tensor) -> "Part":
+        """The images at `index`, in memory."""
+        return Part(self.images[index.to(self.images.device)], self.labels[index], self.size)
+
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Images as float32 in [0, 1], not augmented (their middle, where they are larger), and labels."""
         (height, width), (rows, cols) = self.size, self.images.shape[2:]

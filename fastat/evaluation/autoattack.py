@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fastat import files
 from fastat.attacks import Attacked
 from fastat.errors import BadInput
-from fastat.evaluation.evaluate import COLUMNS, Row, require_eval, rows
+from fastat.evaluation.evaluate import COLUMNS, Row, looked_at, require_eval, rows
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,7 @@ def standard(
     """Rows of `clean` and of each attack on the images that were still standing before it.
 
     index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a shard at
-    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol, and removes
-    it at the end.
+    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol.
     Raises: BadInput for images out of range, or a model in train mode.
     """
     require_eval(model)
@@ -80,9 +79,7 @@ def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: tor
 
 def verdict(model: nn.Module, x: Tensor, y: Tensor) -> Attacked:
     """Is the model right at x? AutoAttack does not say in which step it went wrong."""
-    with torch.no_grad():
-        correct = model(x).argmax(1) == y
-    return Attacked(x, correct, torch.full_like(y, -1))
+    return looked_at(model, x, y)._replace(step=torch.full_like(y, -1))
 
 
 @contextmanager

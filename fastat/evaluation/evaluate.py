@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
-from fastat.attacks import Attacked, fgsm, pgd
-from fastat.data.datasets import Part, generator
+from fastat.attacks import Attacked, fgsm, input_gradient, pgd, project_linf, uniform_like
+from fastat.data.datasets import Part, generator, stratified
 from fastat.errors import BadInput
 from fastat.types import in_pixels
 
 COLUMNS = ["attack", "index", "label", "correct", "step"]
+FAR = 128 / 255  # where any image can be made grey all over: nothing is left to recognise
+FAR_IMAGES = 100
 Row = dict[str, Any]
+Attack = Callable[[Tensor, Tensor, int], Attacked]  # images, labels and the position of the first one
 
 
 @dataclass(frozen=True)
@@ -32,37 +36,66 @@ class Protocol:
 
 
 def whitebox(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row]:
-    """Rows of `clean`, `fgsm`, `pgd10` and `pgd50`.
+    """Rows of `clean`, `fgsm`, `pgd10` and `pgd50`, and of what an honest network must stand: the sanity panel's.
 
     PGD: uniform start, step `pgd_step`, the last iterate counts; with restarts an image is correct if it survives
     all of them. Each batch of each attack has its own generator, so no attack depends on another.
+    `inside`: PGD50's image lies in the eps-ball and the pixel range. `noise`: random signs times eps.
+    `gradient`: the input gradient is not zero everywhere. `far`: PGD50 at eps = FAR, on up to FAR_IMAGES images.
     """
     require_eval(model)
-    eps, alpha = protocol.eps, in_pixels(protocol.pgd_step, protocol.eps)
+    eps = protocol.eps
 
-    def many(n_steps: int) -> Callable[[Tensor, Tensor, int], Attacked]:
+    def many(n_steps: int, radius: float) -> Attack:
+        alpha = in_pixels(protocol.pgd_step, radius)
+
         def attack(x: Tensor, y: Tensor, first: int) -> Attacked:
             worst: Attacked | None = None
             for restart in range(protocol.pgd_restarts):
                 rng = generator(x.device, protocol.seed, f"pgd{n_steps}", restart, first)
-                worst = worse(worst, pgd(model, x, y, eps=eps, alpha=alpha, n_steps=n_steps, rng=rng))
+                worst = worse(worst, pgd(model, x, y, eps=radius, alpha=alpha, n_steps=n_steps, rng=rng))
             assert worst is not None
             return worst
 
         return attack
 
     def clean(x: Tensor, y: Tensor, _first: int) -> Attacked:
-        with torch.no_grad():
-            correct = model(x).argmax(1) == y
-        return Attacked(x, correct, -correct.long())
+        return looked_at(model, x, y)
 
-    attacks = {"clean": clean, "fgsm": lambda x, y, _: fgsm(model, x, y, eps), "pgd10": many(10), "pgd50": many(50)}
+    def noise(x: Tensor, y: Tensor, first: int) -> Attacked:
+        rng = generator(x.device, protocol.seed, "noise", first)
+        return looked_at(model, project_linf(x + eps * uniform_like(x, 1.0, rng).sign(), x, eps), y)
+
+    def gradient(x: Tensor, y: Tensor, _first: int) -> Attacked:
+        return looked_at(model, x, y)._replace(correct=input_gradient(model, x, y).flatten(1).ne(0).any(1))
+
+    attacks: dict[str, Attack] = {"clean": clean, "fgsm": lambda x, y, _: fgsm(model, x, y, eps)}
+    attacks |= {"pgd10": many(10, eps), "pgd50": many(50, eps), "noise": noise, "gradient": gradient}
+    attacks |= {"far": many(50, FAR)}
+    everyone = torch.arange(len(part), device=part.labels.device)
     for name, attack in attacks.items():
-        for first in range(0, len(part), protocol.batch_size):
-            index = torch.arange(first, min(first + protocol.batch_size, len(part)), device=part.labels.device)
+        chosen = everyone if name != "far" else stratified(part.labels, min(FAR_IMAGES, len(part)), seed=0)
+        for number, index in enumerate(chosen.split(protocol.batch_size)):
             x, y = part.take(index)
             x = x.contiguous(memory_format=torch.channels_last)
-            yield from rows(name, index, y, attack(x, y, first))
+            found = attack(x, y, number * protocol.batch_size)
+            yield from rows(name, index, y, found)
+            if name == "pgd50":
+                yield from rows("inside", index, y, found._replace(correct=inside(found.x_adv, x, eps)))
+
+
+def looked_at(model: nn.Module, x: Tensor, y: Tensor) -> Attacked:
+    """No attack: x as it is. Wrong at step 0, or never."""
+    with torch.no_grad():
+        logits = model(x)
+    correct = logits.argmax(1) == y
+    return Attacked(x, correct, -correct.long(), cross_entropy(logits, y, reduction="none"))
+
+
+def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
+    """(B,) bool: is each image in the eps-ball and the pixel range, up to float32 rounding?"""
+    near = (x_adv - x).abs().flatten(1).amax(1) <= eps + 1e-6
+    return near & (x_adv.flatten(1).amin(1) >= 0) & (x_adv.flatten(1).amax(1) <= 1)
 
 
 def worse(one: Attacked | None, other: Attacked) -> Attacked:
@@ -72,7 +105,7 @@ def worse(one: Attacked | None, other: Attacked) -> Attacked:
     broken = one.correct & ~other.correct
     x_adv = torch.where(broken[:, None, None, None], other.x_adv, one.x_adv)
     step = torch.where((one.step < 0) | broken, other.step, one.step)
-    return Attacked(x_adv, one.correct & other.correct, step)
+    return Attacked(x_adv, one.correct & other.correct, step, torch.where(broken, other.loss, one.loss))
 
 
 def rows(attack: str, index: Tensor, label: Tensor, result: Attacked) -> list[Row]:

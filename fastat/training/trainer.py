@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from fastat import devices, files
 from fastat.attacks import eval_mode, fgsm, pgd
-from fastat.data.datasets import ImageSet, TrainingStream, generator, stratified
+from fastat.data.datasets import ImageSet, Part, TrainingStream, generator, stratified
 from fastat.runs import Recipe
 from fastat.sharing import Share
 from fastat.training import checkpoint, collapse
 from fastat.training.checkpoint import Standing
+from fastat.training.instances import Instances
 from fastat.training.learner import SGDLearner
 from fastat.types import Method, StepReport, Task
 
@@ -48,8 +49,10 @@ class Training:
     model: nn.Module
     method: Method
     learner: SGDLearner
+    watched: Part  # training images that `monitor` takes its sample from
     made_from: str  # fingerprint of name, recipe and data
     about: dict[str, Any]  # goes into run.json as it is
+    snapshots: bool = False  # keep the weights of every epoch
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that must survive a kill: the same for any number of processes, whole on process 0."""
@@ -95,20 +98,24 @@ def train(run: Training, folder: Path) -> None:
     with files.exclusive(folder / "state") if share.rank == 0 else nullcontext(), stop_on_sigterm() as stop:
         share.wait()
         path = folder / "state" / "state.safetensors"
-        now, totals = Standing(), Totals(run.task.device)
+        now, totals, instances = Standing(), Totals(run.task.device), Instances(run.task)
         if path.exists():
             state, now = checkpoint.load(path, run.made_from, run.task.device)
             totals.sums = state.pop("totals", {})
+            instances.load_state_dict(state.pop("instances", {}))
             run.restore(state)
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
-        cause = run_epochs(run, now, totals, path, stop)
+        cause = run_epochs(run, now, totals, instances, path, stop)
+        seen = instances.state_dict()
         if share.rank == 0:
-            write_results(run, now, cause, folder)
+            write_results(run, now, cause, seen, folder)
             path.unlink(missing_ok=True)
         share.wait()
 
 
-def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop: threading.Event) -> str:
+def run_epochs(
+    run: Training, now: Standing, totals: "Totals", instances: Instances, path: Path, stop: threading.Event
+) -> str:
     """The epochs from `now` on. Returns why training diverged, or ''."""
     recipe, model, device, share = run.recipe, run.model, run.task.device, run.task.share
     stream = TrainingStream(
@@ -130,6 +137,7 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
             with devices.autocast(device, recipe.precision):
                 report = run.method.train_batch(model, batch, run.learner)
             totals.add(report, len(batch.y))
+            instances.add(batch, report)
             now.batch += 1
             bar.update()
             if stop.is_set():
@@ -139,7 +147,8 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
         if stop.is_set():
             if share.size > 1:
                 raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.")
-            checkpoint.save(path, {**run.state(), "totals": totals.sums}, now, run.made_from)
+            state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict()}
+            checkpoint.save(path, state, now, run.made_from)
             raise Stopped(f"{run.name}: stopped; saved at epoch {now.epoch}, batch {now.batch}. Run again to go on.")
 
         totals.share(share)
@@ -152,8 +161,10 @@ def run_epochs(run: Training, now: Standing, totals: "Totals", path: Path, stop:
             return cause
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
-        state = run.state()
+        state = {**run.state(), "instances": instances.state_dict()}
         if share.rank == 0:
+            if run.snapshots:
+                write_weights(run, path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors")
             checkpoint.save(path, state, now, run.made_from)
     bar.close()
     return ""
@@ -192,11 +203,11 @@ class Totals:
 
 
 def monitor(run: Training, epoch: int) -> dict[str, float]:
-    """Clean, FGSM and PGD10 accuracy on a fixed sample of training images, as they are.
+    """Clean, FGSM and PGD10 accuracy, and the loss under PGD10, on a fixed sample of training images, as they are.
 
     PGD10: uniform start, step eps/5. Its generator depends on seed and epoch alone: watching changes nothing.
     """
-    part, eps = run.data.train, run.task.eps
+    part, eps = run.watched, run.task.eps
     x, y = part.take(stratified(part.labels, min(run.recipe.monitor_images, len(part)), seed=0))
     rng = generator(run.task.device, run.seed, "monitor", epoch)
     model = run.learner.reported
@@ -204,7 +215,8 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
         single = fgsm(model, x, y, eps)
         many = pgd(model, x, y, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
     share = {"clean_acc": single.step != 0, "fgsm_acc": single.correct, "pgd10_acc": many.correct}
-    return {key: float(correct.double().mean()) for key, correct in share.items()}
+    shares = {key: float(correct.double().mean()) for key, correct in share.items()}
+    return {**shares, "pgd10_loss": float(many.loss.double().mean())}
 
 
 def divergence(row: dict[str, Any], model: nn.Module) -> str:
@@ -217,12 +229,13 @@ def divergence(row: dict[str, Any], model: nn.Module) -> str:
     return ""
 
 
-def write_results(run: Training, now: Standing, cause: str, folder: Path) -> None:
-    """log.csv, weights.safetensors, and last run.json, which says that the other two are whole."""
+def write_results(run: Training, now: Standing, cause: str, instances: dict[str, Tensor], folder: Path) -> None:
+    """log.csv, weights and instances, and last run.json, which says that the others are whole."""
     columns = list(dict.fromkeys(key for row in now.log for key in row))
     files.write_rows(folder / "log.csv", columns, now.log)
-    with files.atomic(folder / "weights.safetensors") as partial:
-        save_file({k: v.contiguous() for k, v in run.learner.reported.state_dict().items()}, partial)
+    write_weights(run, folder / "weights.safetensors")
+    with files.atomic(folder / "instances.safetensors") as partial:
+        save_file({name: rows[: len(run.data.train)].contiguous() for name, rows in instances.items()}, partial)
     found = collapse.detect(
         [row["fgsm_acc"] for row in now.log], [row["pgd10_acc"] for row in now.log], run.task.n_classes
     )
@@ -236,6 +249,12 @@ def write_results(run: Training, now: Standing, cause: str, folder: Path) -> Non
     }
     files.write_json(folder / "run.json", {**run.about, **outcome})
     log.info("%s: %s%s", run.name, outcome["status"], f" ({cause})" if cause else "")
+
+
+def write_weights(run: Training, path: Path) -> None:
+    """The network that would be reported now."""
+    with files.atomic(path) as partial:
+        save_file({k: v.contiguous() for k, v in run.learner.reported.state_dict().items()}, partial)
 
 
 def describe(row: dict[str, Any], epochs: int) -> str:

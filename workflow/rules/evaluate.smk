@@ -1,12 +1,20 @@
+NETWORK = [
+    "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
+    "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
+]
+
+
 rule evaluate:
     input:
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
+        NETWORK,
         data="results/data/{dataset}.safetensors",
     output:
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/{suite}.csv",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/whitebox.csv",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/surfaces.csv",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/steps.csv",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/autoattack.csv",
     log:
-        "results/logs/evaluate/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/{suite}.log",
+        "results/logs/evaluate/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}.log",
     conda:
         "../../environment.yml"
     threads: 1
@@ -18,5 +26,28 @@ rule evaluate:
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
-        "python -m fastat evaluate --run {params.name} --suite {wildcards.suite} --protocol {params.protocol:q}"
+        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q}"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+
+
+rule probe:
+    input:
+        NETWORK,
+        lambda wildcards: f"results/runs/{runs.RunSpec.of(wildcards).ranked_by.name}/instances.safetensors",
+        data="results/data/{dataset}.safetensors",
+    output:
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/surfaces_by_epoch.csv",
+    log:
+        "results/logs/evaluate/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}-probe.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
+        device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
+    shell:
+        "python -m fastat probe --run {params.name} --device {params.device}"
+        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"

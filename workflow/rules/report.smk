@@ -1,3 +1,7 @@
+FIGURE_DATA = expand("results/figures/{name}.csv", name=[*FIGURES, *FIGURE_SIDES])
+JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
+
+
 rule grid:
     output:
         "results/grid.txt",
@@ -16,28 +20,14 @@ rule tidy:
         grid="results/grid.txt",
     output:
         "results/measured.csv",
+        "results/correct.csv",
+        "results/evidence.jsonl",
     log:
         "results/logs/tidy.log",
     conda:
         "../../environment.yml"
     shell:
-        "python -m fastat tidy --runs {input.grid} --out {output} >> {log} 2>&1"
-
-
-rule table:
-    input:
-        "results/measured.csv",
-    output:
-        expand("results/tables/table{{n}}.{ending}", ending=["csv", "md", "tex"]),
-    log:
-        "results/logs/table{n}.log",
-    conda:
-        "../../environment.yml"
-    params:
-        eps=json.dumps(config["table1_eps"]),
-    shell:
-        "python -m fastat table --number {wildcards.n} --measured {input} --eps {params.eps:q}"
-        " --out results/tables/table{wildcards.n} >> {log} 2>&1"
+        "python -m fastat tidy --runs {input.grid} --out results >> {log} 2>&1"
 
 
 rule cost:
@@ -52,14 +42,71 @@ rule cost:
         "python -m fastat cost --threads {threads} --out results/tables/cost >> {log} 2>&1"
 
 
-rule figure:
+rule figure_data:
+    input:
+        MEASURED,
+        "results/measured.csv",
+        "results/correct.csv",
+        "results/evidence.jsonl",
+        grid="results/grid.txt",
+    output:
+        FIGURE_DATA,
+    log:
+        "results/logs/figure_data.log",
+    conda:
+        "../../environment.yml"
+    params:
+        eps=json.dumps(config["table1_eps"]),
+    shell:
+        "python -m fastat figure-data --results results --runs {input.grid} --eps {params.eps:q} >> {log} 2>&1"
+
+
+rule judge:
     input:
         "results/measured.csv",
+        "results/correct.csv",
+        "results/evidence.jsonl",
+        FIGURE_DATA,
     output:
-        expand("figures/{{name}}.{ending}", ending=["svg", "png"]),
+        expand(
+            "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
+        ),
+        JUDGED,
     log:
-        "results/logs/figures/{name}.log",
+        "results/logs/judge.log",
+    conda:
+        "../../environment.yml"
+    params:
+        eps=json.dumps(config["table1_eps"]),
+    shell:
+        "python -m fastat judge --results results --eps {params.eps:q} >> {log} 2>&1"
+
+
+rule draw:
+    input:
+        FIGURE_DATA,
+    output:
+        expand("figures/{name}.{ending}", name=FIGURES, ending=["svg", "png", "txt"]),
+    log:
+        "results/logs/draw.log",
     conda:
         "../../environment.yml"
     shell:
-        "python -m fastat figure --name {wildcards.name} --measured {input} --out figures/{wildcards.name} >> {log} 2>&1"
+        "python -m fastat draw --data results/figures --out figures >> {log} 2>&1"
+
+
+rule page:
+    input:
+        "results/measured.csv",
+        "results/correct.csv",
+        "results/evidence.jsonl",
+        JUDGED,
+        rules.draw.output,
+    output:
+        "results/report/index.html",
+    log:
+        "results/logs/page.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m fastat page --results results --figures figures --out {output} >> {log} 2>&1"

@@ -11,14 +11,26 @@ rule data:
         "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} --out {output} >> {log} 2>&1"
 
 
+def runs_that_rank(wildcards):
+    """What a training on D_i^j needs first: the gradient norms of all images."""
+    spec = runs.RunSpec.of(wildcards)
+    return (
+        [f"results/runs/{spec.ranked_by.name}/instances.safetensors"]
+        if spec.subset
+        else []
+    )
+
+
 # The state of an unfinished run lies beside these outputs and is none of them: Snakemake deletes outputs.
 rule train:
     input:
-        "results/data/{dataset}.safetensors",
+        runs_that_rank,
+        data="results/data/{dataset}.safetensors",
     output:
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/log.csv",
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
+        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/instances.safetensors",
     log:
         "results/logs/train/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}.log",
     conda:
@@ -32,8 +44,13 @@ rule train:
         recipe=lambda wildcards: runs.resolve(
             runs.RunSpec.of(wildcards), config
         ).to_json(),
+        snapshots=lambda wildcards: (
+            "--snapshots"
+            if runs.keeps_snapshots(runs.RunSpec.of(wildcards), config)
+            else ""
+        ),
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "{params.launch} train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
-        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.snapshots} >> {log} 2>&1"

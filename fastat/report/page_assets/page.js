@@ -10,7 +10,7 @@ const sanity = unpack(data.sanity);
 const pairs = unpack(data.pairs);
 
 const MOST = 8; // as many cells as there are line styles that can be told apart
-const COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7f7f7f", "#8a4fbf"];
+const COLOURS = ["#2a86c8", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c8c8c", "#9a66d6"]; // on white and on black
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot"];
 const STROKES = { solid: "", dash: "8 4", dot: "2 3", dashdot: "8 3 2 3", longdash: "14 5" };
 
@@ -282,7 +282,7 @@ function plotly() {
     const script = el("script");
     script.textContent = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
     document.head.append(script); // the policy knows its hash
-    return window.Plotly ?? window.moduleName;
+    return window.Plotly;
   })();
   return loading;
 }
@@ -346,36 +346,36 @@ function chips(shown) {
   }));
 }
 
-const surfacesOf = (cell) => data.surfaces.filter((surface) => surface.cell === cell.id);
+const surfaces = Map.groupBy(data.surfaces, (surface) => surface.cell);
 function landscapeForm(shown) {
   const form = one("#landscapes form");
   const before = Object.fromEntries(new FormData(form));
-  const having = shown.filter((cell) => surfacesOf(cell).length);
+  const having = distinct([...shown.map((cell) => cell.id), ...surfaces.keys()]).filter((id) => surfaces.has(id)); // the chosen first
   form.replaceChildren();
-  if (!having.length) return null;
+  if (!having.length) return [];
   const pick = (name, label, options) => {
     const select = el("select", { name }, ...options.map(([value, text]) => el("option", { value }, text)));
     if (options.some(([value]) => String(value) === before[name])) select.value = before[name];
     form.append(el("label", {}, label, select));
     return select.value;
   };
-  const id = Number(pick("cell", "Cell", having.map((cell) => [cell.id, nameOf(cell)])));
-  const seed = pick("seed", "Seed", distinct(surfacesOf(cells[id]).map((one) => one.seed)).map((seed) => [seed, seed]));
-  const ofSeed = surfacesOf(cells[id]).filter((surface) => surface.seed === seed);
-  const group = pick("group", "Images", distinct(ofSeed.map((one) => one.group)).map((group) => [group, group === "mean" ? "mean of all" : group.replace("image:", "test image ")]));
+  const id = Number(pick("cell", "Cell", having.map((id) => [id, nameOf(cells[id])])));
+  const seed = pick("seed", "Seed", distinct(surfaces.get(id).map((surface) => surface.seed)).map((seed) => [seed, seed]));
+  const ofSeed = surfaces.get(id).filter((surface) => surface.seed === seed);
+  const group = pick("group", "Images", distinct(ofSeed.map((surface) => surface.group)).map((group) => [group, group === "mean" ? "mean of all" : group.replace("image:", "test image ")]));
   return ofSeed.filter((surface) => surface.group === group);
 }
 async function drawLandscapes(shown) {
   const [panels, status] = ["#landscapes .panels", "#landscapes .status"].map(one);
-  const surfaces = landscapeForm(shown);
-  status.textContent = surfaces ? "" : data.surfaces.length ? "None of the chosen cells has a landscape." : "No landscape has been measured.";
-  if (!surfaces) return panels.replaceChildren();
+  const drawn = landscapeForm(shown);
+  status.textContent = drawn.length ? "" : "No landscape has been measured.";
+  if (!drawn.length) return panels.replaceChildren();
   const Plotly = await plotly();
-  const heights = surfaces.flatMap((surface) => surface.z.flat()).filter((value) => value !== null);
+  const heights = drawn.flatMap((surface) => surface.z.flat()).filter((value) => value !== null);
   const [zmin, zmax] = [heights.reduce((a, b) => Math.min(a, b), Infinity), heights.reduce((a, b) => Math.max(a, b), -Infinity)];
-  while (panels.children.length < surfaces.length) panels.append(el("div"));
-  while (panels.children.length > surfaces.length) panels.lastChild.remove();
-  for (const [k, { u, w, z, epoch, n }] of surfaces.entries()) {
+  while (panels.children.length < drawn.length) panels.append(el("div"));
+  while (panels.children.length > drawn.length) panels.lastChild.remove();
+  for (const [k, { u, w, z, epoch, n }] of drawn.entries()) {
     const trace = { type: "contour", x: u, y: w, z, zmin, zmax, colorscale: "Cividis", contours: { coloring: "heatmap", showlabels: true }, ncontours: 9,
       line: { width: 0.8, color: "rgba(255,255,255,0.7)" }, colorbar: { thickness: 12, title: { text: "nats" } },
       hovertemplate: "u %{x}, w %{y}: %{z} nats<extra></extra>" };
@@ -383,13 +383,22 @@ async function drawLandscapes(shown) {
     await Plotly.react(panels.children[k], [trace], layout(title, "u (eps, gradient sign)", "w (eps, random)", {}), CONFIG);
   }
 }
-let drawn = Promise.resolve();
+let waiting = Promise.resolve();
 function draw() {
   const shown = [...chosen].map((id) => cells[id]);
-  drawn = drawn.then(() => drawCurves(shown)).then(() => drawLandscapes(shown));
-  return drawn;
+  waiting = waiting.then(() => drawCurves(shown)).then(() => drawLandscapes(shown));
+  return waiting;
 }
 one("#landscapes form").addEventListener("change", draw);
+
+function resized(size) {
+  for (const panel of document.querySelectorAll(".js-plotly-plot")) window.Plotly.relayout(panel, size);
+}
+window.addEventListener("beforeprint", () => {
+  resized({ autosize: false, width: 320, height: 290 }); // three beside each other on A4
+  document.querySelectorAll(".notes").forEach((notes) => (notes.open = true));
+});
+window.addEventListener("afterprint", () => resized({ autosize: true, width: null, height: null }));
 
 // The other tables
 

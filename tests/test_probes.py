@@ -1,0 +1,210 @@
+"""What figures are made of: surfaces, single steps, ranks of images, and what a training remembers of each image."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fastat import runs
+from fastat.__main__ import main
+from fastat.attacks import input_gradient
+from fastat.data.datasets import Part
+from fastat.evaluation import probes
+from fastat.training.instances import Instances
+from fastat.types import Batch, StepReport, Task, View
+
+ATAS = "digits/preact_tiny/eps77/atas/paper/seed0"
+
+
+@pytest.fixture
+def linear():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
+
+
+@pytest.fixture
+def part():
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(100, 150, (12, 1, 8, 8), dtype=torch.uint8, generator=rng)
+    return Part(images, torch.arange(12) % 3, (8, 8))
+
+
+def loss(model, x, y) -> float:
+    with torch.no_grad():
+        return float(torch.nn.functional.cross_entropy(model(x), y))
+
+
+def test_a_surface_has_the_loss_of_x_in_its_middle_and_of_fgsm_at_its_edge(linear, part):
+    index, eps = torch.tensor([4, 7]), 0.05
+    rows = list(probes.surfaces(linear, part, {"two": index}, eps=eps, seed=3))
+    at = {(row["u"], row["w"]): row["loss"] for row in rows}
+    assert len(rows) == len(at) == len(probes.AXIS) ** 2
+    x, y = part.take(index)
+    assert at[0, 0] == pytest.approx(loss(linear, x, y), rel=1e-5)
+    v1 = input_gradient(linear, x, y).sign()
+    assert at[1, 0] == pytest.approx(loss(linear, x + eps * v1, y), rel=1e-5)
+    v2 = torch.stack([probes.random_signs(x[0], 3, int(i)) for i in index])
+    assert at[-0.5, 1] == pytest.approx(loss(linear, x + eps * (v2 - 0.5 * v1), y), rel=1e-5)
+    assert max(at, key=at.__getitem__)[0] == 1  # a linear network loses most along its own gradient
+
+
+def test_the_random_direction_belongs_to_the_image_and_not_to_the_network_or_the_group(part):
+    one, other = (probes.random_signs(part.take(torch.tensor([0]))[0][0], 0, number) for number in (4, 5))
+    assert torch.equal(one, probes.random_signs(one, 0, 4)) and not torch.equal(one, other)
+
+
+def test_single_steps_of_a_linear_network_lose_more_the_longer_they_are(linear, part):
+    rows = list(probes.single_steps(linear, part, eps=0.05, seed=0))
+    assert {row["n"] for row in rows} == {12} and len({row["pgd10_loss"] for row in rows}) == 1
+    for start in ("uniform", "carried"):
+        losses = [row["loss"] for row in rows if row["start"] == start]
+        assert losses == sorted(losses) and losses[-1] == pytest.approx(rows[0]["pgd10_loss"], rel=1e-4)
+
+
+def test_deciles_go_by_the_mean_over_epochs_and_leave_out_unvisited_ones():
+    norms = torch.tensor([[float(k), float(k)] for k in range(20)])
+    norms[3, 1] = float("nan")
+    assert probes.deciles(norms).tolist() == [k // 2 + 1 for k in range(20)]
+    norms[5] = float("nan")
+    with pytest.raises(ValueError, match="never visited"):
+        probes.deciles(norms)
+
+
+def test_the_epochs_around_a_collapse_stay_in_the_training():
+    assert probes.around(11, 30) == [9, 10, 11, 12]
+    assert probes.around(1, 30) == [1, 2] and probes.around(30, 30) == [28, 29, 30]
+    assert probes.around(None, 30) == [8, 15, 23, 30]
+
+
+def instances(device="cpu", n_epochs=3):
+    task = Task(0.1, 4, 3, (1, 2, 2), (1, 2, 2), n_epochs, 2, 2, 10, torch.device(device), None)
+    return Instances(task)
+
+
+def test_instances_keep_each_image_s_norm_and_step_by_epoch_and_the_last_perturbation():
+    kept, zero = instances(), torch.zeros(2, dtype=torch.long)
+    for epoch in (1, 3):
+        x = torch.zeros(2, 1, 2, 2)
+        batch = Batch(x, zero, torch.tensor([3, 1]), View(zero, zero, zero.bool()), epoch, 0)
+        grad = torch.ones(2, 1, 2, 2) * torch.tensor([epoch, 10.0 * epoch])[:, None, None, None]
+        alpha = torch.full((2, 1, 1, 1), epoch / 255)
+        kept.add(batch, StepReport(torch.zeros(()), x + 0.1 * epoch, {}, grad, alpha))
+    state = kept.state_dict()
+    assert state["grad_norm"][3].tolist()[::2] == [2, 6] and state["grad_norm"][1].tolist()[::2] == [20, 60]
+    assert state["grad_norm"][:, 1].isnan().all() and state["grad_norm"][[0, 2]].isnan().all()
+    assert state["alpha_255"][1].tolist()[::2] == [1, 3]
+    torch.testing.assert_close(state["delta_linf"][[1, 3]], torch.full((2,), 0.3))
+    torch.testing.assert_close(state["delta_l2"][[1, 3]], torch.full((2,), 0.6))
+    assert state["delta_l2"][[0, 2]].isnan().all()
+    again = instances()
+    again.load_state_dict(state)
+    for name, rows in again.state_dict().items():
+        torch.testing.assert_close(rows, state[name], equal_nan=True)
+
+
+def test_instances_never_wait_for_the_device():
+    kept = instances("meta")
+    x, zero = torch.zeros(2, 1, 2, 2, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
+    batch = Batch(x, zero, zero, View(zero, zero, zero.bool()), 3, 0)
+    kept.add(batch, StepReport(x.sum(), x, {}, x, x[:, :1, :1, :1]))
+    assert set(kept.kept) == {"grad_norm", "alpha_255", "delta_l2", "delta_linf"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """Digits and a short ATAS run."""
+    folder = tmp_path_factory.mktemp("results")
+    assert main(["data", "--dataset", "digits", "--out", str(folder / "data/digits.safetensors")]) == 0
+    assert train(folder, ATAS) == 0
+    return folder
+
+
+def train(folder: Path, name: str, *more: str) -> int:
+    config = runs.overlay(runs.load_config(), {"recipes": {"digits": {"every": {"epochs": 2}}}})
+    recipe = runs.resolve(runs.RunSpec.parse(name), config).to_json()
+    call = ["train", "--run", name, "--results", str(folder), "--recipe", recipe, "--threads", "1"]
+    return main([*call, *more])
+
+
+def test_a_run_leaves_its_instances_also_when_it_was_interrupted(results, tmp_path, monkeypatch):
+    whole = load_file(results / "runs" / ATAS / "instances.safetensors")
+    assert whole["grad_norm"].shape == (1437, 2) and not whole["grad_norm"].isnan().any()
+    assert whole["delta_linf"].max() <= 77 / 255 + 1e-6
+    (tmp_path / "data").symlink_to(results / "data")
+    from fastat.training import trainer
+
+    monkeypatch.setattr(trainer, "write_results", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, ATAS)
+    monkeypatch.undo()
+    assert train(tmp_path, ATAS) == 0  # from the state after the last epoch
+    resumed = load_file(tmp_path / "runs" / ATAS / "instances.safetensors")
+    assert resumed.keys() == whole.keys() and all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_subset_run_trains_on_the_ranked_images_alone_for_as_many_iterations(results):
+    name = "digits/preact_tiny/eps77/atas/paper_d9_10/seed1"
+    assert train(results, name) == 0
+    tenth = probes.deciles(load_file(results / "runs" / ATAS / "instances.safetensors")["grad_norm"])
+    kept = load_file(results / "runs" / name / "instances.safetensors")
+    assert len(kept["grad_norm"]) == int((tenth >= 9).sum())
+    about = json.loads((results / "runs" / name / "run.json").read_text())
+    assert about["recipe"]["epochs"] == about["epochs_done"] == 10  # five times two, of a fifth of the images
+    assert about["images"] == f"D_9^10 by {ATAS}"
+
+
+def test_a_subset_run_needs_the_run_that_ranks_and_says_so(results, capsys):
+    assert train(results, "digits/preact_tiny/eps77/atta/paper_d1_2/seed0") == 2
+    message = capsys.readouterr().err
+    assert (
+        "needs the gradient norms" in message
+        and "fastat train --run digits/preact_tiny/eps77/atta/paper/seed0" in message
+    )
+    other = "digits/preact_tiny/eps77/pgd10/paper/seed0"
+    path = results / "runs" / other / "instances.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file({"delta_l2": torch.zeros(3)}, path)  # as of a method without a single step
+    assert train(results, "digits/preact_tiny/eps77/pgd10/paper_d1_2/seed0") == 2
+    assert "grad_norm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variant", ["paper_d0_2", "paper_d3_2", "paper_d1_11", "paper_d1", "_d1_2"])
+def test_a_subset_that_does_not_exist_is_refused_before_anything_runs(variant):
+    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": f"atas/{variant}", "seed": 0}
+    with pytest.raises(runs.BadInput, match=r"no variant .*_dI_J"):
+        runs.check_config({**runs.load_config(), "grid": [block]})
+
+
+def test_a_subset_s_schedule_is_stretched_with_its_epochs():
+    config = runs.load_config()
+    for name, milestones in (("atas/paper_d1_2", (120, 140)), ("atta/paper_d7_10", (60, 70))):
+        method, variant = name.split("/")
+        recipe = runs.resolve(runs.RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), config)
+        assert recipe.epochs == {2: 150, 4: 75}[2 if "d1_2" in name else 4]
+        assert recipe.schedule.milestones == pytest.approx(milestones)
+    linear = runs.resolve(runs.RunSpec("cifar10", "preact_resnet18", 8, "fgsm_ga", "paper_d1_4", 0), config)
+    assert linear.schedule.points[-1][0] == linear.epochs == 75
+    assert runs.Recipe.from_json(linear.to_json()) == linear
+
+
+def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
+    name = "digits/preact_tiny/eps77/atas/paper/seed1"
+    probe = ["probe", "--run", name, "--results", str(results), "--threads", "1"]
+    assert main(probe) == 2 and "holds no finished run" in capsys.readouterr().err
+    assert train(results, name) == 0
+    assert main(probe) == 2 and "snapshots/epoch001.safetensors" in capsys.readouterr().err
+    (results / "runs" / name / "run.json").unlink()
+    assert train(results, name, "--snapshots") == 0
+    assert main(probe) == 0
+    lines = (results / "runs" / name / "eval/surfaces_by_epoch.csv").read_text().splitlines()
+    assert lines[0] == "epoch,group,n,u,w,loss"
+    assert {tuple(line.split(",")[:3]) for line in lines[1:]} == {
+        (epoch, group, "128") for epoch in ("1", "2") for group in ("D1", "D10")
+    }
+
+
+def test_snapshots_of_a_method_that_is_not_in_the_grid_are_refused():
+    with pytest.raises(runs.BadInput, match="snapshots: no run of the grid"):
+        runs.check_config({**runs.load_config(), "snapshots": ["fgsm_rs/step175"]})
