@@ -313,7 +313,6 @@ function lines(cell, k, panel) {
 }
 async function drawCurves(shown) {
   const [panels, status] = ["#curves .panels", "#curves .status"].map(one);
-  chips(shown);
   status.textContent = shown.length ? "" : cells.length ? "No cell is chosen: tick one in the leaderboard." : "There is no run.";
   if (!shown.length) return panels.replaceChildren();
   const Plotly = await plotly();
@@ -365,28 +364,39 @@ function landscapeForm(shown) {
   const group = pick("group", "Images", distinct(ofSeed.map((surface) => surface.group)).map((group) => [group, group === "mean" ? "mean of all" : group.replace("image:", "test image ")]));
   return ofSeed.filter((surface) => surface.group === group);
 }
+function niceStep(range) { // 1, 2 or 5 times a power of ten, for about eight contours
+  if (!(range > 0)) return 0;
+  const power = 10 ** Math.floor(Math.log10(range / 8));
+  return power * [1, 2, 5, 10].find((step) => step * power >= range / 8);
+}
 async function drawLandscapes(shown) {
   const [panels, status] = ["#landscapes .panels", "#landscapes .status"].map(one);
   const drawn = landscapeForm(shown);
-  status.textContent = drawn.length ? "" : "No landscape has been measured.";
-  if (!drawn.length) return panels.replaceChildren();
-  const Plotly = await plotly();
   const heights = drawn.flatMap((surface) => surface.z.flat()).filter((value) => value !== null);
+  status.textContent = heights.length ? "" : drawn.length ? "No loss of this landscape is a number." : "No landscape has been measured.";
+  if (!heights.length) return panels.replaceChildren();
+  const Plotly = await plotly();
   const [zmin, zmax] = [heights.reduce((a, b) => Math.min(a, b), Infinity), heights.reduce((a, b) => Math.max(a, b), -Infinity)];
+  const size = niceStep(zmax - zmin);
+  const start = size ? Math.ceil(zmin / size) * size : zmin;
   while (panels.children.length < drawn.length) panels.append(el("div"));
   while (panels.children.length > drawn.length) panels.lastChild.remove();
   for (const [k, { u, w, z, epoch, n }] of drawn.entries()) {
-    const trace = { type: "contour", x: u, y: w, z, zmin, zmax, colorscale: "Cividis", contours: { coloring: "heatmap", showlabels: true }, ncontours: 9,
+    const trace = { type: "contour", x: u, y: w, z, zmin, zmax, colorscale: "Cividis", autocontour: false, contours: { coloring: "heatmap", showlabels: size > 0, showlines: size > 0, start, end: zmax, size: size || 1 },
       line: { width: 0.8, color: "rgba(255,255,255,0.7)" }, colorbar: { thickness: 12, title: { text: "nats" } },
       hovertemplate: "u %{x}, w %{y}: %{z} nats<extra></extra>" };
     const title = `${none(epoch) ? "Last epoch" : `Epoch ${epoch}`}${none(n) ? "" : `, n = ${n}`}`;
     await Plotly.react(panels.children[k], [trace], layout(title, "u (eps, gradient sign)", "w (eps, random)", {}), CONFIG);
   }
 }
+let latest = 0;
 let waiting = Promise.resolve();
-function draw() {
+function draw() { // one drawing at a time, and none that is out of date before it starts
   const shown = [...chosen].map((id) => cells[id]);
-  waiting = waiting.then(() => drawCurves(shown)).then(() => drawLandscapes(shown));
+  const mine = ++latest;
+  chips(shown);
+  waiting = waiting.then(() => mine === latest && drawCurves(shown)).then(() => mine === latest && drawLandscapes(shown))
+    .catch((error) => (one("#curves .status").textContent = `This browser cannot draw the plots: ${error.message}.`));
   return waiting;
 }
 one("#landscapes form").addEventListener("change", draw);
@@ -418,28 +428,33 @@ const eps = { title: "eps", number: true, value: (row) => parseFloat(row.eps), t
 const side = (end) => (row) => method({ method: row[`method_${end}`], variant: row[`variant_${end}`] });
 const small = (p) => (none(p) ? "" : p < 0.001 ? "< 0.001" : p.toFixed(3));
 
-section("paper", [
-  field("table", "Table"), field("method", "Method"), field("dataset", "Data set"), field("model", "Model"), eps,
-  { title: "Metric", value: (row) => heading(row.metric) }, number("paper", "Paper", 1), { ...number("ours", "Ours", 1), text: (row) => plus(row.ours, row.std) },
-  number("gap", "Gap", 1), { title: "95 %", number: true, value: (row) => row.low, text: (row) => interval(row.low, row.high) },
-  number("n_seeds", "Seeds", 0), number("n_images", "Images", 0),
-  { title: "Verdict", value: (row) => row.verdict, node: (row) => el("span", {}, verdictMark(row.verdict)) }, field("reason", "Why", { className: "wide" }),
-], verdicts, [[0, "asc"]], "Nothing has been compared: verdicts.csv is missing or empty.");
+function otherTables() {
+  section("paper", [
+    field("table", "Table"), field("method", "Method"), field("dataset", "Data set"), field("model", "Model"), eps,
+    { title: "Metric", value: (row) => heading(row.metric) }, number("paper", "Paper", 1), { ...number("ours", "Ours", 1), text: (row) => plus(row.ours, row.std) },
+    number("gap", "Gap", 1), { title: "95 %", number: true, value: (row) => row.low, text: (row) => interval(row.low, row.high) },
+    number("n_seeds", "Seeds", 0), number("n_images", "Images", 0),
+    { title: "Verdict", value: (row) => row.verdict, node: (row) => el("span", {}, verdictMark(row.verdict)) }, field("reason", "Why", { className: "wide" }),
+  ], verdicts, [[0, "asc"]], "Nothing has been compared: verdicts.csv is missing or empty.");
 
-section("pairs", [
-  field("dataset", "Data set"), field("model", "Model"), eps, { title: "Attack", value: (row) => heading(row.attack) }, { title: "a", value: side("a") }, { title: "b", value: side("b") },
-  number("difference", "a − b", 2), { title: "95 %", number: true, value: (row) => row.low, text: (row) => interval(row.low, row.high, 2) },
-  number("only_a", "only a", 0), number("only_b", "only b", 0),
-  { title: "p", number: true, value: (row) => row.p, text: (row) => small(row.p) },
-  { title: "p adjusted", number: true, value: (row) => row.p_adjusted, text: (row) => small(row.p_adjusted) },
-  number("n_seeds", "Seeds", 0), number("n_images", "Images", 0), number("more_seeds", "more seeds", 0, { help: "how many more seeds it would take to tell" }),
-], pairs, [[0, "asc"], [1, "asc"], [2, "asc"], [3, "asc"]], "No pair has been compared: pairs.csv is missing or empty.");
+  section("pairs", [
+    field("dataset", "Data set"), field("model", "Model"), eps, { title: "Attack", value: (row) => heading(row.attack) }, { title: "a", value: side("a") }, { title: "b", value: side("b") },
+    number("difference", "a − b", 2), { title: "95 %", number: true, value: (row) => row.low, text: (row) => interval(row.low, row.high, 2) },
+    number("only_a", "only a", 0), number("only_b", "only b", 0),
+    { title: "p", number: true, value: (row) => row.p, text: (row) => small(row.p) },
+    { title: "p adjusted", number: true, value: (row) => row.p_adjusted, text: (row) => small(row.p_adjusted) },
+    number("n_seeds", "Seeds", 0), number("n_images", "Images", 0), number("more_seeds", "more seeds", 0, { help: "how many more seeds it would take to tell" }),
+  ], pairs, [[0, "asc"], [1, "asc"], [2, "asc"], [3, "asc"]], "No pair has been compared: pairs.csv is missing or empty.");
+}
 
-// Start: the table first, the plots when the browser has time
+// Start: the leaderboard first, the rest when the browser has time
 
 const board = grid(one("#cells"), columns, cells, [[3, "asc"], [4, "asc"], [5, "asc"], [10, "desc"]]);
 filters(board);
 if (!cells.length) one("#leaderboard .box").before(el("p", { class: "empty" }, "There is no run: measured.csv is missing or empty."));
 for (const cell of board.rows({ order: "applied" }).data().toArray().slice(0, 3)) chosen.add(cell.id);
 tick();
-(window.requestIdleCallback ?? setTimeout)(() => draw().then(() => document.documentElement.setAttribute("data-ready", "")));
+(window.requestIdleCallback ?? setTimeout)(() => {
+  otherTables();
+  draw().then(() => document.documentElement.setAttribute("data-ready", ""));
+});

@@ -1,0 +1,536 @@
+"""The offline page: what it says of made-up results, and how it behaves in Chromium. All numbers here are made up."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastat.report import page
+from fastat.report.tables import wilson
+
+SPEC = spec_from_file_location("fabricate", Path(__file__).with_name("fabricate.py"))
+assert SPEC and SPEC.loader
+fabricate = module_from_spec(SPEC)
+SPEC.loader.exec_module(fabricate)
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+RUN = fabricate.RUN
+
+
+def made(folder: Path, who: list[tuple[str, ...]] | None = None, **options: Any) -> Path:
+    """Write made-up results and their page below `folder`; the page's path."""
+    fabricate.write(folder / "results", fabricate.runs() if who is None else who, **options)
+    return written(folder)
+
+
+def written(folder: Path) -> Path:
+    """Write the page of what is below `folder`; its path."""
+    page.write(folder / "results", folder / "figures", folder / "index.html")
+    return folder / "index.html"
+
+
+def data_of(path: Path) -> dict[str, Any]:
+    """The JSON inside the page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())
+    assert found
+    return json.loads(found[1])
+
+
+def records(packed: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(packed["columns"], row, strict=True)) for row in packed["rows"]]
+
+
+def cell_of(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
+    """The leaderboard's only row, of a measured.csv of one cell."""
+    (folder / "results").mkdir(exist_ok=True)
+    rows.to_csv(folder / "results/measured.csv", index=False)
+    (cell,) = records(data_of(written(folder))["cells"])
+    return cell
+
+
+# What it says
+
+
+def test_a_folder_without_any_file_gives_a_page_that_names_each(tmp_path: Path) -> None:
+    text = written(tmp_path).read_text()
+    for name in (*page.COLUMNS, "evidence.jsonl"):
+        assert f"There is no {Path(name).name}" in text
+    assert "No claim has been examined" in text
+    assert "No figure has been drawn" in text
+    assert data_of(tmp_path / "index.html")["cells"]["rows"] == []
+
+
+def test_empty_and_damaged_files_are_named_and_harm_nothing_else(tmp_path: Path) -> None:
+    made(tmp_path)
+    (tmp_path / "results/claims.csv").write_text("")
+    (tmp_path / "results/pairs.csv").write_text("dataset,model\ndigits,preact_tiny\n")
+    (tmp_path / "results/sanity.csv").write_bytes(b"\xff\xfe\x00broken")
+    text = written(tmp_path).read_text()
+    assert "claims.csv cannot be read" in text
+    assert "pairs.csv lacks the columns eps, attack" in text
+    assert "sanity.csv cannot be read" in text
+    assert len(data_of(tmp_path / "index.html")["cells"]["rows"]) == 6
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    first = made(tmp_path).read_bytes()
+    assert written(tmp_path).read_bytes() == first
+
+
+def test_the_policy_allows_the_two_scripts_and_no_network(tmp_path: Path) -> None:
+    text = made(tmp_path).read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    script = re.search(r'<script type="module">(.*?)</script>', text, re.DOTALL)
+    assert policy and script
+    own = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    assert policy[1].startswith("default-src 'none'; ")
+    assert f"'sha256-{own}'" in policy[1]
+    scripts = re.search(r"script-src ([^;]*);", policy[1])
+    assert scripts and len(scripts[1].split()) == 2
+    assert "unsafe-eval" not in policy[1] and "http" not in policy[1]
+
+
+def test_a_cell_has_the_mean_and_spread_of_its_seeds_and_the_interval_of_their_images(tmp_path: Path) -> None:
+    who = fabricate.runs(1, seeds=3)
+    rows = fabricate.measured(who)
+    aa = rows.loc[rows["metric"] == "aa", "value"].astype(float)
+    cell = cell_of(tmp_path, rows)
+    assert cell["seeds"] == 3
+    assert cell["aa"] == pytest.approx(aa.mean(), rel=1e-4)  # the page keeps five digits
+    assert cell["aa_std"] == pytest.approx(aa.std(ddof=1), rel=1e-4)
+    assert [cell["aa_low"], cell["aa_high"]] == pytest.approx(wilson(aa.mean(), 600), rel=1e-4)
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, fabricate.measured(fabricate.runs(1, seeds=1)))
+    assert cell["aa"] is not None
+    assert cell["aa_std"] is None
+
+
+def test_a_diverged_seed_is_counted_and_leaves_no_zero(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1, seeds=2)).astype({"value": object})
+    fell = rows["seed"] == "1"
+    rows.loc[fell & (rows["metric"] == "diverged"), "value"] = 1
+    rows = rows[~(fell & rows["metric"].isin(["clean", "pgd10", "pgd50", "aa"]))]
+    cause = dict(zip(RUN, fabricate.runs(1, seeds=2)[1], strict=True)) | {"metric": "cause", "value": "loss is NaN"}
+    cell = cell_of(tmp_path, pd.concat([rows, pd.DataFrame([cause])]))
+    assert (cell["diverged"], cell["cause"]) == (1, "loss is NaN")
+    assert (cell["seeds"], cell["aa_seeds"]) == (2, 1)
+    assert cell["aa"] > 1
+
+
+def test_a_cell_that_was_never_evaluated_has_empty_places(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1))
+    cell = cell_of(tmp_path, rows[~rows["metric"].isin(["clean", "pgd10", "pgd50", "aa"])])
+    assert [cell[name] for name in ("clean", "aa", "aa_std", "aa_low", "aa_high", "aa_n")] == [None] * 6
+    assert cell["aa_seeds"] == 0
+
+
+def test_rows_that_stand_there_twice_count_once_and_two_values_of_one_number_count_never(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1, seeds=1))
+    other = rows[rows["metric"] == "aa"].assign(value=99.0)
+    cell = cell_of(tmp_path, pd.concat([rows, rows, other]))
+    assert cell["aa"] is None
+    assert cell["clean"] is not None
+    text = (tmp_path / "index.html").read_text()
+    assert f"{len(rows)} rows stood there twice" in text
+    assert "two values of one number (aa)" in text
+
+
+def test_seeds_on_different_hardware_have_no_common_seconds(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1))
+    rows.loc[(rows["metric"] == "device") & (rows["seed"] == "2"), "value"] = "another GPU"
+    cell = cell_of(tmp_path, rows)
+    assert cell["train_seconds"] is None
+    assert cell["why_no_seconds"] == "the seeds ran on different hardware"
+    assert cell["hardware"] == "another GPU + made-up GPU"
+    assert "compare only within one kind of hardware" in (tmp_path / "index.html").read_text()
+
+
+def test_rows_without_a_name_and_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1, seeds=1))
+    rows.loc[rows["metric"] == "clean", "value"] = np.inf
+    rows.loc[rows["metric"] == "pgd10", "value"] = "abc"
+    rows.loc[rows["metric"] == "pgd50", "method"] = None
+    cell = cell_of(tmp_path, rows)
+    assert [cell[name] for name in ("clean", "pgd10", "pgd50")] == [None] * 3
+    assert "1 rows without a complete name" in (tmp_path / "index.html").read_text()
+
+
+def test_collapse_counts_seeds(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path, fabricate.measured(fabricate.runs(1, seeds=6)))  # the fifth run collapses, at epoch 4
+    assert (cell["collapsed"], cell["seeds"], cell["collapse_epoch"]) == (1, 6, 4)
+
+
+def test_the_verdict_is_that_of_autoattack_and_of_the_papers_variant_alone(tmp_path: Path) -> None:
+    cell = fabricate.cells(1)[0]
+    who = [(*cell, "0"), (*cell[:4], "other", "0")]
+    made(tmp_path, who)
+    aa = fabricate.verdicts(who)
+    clean = aa.assign(metric="clean", verdict="differs")
+    pd.concat([clean, aa]).to_csv(tmp_path / "results/verdicts.csv", index=False)
+    other, ours = records(data_of(written(tmp_path))["cells"])
+    assert (ours["verdict"], ours["verdict_metric"]) == ("agrees", "aa")
+    assert other["verdict"] is None
+    pd.concat([clean, aa.assign(ours=None)]).to_csv(tmp_path / "results/verdicts.csv", index=False)
+    assert records(data_of(written(tmp_path))["cells"])[1]["verdict"] == "differs"
+
+
+def test_sanity_of_a_cell_is_the_verdict_of_all_its_runs_or_a_count(tmp_path: Path) -> None:
+    who = fabricate.runs(3, seeds=3)  # the seventh run, the first of the third cell, looks masked
+    cells = records(data_of(made(tmp_path, who))["cells"])
+    found = {cell["method"]: cell["sanity"] for cell in cells}
+    assert found == {"pgd10": "ok", "freeat": "ok", "yopo": "masking suspected 1 of 3, ok 2 of 3"}
+
+
+def test_sanity_of_foreign_runs_is_not_shown(tmp_path: Path) -> None:
+    made(tmp_path, fabricate.runs(1))
+    fabricate.sanity(fabricate.runs(2)[3:]).to_csv(tmp_path / "results/sanity.csv", index=False)
+    data = data_of(written(tmp_path))
+    assert data["sanity"]["rows"] == []
+    assert records(data["cells"])[0]["sanity"] is None
+
+
+def test_curves_are_by_epoch_rounded_and_have_gaps_where_nothing_was_measured(tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1, seeds=1), epochs=4)
+    gone = (rows["metric"] == "train_pgd10_acc") & (rows["epoch"] == 2)
+    rows = rows[~gone].sample(frac=1, random_state=0)
+    cell_of(tmp_path, rows)
+    (curve,) = data_of(tmp_path / "index.html")["curves"]
+    fgsm = rows[rows["metric"] == "train_fgsm_acc"].sort_values("epoch")["value"].astype(float)
+    assert curve["epoch"] == [1, 2, 3, 4]
+    assert curve["pgd10"][1] is None
+    assert curve["fgsm"] == pytest.approx(list(fgsm), abs=0.051)  # rounded to 0.1
+
+
+def test_evidence_belongs_to_its_run_and_damaged_lines_are_counted(tmp_path: Path) -> None:
+    made(tmp_path)
+    path = tmp_path / "results/evidence.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[1:], "{broken", "[]", ""]))
+    data = data_of(written(tmp_path))
+    for run, listed in zip(records(data["runs"]), data["evidence"], strict=True):
+        if listed is None:
+            continue
+        about = dict(data["facts"][k] for k in listed)
+        assert about["run"].endswith(f"seed{run['seed']}")
+        assert about["run"] == json.loads(next(line for line in lines if f'"{about["made_from"]}"' in line))["run"]
+    assert sum(listed is None for listed in data["evidence"]) == 1
+    text = (tmp_path / "index.html").read_text()
+    assert "2 lines are damaged" in text
+    assert "1 of 18 runs have no line" in text
+
+
+def test_landscapes_stop_at_the_limit_with_the_means_first_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path)
+    everything = data_of(tmp_path / "index.html")["surfaces"]
+    assert len(everything) == 8  # 2 runs, 2 epochs, 2 groups
+    monkeypatch.setattr(page, "SURFACE_POINTS", 5 * 81)
+    some = data_of(written(tmp_path))["surfaces"]
+    assert [surface["group"] for surface in some] == ["mean"] * 4 + ["image:7"]
+    assert "5 of 8 loss landscapes are on the page" in (tmp_path / "index.html").read_text()
+
+
+def test_a_landscape_keeps_the_place_of_every_point(tmp_path: Path) -> None:
+    made(tmp_path)
+    rows = fabricate.surfaces(fabricate.runs()[:2])
+    surface = next(one for one in data_of(tmp_path / "index.html")["surfaces"] if one["epoch"] is None)
+    point = rows[rows["epoch"].isna() & (rows["group"] == "mean")].iloc[12]
+    at = surface["w"].index(point["w"]), surface["u"].index(point["u"])
+    assert surface["z"][at[0]][at[1]] == pytest.approx(point["loss"], abs=0.00051)  # rounded to 0.001
+
+
+def test_pictures_are_inside_with_their_captions(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/one.png").write_bytes(PIXEL)
+    (tmp_path / "figures/one.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>" + " " * 100)
+    (tmp_path / "figures/one.txt").write_text(f"A caption {HOSTILE}\n")
+    text = made(tmp_path).read_text()
+    assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in text  # the smaller of the two
+    assert "A caption &lt;/script&gt;" in text
+    assert HOSTILE not in text
+
+
+@given(st.recursive(st.text() | st.just(HOSTILE), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_embedded_json_is_the_same_json_and_cannot_end_its_script(value: Any) -> None:
+    text = page.inert(json.dumps(value, ensure_ascii=False))
+    assert json.loads(text) == value
+    assert not set("<>&\u2028\u2029") & set(text)
+
+
+# How it behaves
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("there is no Chromium here, so nobody looks at the page: install Debian's package chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with the package playwright")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+SORT = """button => new Promise((done) => {
+    const start = performance.now();
+    const drawn = (_, observer) => (observer.disconnect(), done(performance.now() - start));
+    new MutationObserver(drawn).observe(document.querySelector("#cells tbody"), { childList: true });
+    button.click();
+})"""
+
+
+class Visit:
+    """A page that is open, with what it asked for and complained about."""
+
+    def __init__(self, browser: Any, path: Path, width: int = 1440) -> None:
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+        self.page = self.context.new_page()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(f"{error} {error.stack}"))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-ready]", timeout=60_000)
+
+    def __enter__(self) -> "Visit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+
+    def head(self, k: int) -> Any:
+        """The k-th column's head."""
+        return self.page.locator("#cells thead th").nth(k)
+
+    def sort(self, k: int) -> float:
+        """Click the k-th column's head; the milliseconds until the rows stand anew."""
+        return self.head(k).locator("[role=button]").evaluate(SORT)
+
+    def column(self, title: str) -> list[str]:
+        """The texts of a column of the leaderboard, from the top."""
+        heads = [head.strip() for head in self.page.locator("#cells thead th").all_inner_texts()]
+        return self.page.locator(f"#cells tbody td:nth-child({heads.index(title) + 1})").all_inner_texts()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 20 cells, one of them with names and causes that try to become code."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "figures").mkdir()
+    (folder / "figures/one.png").write_bytes(PIXEL)
+    who = [*fabricate.runs(19, seeds=2), ("digits", "preact_tiny", "8/255", HOSTILE, "%{x}'\"", "0")]
+    fabricate.write(folder / "results", who, surfaces_of=3)
+    measured = pd.read_csv(folder / "results/measured.csv", dtype=str)
+    cause = dict(zip(RUN, who[-1], strict=True)) | {"metric": "cause", "value": HOSTILE}
+    pd.concat([measured, pd.DataFrame([cause])]).to_csv(folder / "results/measured.csv", index=False)
+    claims = fabricate.claims()
+    pd.concat([claims, claims.head(1).assign(text=HOSTILE)]).to_csv(folder / "results/claims.csv", index=False)
+    return written(folder)
+
+
+def test_it_opens_without_a_request_or_a_complaint(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        assert [url for url in visit.asked if not url.startswith("data:")] == [path.as_uri()]
+        assert visit.complaints == []
+        assert visit.page.locator("#cells tbody tr").count() == 20
+
+
+def test_the_policy_stops_a_request(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        visit.page.evaluate("fetch('https://example.org/').catch(() => null)")
+        assert any("Content Security Policy" in text for text in visit.complaints)
+
+
+def test_an_empty_page_opens_without_a_complaint(chromium: Any, tmp_path: Path) -> None:
+    with Visit(chromium, written(tmp_path)) as visit:
+        assert visit.complaints == []
+        for section in ("leaderboard", "curves", "landscapes", "claims", "paper", "pairs", "figures"):
+            assert visit.page.locator(f"#{section} .empty").first.is_visible(), section
+
+
+def number(text: str) -> float:
+    """What a text sorts by: its first number, as a share where it says `k of n`."""
+    found = [float(part) for part in re.findall(r"-?\d+(?:\.\d+)?", text)]
+    return found[0] / found[1] if " of " in text else found[0]
+
+
+def test_every_column_sorts_both_ways_with_empty_places_last(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        for k in range(1, visit.page.locator("#cells thead th").count()):
+            title, directions = visit.head(k).inner_text().strip(), set()
+            numeric = "number" in (visit.head(k).get_attribute("class") or "").split()
+            for _ in range(2):
+                visit.sort(k)
+                directions.add(way := visit.head(k).get_attribute("aria-sort"))
+                cells = visit.page.locator(f"#cells tbody td:nth-child({k + 1})").all_inner_texts()
+                full = [text.strip() for text in cells if text.strip()]
+                assert not any(text.strip() for text in cells[len(full) :]), title
+                keys = [number(text) if numeric else re.sub(r"^\W+ ", "", text.lower()) for text in full]
+                assert keys == sorted(keys, reverse=way == "descending"), (title, way)
+            assert directions == {"ascending", "descending"}, title
+
+
+def test_filters_and_search_leave_the_rows_that_fit(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        visit.page.select_option(".filters select[name=eps]", "4/255")
+        assert set(visit.column("eps")) == {"4/255"}
+        visit.page.fill(".filters input", "atta")
+        assert visit.column("Method") == ["atta"]
+        assert "1–1 of 1 (20 in all)" in visit.page.locator(".below").first.inner_text()
+        visit.page.click(".filters button")
+        assert len(visit.column("Method")) == 20
+        for name in ("dataset", "model", "variant", "method"):
+            assert visit.page.locator(f".filters select[name={name}] option").count() >= 2
+
+
+def test_evidence_is_one_key_away_and_escape_returns_to_the_row(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        button = visit.page.locator("#cells tbody tr", has_text="atas").locator("button")
+        button.focus()
+        visit.page.keyboard.press("Enter")
+        text = visit.page.locator("#evidence").inner_text()
+        for words in (
+            "Seed 0", "Seed 1", "config hash", "0123456789abcdef", "torch made-up", "batch_size", "made-up GPU",
+            "results/runs/digits/preact_tiny/eps8/atas/paper/seed0/log.csv", "collapse", " MB at most", "finished",
+            "Against the paper", "agrees", "noise costs little",
+        ):  # fmt: skip
+            assert words in text, words
+        visit.page.keyboard.press("Escape")
+        assert not visit.page.locator("#evidence").is_visible()
+        assert button.evaluate("button => document.activeElement === button")
+
+
+def test_the_keyboard_reaches_sorts_and_ticks(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        visit.page.keyboard.press("Tab")
+        assert visit.page.evaluate("document.activeElement.className") == "skip"
+        head = visit.page.locator("#cells thead th", has_text="Clean")
+        head.locator("[role=button]").focus()
+        visit.page.keyboard.press("Enter")
+        head.and_(visit.page.locator("[aria-sort=descending]")).wait_for()
+        visit.page.keyboard.press("Space")
+        head.and_(visit.page.locator("[aria-sort=ascending]")).wait_for()
+        assert "none" not in visit.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        box = visit.page.locator("#cells tbody input:not(:checked)").first
+        box.focus()
+        visit.page.keyboard.press("Space")
+        visit.page.wait_for_function("document.querySelectorAll('.chips li').length === 4")
+
+
+def test_curves_have_a_line_per_seed_and_a_cross_per_collapse(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        for _ in range(3):
+            visit.page.locator(".chips button").first.click()
+        visit.page.wait_for_selector("#curves .status:has-text('No cell is chosen')")
+        visit.page.locator("#cells tbody tr", has_text="yopo").first.locator(
+            "input"
+        ).check()  # its first seed collapses
+        visit.page.wait_for_selector("#curves .panels .js-plotly-plot:nth-child(3) .scatterlayer .trace")
+        for k in (1, 2, 3):
+            panel = visit.page.locator(f"#curves .panels > div:nth-child({k})")
+            assert panel.locator(".js-line").count() == 2
+            assert panel.locator(".point").count() == 1
+
+
+def test_no_more_cells_are_drawn_than_can_be_told_apart(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        for k in range(3, 12):
+            visit.page.locator("#cells tbody input").nth(k).check()
+        visit.page.wait_for_function("document.querySelectorAll('.chips li').length === 8")
+        assert visit.page.locator("#cells input:checked").count() == 8
+
+
+def test_a_landscape_is_drawn_for_each_epoch_of_the_chosen_images(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        form = visit.page.locator("#landscapes form")
+        form.locator("select[name=group]").select_option("image:7")
+        visit.page.wait_for_selector("#landscapes .js-plotly-plot:has-text('n = 1')")
+        assert visit.page.locator("#landscapes .js-plotly-plot").count() == 2
+        titles = visit.page.locator("#landscapes .gtitle").all_text_contents()
+        assert titles == ["Epoch 3, n = 1", "Last epoch, n = 1"]
+
+
+@pytest.mark.parametrize(("loss", "drawn", "said"), [(2.3, 2, ""), (None, 0, "No loss of this landscape is a number.")])
+def test_a_flat_landscape_is_drawn_and_one_without_numbers_is_not(
+    chromium: Any, tmp_path: Path, loss: float | None, drawn: int, said: str
+) -> None:
+    made(tmp_path)
+    fabricate.surfaces(fabricate.runs(1, 1)).assign(loss=loss).to_csv(tmp_path / "results/figures/surfaces.csv")
+    with Visit(chromium, written(tmp_path)) as visit:
+        assert visit.page.locator("#landscapes .js-plotly-plot").count() == drawn
+        assert visit.page.locator("#landscapes .status").inner_text() == said
+        assert visit.complaints == []
+
+
+def test_names_and_causes_that_try_to_be_code_stay_text(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        row = visit.page.locator("#cells tbody tr", has_text="window.hacked")
+        assert row.locator("td").nth(1).inner_text() == HOSTILE
+        row.locator("input").check()
+        visit.page.wait_for_selector(".chips li:has-text('window.hacked')")
+        row.locator("button").click()
+        assert HOSTILE in visit.page.locator("#evidence .content").inner_text()
+        visit.page.keyboard.press("Escape")
+        assert HOSTILE in visit.page.locator("#claims").inner_text()
+        assert visit.page.evaluate("window.hacked") is None
+        assert visit.page.locator("img:not(figure img)").count() == 0
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("width", [375, 768, 1440])
+def test_the_page_never_scrolls_sideways(chromium: Any, path: Path, width: int) -> None:
+    with Visit(chromium, path, width) as visit:
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        visit.page.locator("#cells button").first.click()
+        assert visit.page.evaluate("(d => d.scrollWidth - d.clientWidth)(document.querySelector('#evidence'))") <= 0
+
+
+def test_paper_gets_all_rows_in_black_on_white_and_no_controls(chromium: Any, tmp_path: Path) -> None:
+    with Visit(chromium, made(tmp_path, fabricate.runs(40, seeds=1))) as visit:
+        visit.page.emulate_media(media="print", color_scheme="dark")
+        visit.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert visit.page.locator("#cells tbody tr").count() == 40
+        for controls in (".filters", ".below", "nav", "#cells button", "#cells input"):
+            assert not visit.page.locator(controls).first.is_visible(), controls
+        style = visit.page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+        assert style == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+        visit.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert visit.page.locator("#cells tbody tr").count() == 25
+
+
+def test_verdicts_are_told_by_a_sign_and_words_and_not_by_colour_alone(chromium: Any, path: Path) -> None:
+    with Visit(chromium, path) as visit:
+        signs = visit.page.locator("#claims .verdict").evaluate_all(
+            "all => all.map(one => [one.textContent, getComputedStyle(one, '::before').content])"
+        )
+        assert dict(signs) == {"holds": '"✓ "', "does not hold": '"✗ "', "undecided": '"? "', "not run": '"– "'}
+
+
+def test_five_thousand_rows_open_page_by_page_and_sort(chromium: Any, tmp_path: Path) -> None:
+    with Visit(chromium, made(tmp_path, fabricate.runs(5000, seeds=1), epochs=4, surfaces_of=0)) as visit:
+        assert visit.page.locator("#cells tbody tr").count() == 25
+        took = [round(visit.sort(k)) for k in (7, 1)]  # Clean, Method
+        opened = visit.page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+        print(f"5,000 rows: open {opened:.0f} ms, sort by number, text {took} ms")
+        assert visit.column("Method") == ["atas"] * 25
+        assert "5000" in visit.page.locator(".below").first.inner_text()
