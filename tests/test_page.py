@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,7 @@ from hypothesis import strategies as st
 
 from fastat.report import page
 from fastat.report.tables import wilson
-
-SPEC = spec_from_file_location("fabricate", Path(__file__).with_name("fabricate.py"))
-assert SPEC and SPEC.loader
-fabricate = module_from_spec(SPEC)
-SPEC.loader.exec_module(fabricate)
+from tests import fabricate
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -233,6 +228,13 @@ def test_evidence_belongs_to_its_run_and_damaged_lines_are_counted(tmp_path: Pat
     text = (tmp_path / "index.html").read_text()
     assert "2 lines are damaged" in text
     assert "1 of 18 runs have no line" in text
+
+
+def test_the_head_names_the_commits_and_that_one_was_changed(tmp_path: Path) -> None:
+    made(tmp_path)
+    path = tmp_path / "results/evidence.jsonl"
+    path.write_text(path.read_text().replace("0123456789abcdef", "0123456789abcdef-dirty", 1))
+    assert "Commits 012345678, 012345678-dirty." in written(tmp_path).read_text()
 
 
 def test_landscapes_stop_at_the_limit_with_the_means_first_and_say_so(
@@ -450,6 +452,21 @@ def test_curves_have_a_line_per_seed_and_a_cross_per_collapse(chromium: Any, pat
             panel = visit.page.locator(f"#curves .panels > div:nth-child({k})")
             assert panel.locator(".js-line").count() == 2
             assert panel.locator(".point").count() == 1
+
+
+def test_a_curve_that_no_run_recorded_is_named_and_leaves_its_width_to_the_others(
+    chromium: Any, tmp_path: Path
+) -> None:
+    made(tmp_path)
+    rows = fabricate.measured(fabricate.runs())
+    rows[rows["metric"] != "train_pgd10_loss"].to_csv(tmp_path / "results/measured.csv", index=False)
+    with Visit(chromium, written(tmp_path)) as visit:
+        assert visit.page.locator("#curves .status").inner_text() == "Not recorded for these cells: Loss under PGD10."
+        widths = visit.page.locator("#curves .main-svg:first-child").evaluate_all(
+            "all => all.map(one => one.clientWidth)"
+        )
+        assert len(widths) == 2
+        assert min(widths) > 500  # of 1440, less the margins; a third would be 430
 
 
 def test_no_more_cells_are_drawn_than_can_be_told_apart(chromium: Any, path: Path) -> None:

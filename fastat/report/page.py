@@ -322,8 +322,13 @@ def summary(runs: pd.DataFrame, cells: pd.DataFrame, evidence: dict[str, dict[st
         "collapsed": int(runs["collapse_epoch"].notna().sum()),
         "datasets": sorted(set(runs["dataset"])),
         "hardware": sorted(set(runs["device"].dropna())),
-        "commits": sorted({str(about["git_commit"])[:9] for about in evidence.values() if about.get("git_commit")}),
+        "commits": sorted({short(str(about["git_commit"])) for about in evidence.values() if about.get("git_commit")}),
     }
+
+
+def short(commit: str) -> str:
+    """The first nine digits of a commit, with what else was said of it (`-dirty`)."""
+    return re.sub(r"^(\w{9})\w*", r"\1", commit)
 
 
 # The page

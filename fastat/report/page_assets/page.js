@@ -237,7 +237,7 @@ function seedEvidence(cell, run, open) {
     ["collapse", COLLAPSE(run)],
     ["training PGD10", none(run.train_pgd10_last) ? "" : `last ${fixed(run.train_pgd10_last, 1)}, best ${fixed(run.train_pgd10_best, 1)} at epoch ${run.train_pgd10_best_epoch}`],
     ["cost", [none(run.train_seconds) ? "" : `${fixed(run.train_seconds, 1)} s`, none(run.peak_memory_mb) ? "" : `${fixed(run.peak_memory_mb, 0)} MB at most`].filter(Boolean).join(", ")],
-    ["hardware", [device ?? run.device, threads ? `${threads} threads` : ""].filter(Boolean).join(", ")],
+    ["hardware", [device ?? run.device, threads ? `${threads} thread${threads > 1 ? "s" : ""}` : ""].filter(Boolean).join(", ")],
     ["seed", run.seed],
     ["config hash", made_from],
     ["git commit", git_commit],
@@ -317,13 +317,12 @@ async function drawCurves(shown) {
   if (!shown.length) return panels.replaceChildren();
   const Plotly = await plotly();
   while (panels.children.length < PANELS.length) panels.append(el("div"));
-  const missing = [];
-  for (const [k, [panel, title, unit, yaxis]] of PANELS.entries()) {
-    const traces = shown.flatMap((cell, colour) => lines(cell, colour, panel));
-    panels.children[k].hidden = !traces.length;
-    if (traces.length) await Plotly.react(panels.children[k], traces, layout(title, "epoch", unit, { yaxis }), CONFIG);
-    else missing.push(title);
+  const traces = PANELS.map(([panel]) => shown.flatMap((cell, colour) => lines(cell, colour, panel)));
+  traces.forEach((some, k) => (panels.children[k].hidden = !some.length)); // before drawing: the others share the width
+  for (const [k, [, title, unit, yaxis]] of PANELS.entries()) {
+    if (traces[k].length) await Plotly.react(panels.children[k], traces[k], layout(title, "epoch", unit, { yaxis }), CONFIG);
   }
+  const missing = PANELS.filter((_, k) => !traces[k].length).map(([, title]) => title);
   if (missing.length) status.textContent = `Not recorded for these cells: ${missing.join(", ")}.`;
 }
 function chips(shown) {
@@ -382,7 +381,8 @@ async function drawLandscapes(shown) {
   while (panels.children.length < drawn.length) panels.append(el("div"));
   while (panels.children.length > drawn.length) panels.lastChild.remove();
   for (const [k, { u, w, z, epoch, n }] of drawn.entries()) {
-    const trace = { type: "contour", x: u, y: w, z, zmin, zmax, colorscale: "Cividis", autocontour: false, contours: { coloring: "heatmap", showlabels: size > 0, showlines: size > 0, start, end: zmax, size: size || 1 },
+    const trace = { type: "contour", x: u, y: w, z, zmin, zmax, colorscale: "Cividis", autocontour: false,
+      contours: { coloring: "heatmap", showlabels: size > 0, showlines: size > 0, start, end: zmax, size: size || 1 },
       line: { width: 0.8, color: "rgba(255,255,255,0.7)" }, colorbar: { thickness: 12, title: { text: "nats" } },
       hovertemplate: "u %{x}, w %{y}: %{z} nats<extra></extra>" };
     const title = `${none(epoch) ? "Last epoch" : `Epoch ${epoch}`}${none(n) ? "" : `, n = ${n}`}`;
