@@ -1,0 +1,473 @@
+"""What the paper says, as tests: each claim with its statistic on our runs, and whether it holds. Never torch.
+
+`holds` and `does not hold`: the 95 % interval of the statistic (or p under 0.05) lies on one side; `undecided`: it lies
+on both; `not run`: the runs that it needs are not there. Evaluated for each data set by itself. Methods are compared on
+the same seeds and images.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fastat.files import atomic
+from fastat.report.statistics import bootstrap, mean_interval, seeds
+
+COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
+RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
+SLOW = ("pgd10",)
+REFERENCES = ("clean",)
+Found = dict[str, Any]
+
+
+class NotRun(Exception):
+    """Which runs a claim lacks."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The results of one data set."""
+
+    dataset: str
+    wide: pd.DataFrame  # a row per run: RUN as columns, and each metric of the finished run
+    correct: pd.DataFrame
+    figures: Path
+
+    def of(self, method: str, variant: str = "paper", needs: str | None = None) -> pd.DataFrame:
+        """The runs of a method.
+
+        Raises: NotRun if there are none, or none with the metric `needs`.
+        """
+        rows = self.wide[(self.wide["method"] == method) & (self.wide["variant"] == variant)]
+        if needs is not None:
+            rows = rows[rows[needs].notna()] if needs in rows else rows[:0]
+        if rows.empty:
+            raise NotRun(f"no {method}/{variant} with {needs}" if needs else f"no {method}/{variant}")
+        return rows
+
+    def data(self, name: str) -> pd.DataFrame:
+        """What a figure is drawn from, of this data set.
+
+        Raises: NotRun if it is not there.
+        """
+        path = self.figures / f"{name}.csv"
+        try:
+            rows = pd.read_csv(path, dtype={"seed": str, "seed_a": str, "seed_b": str})
+        except (FileNotFoundError, pd.errors.EmptyDataError):
+            raise NotRun(f"no {path.name}") from None
+        rows = rows[rows["dataset"] == self.dataset] if "dataset" in rows else rows[:0]
+        if rows.empty:
+            raise NotRun(f"{path.name} has nothing of {self.dataset}")
+        return rows
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: what the paper says, where, and the test."""
+
+    name: str
+    text: str
+    where: str
+    statistic: str
+    test: Callable[[Evidence], Found]
+
+
+def write(measured: Path, correct: Path, figures: Path, out: Path) -> None:
+    """Write claims.csv. figures: the folder of the figures' data."""
+    rows, right = (pd.read_csv(path, dtype={"seed": str}) for path in (measured, correct))
+    with atomic(out) as partial:
+        judge(rows, right, figures).to_csv(partial, index=False)
+
+
+def judge(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path) -> pd.DataFrame:
+    """A row for each claim and data set; at least one for each claim, if nothing was run at all."""
+    rows = measured[measured["epoch"].isna()].drop_duplicates([*RUN, "metric"], keep="last")
+    numbers = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce"))
+    wide = numbers.pivot(index=RUN, columns="metric", values="value").reset_index()
+    steps = measured[measured["metric"] == "train_alpha_255"]
+    steps = steps.assign(value=pd.to_numeric(steps["value"], errors="coerce"))
+    mean_step = steps.groupby(RUN)["value"].mean().rename("mean_alpha_255").reset_index()
+    wide = wide.merge(mean_step, on=RUN, how="left")
+    wide["eps_255"] = wide["eps"].astype(str).str.removesuffix("/255").astype(int)
+    lines = []
+    for dataset in sorted(set(wide["dataset"])) or [""]:
+        mine = Evidence(dataset, wide[wide["dataset"] == dataset], correct[correct["dataset"] == dataset], figures)
+        lines += [tried(claim, mine) for claim in CLAIMS]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def tried(claim: Claim, evidence: Evidence) -> Found:
+    """The claim's row on one data set."""
+    about = {"claim": claim.name, "text": claim.text, "where": claim.where, "scale": evidence.dataset}
+    try:
+        found = claim.test(evidence)
+    except NotRun as missing:
+        found = {"verdict": "not run", "evidence": str(missing)}
+    return {**about, "statistic": claim.statistic, **found}
+
+
+def side(value: float, low: float, high: float, evidence: str, than: float = 0.0) -> Found:
+    """Above `than`: holds if the whole interval is; does not hold if none of it is."""
+    word = "holds" if low > than else "does not hold" if high < than else "undecided"
+    return {"value": value, "low": low, "high": high, "verdict": word, "evidence": evidence}
+
+
+# Comparisons of methods, paired by seed and image
+
+
+def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack: str = "aa") -> Found:
+    """Mean difference in accuracy (points) over each eps, model and seed that both have, with its interval."""
+    right = evidence.correct[evidence.correct["attack"] == attack]
+    cells = {
+        who: {(*key, seed): bits for key, part in grouped(rows, ["model", "eps"]) for seed, bits in seeds(part).items()}
+        for who, rows in grouped(right, ["method", "variant"])
+    }
+    a, b = cells.get(one, {}), cells.get(other, {})
+    both = sorted(key for key in a if key in b and a[key][1] == b[key][1])
+    if not both:
+        raise NotRun(f"no run that {'/'.join(one)} and {'/'.join(other)} both have under {attack}")
+    difference = np.stack([a[key][0].astype(float) - b[key][0] for key in both])
+    low, high = bootstrap(difference)
+    told = f"{len(both)} pairs of runs, {difference.shape[1]} images each"
+    return {"value": 100 * difference.mean(), "low": low, "high": high, "told": told}
+
+
+def atas_beats(other: str) -> Callable[[Evidence], Found]:
+    """ATAS minus the other method under AutoAttack."""
+
+    def test(evidence: Evidence) -> Found:
+        found = gap(evidence, ("atas", "paper"), (other, "paper"))
+        return side(found["value"], found["low"], found["high"], found["told"])
+
+    return test
+
+
+def atas_beats_all(evidence: Evidence) -> Found:
+    """In how many eps and networks ATAS has the best mean under AutoAttack among the fast methods."""
+    rows = evidence.wide
+    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
+    if "aa" not in rows or "atas" not in set(rows["method"]):
+        raise NotRun("no ATAS under AutoAttack")
+    means = rows.groupby(["model", "eps_255", "method"])["aa"].mean().unstack()
+    ranks = means.rank(axis=1, ascending=False)["atas"].dropna()
+    means = means.loc[ranks.index]
+    if ranks.empty or means.shape[1] < 2:
+        raise NotRun("no other fast method beside ATAS")
+    first = int((ranks == 1).sum())
+    told = ", ".join(
+        f"{where[0]} {where[1]}/255: rank {rank:g}" for where, rank in zip(ranks.index, ranks, strict=True)
+    )
+    word = "holds" if first == len(ranks) else "does not hold"
+    return {"value": first / len(ranks), "verdict": word, "evidence": f"of up to {means.shape[1]} methods; {told}"}
+
+
+def as_good_as_pgd10(evidence: Evidence) -> Found:
+    """ATAS minus PGD10 under AutoAttack: on par if no more than two points are lost."""
+    found = gap(evidence, ("atas", "paper"), ("pgd10", "paper"))
+    return side(found["value"], found["low"], found["high"], f"{found['told']}; on par: above -2", than=-2.0)
+
+
+def grouped(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+    """The groups of rows, by several columns."""
+    for key, part in rows.groupby(by):
+        assert isinstance(key, tuple)
+        yield tuple(map(str, key)), part
+
+
+# Collapse
+
+
+def fisher(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> Found:
+    """Does `one` collapse more often than `other`? Fisher's exact test on runs that collapsed at any epoch."""
+    counts = [(int(rows["collapsed"].sum()), len(rows)) for rows in (one, other)]
+    (k, n), (m, r) = counts
+    p = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="greater").pvalue)
+    opposite = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="less").pvalue)
+    word = "holds" if p < 0.05 else "does not hold" if opposite < 0.05 or k == 0 else "undecided"
+    told = f"{names[0]} {k} of {n} runs, {names[1]} {m} of {r}"
+    return {"value": k / n - m / r, "p": p, "verdict": word, "evidence": told}
+
+
+def fallen(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs, with whether each collapsed at any epoch."""
+    first = rows["collapse_epoch"] if "collapse_epoch" in rows else pd.Series(np.nan, index=rows.index)
+    return rows.assign(collapsed=first.notna())
+
+
+def rs_collapses_more(evidence: Evidence) -> Found:
+    """FGSM-RS against ATAS, on the eps, models and seeds that both have."""
+    one, other = fallen(evidence.of("fgsm_rs")), fallen(evidence.of("atas"))
+    key = ["model", "eps", "seed"]
+    return fisher(one.merge(other[key], on=key), other.merge(one[key], on=key), ("FGSM-RS", "ATAS"))
+
+
+def larger_eps(evidence: Evidence) -> Found:
+    """Rank correlation of eps and collapse over the runs of FGSM-RS."""
+    return rank_correlation(fallen(evidence.of("fgsm_rs")), "eps_255", "collapsed", "runs of FGSM-RS")
+
+
+def larger_step(evidence: Evidence) -> Found:
+    """Rank correlation of step size and collapse over FGSM-RS and ATTA."""
+    rows = evidence.wide[evidence.wide["method"].isin(["fgsm_rs", "atta"])]
+    step = rows["variant"].str.fullmatch(r"step(\d+)").fillna(False)
+    rows = fallen(rows[step.astype(bool)])
+    if rows.empty:
+        raise NotRun("no run with another step size")
+    rows = rows.assign(step=rows["variant"].str.removeprefix("step").astype(int))
+    return rank_correlation(rows, "step", "collapsed", "runs with fixed steps of 0.75 to 2 eps")
+
+
+def rank_correlation(rows: pd.DataFrame, x: str, y: str, what: str) -> Found:
+    """Spearman's, positive if the claim holds."""
+    if len(rows) < 4 or rows[x].nunique() < 2:
+        raise NotRun(f"too few {what}: {len(rows)}")
+    told = f"{len(rows)} {what}, {int(rows[y].sum())} collapsed"
+    if rows[y].nunique() < 2:
+        return {"verdict": "undecided", "evidence": told}
+    found = stats.spearmanr(rows[x], rows[y].astype(float))
+    word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
+    return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
+
+
+def large_norms_collapse(evidence: Evidence) -> Found:
+    """Trainings on D_7.. to D_10 against trainings on D_1 to ..D_4, the same recipes."""
+    parts = evidence.wide["variant"].str.extract(r"^(?P<of>.+)_d(?P<i>\d+)_(?P<j>\d+)$")
+    rows = fallen(evidence.wide.join(parts).dropna(subset=["of"]))
+    small, large = rows[rows["i"] == "1"], rows[rows["j"] == "10"]
+    if small.empty or large.empty:
+        raise NotRun("no trainings on subsets")
+    return fisher(large, small, ("large gradient norms", "small"))
+
+
+def collapse_starts_in_d10(evidence: Evidence) -> Found:
+    """How far the loss inside the budget exceeds that of FGSM's corner, D_10 minus D_1, at the middle epoch drawn."""
+    rows = evidence.data("fig02")
+    bulges = []
+    for _, run in rows.groupby(["model", "eps", "method", "variant", "seed"]):
+        epochs = sorted(run["epoch"].unique())
+        at = run[run["epoch"] == epochs[min(2, len(epochs) - 1)]]
+        along = at[(at["w"] == 0) & (at["u"] >= 0)]
+        bulge = {g: p["loss"].max() - p.loc[p["u"].idxmax(), "loss"] for g, p in along.groupby("group")}
+        if {"D1", "D10"} <= set(bulge):
+            bulges.append(bulge["D10"] - bulge["D1"])
+    if not bulges:
+        raise NotRun("fig02.csv has no run with both groups")
+    values = np.array(bulges)
+    low, high = mean_interval(values)
+    told = f"{len(values)} runs, nats: {', '.join(f'{v:.2f}' for v in values)}"
+    if len(values) < 2:
+        return {"value": values.mean(), "verdict": "undecided", "evidence": told}
+    return side(values.mean(), low, high, told)
+
+
+def adaptive_step_prevents(evidence: Evidence) -> Found:
+    """FGSM-RS with step eps against FGSM-RS with the adaptive step."""
+    one, other = fallen(evidence.of("fgsm_rs", "step100")), fallen(evidence.of("fgsm_adaptive"))
+    return fisher(one, other, ("fixed step", "adaptive step"))
+
+
+def adaptive_step_is_larger(evidence: Evidence) -> Found:
+    """Mean step of FGSM-RS with the adaptive step and of ATAS over eps, minus 1: the fixed step of Fig. 5 is eps."""
+    rows = pd.concat([evidence.of("atas", needs="mean_alpha_255")])
+    ratio = (rows["mean_alpha_255"] / rows["eps_255"]).to_numpy()
+    low, high = mean_interval(ratio - 1)
+    if len(ratio) < 2:
+        raise NotRun("one run of ATAS only")
+    return side(float(ratio.mean() - 1), low, high, f"mean step {ratio.mean():.2f} eps in {len(ratio)} runs of ATAS")
+
+
+# Ratios and losses
+
+
+def tail_ratio(evidence: Evidence) -> Found:
+    """sqrt(mean G^2) / mean G - 1 of ATAS: how much the bound of A-SGD_BCA is tighter at beta = 0."""
+    rows = evidence.of("atas", needs="ratio")
+    values = np.sqrt(rows["ratio"].to_numpy()) - 1
+    low, high = mean_interval(values)
+    told = "; ".join(f"{eps}/255: {np.sqrt(part['ratio']).mean():.3f}" for eps, part in rows.groupby("eps_255"))
+    told += " (1 or more by Cauchy-Schwarz, so how much counts: 0.1 asked)"
+    return side(float(values.mean()), low, high, told, than=0.1)
+
+
+def ratio_grows(evidence: Evidence) -> Found:
+    """Rank correlation of eps and the ratio over runs of ATAS."""
+    rows = evidence.of("atas", needs="ratio")
+    if rows["eps_255"].nunique() < 2 or len(rows) < 4:
+        raise NotRun("ATAS at one eps only")
+    found = stats.spearmanr(rows["eps_255"], rows["ratio"])
+    word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
+    told = "; ".join(f"{eps}/255: {part['ratio'].mean():.2f}" for eps, part in rows.groupby("eps_255"))
+    return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
+
+
+def losses(evidence: Evidence) -> pd.DataFrame:
+    """Robust training loss of ATTA and ATAS on the runs that both have, and ATAS's ratio."""
+    key = ["model", "eps_255", "seed"]
+    columns = [*key, "robust_train_loss"]
+    one, other = (evidence.of(name, needs="robust_train_loss") for name in ("atta", "atas"))
+    both = one[columns].merge(
+        other[[*columns, *(["ratio"] if "ratio" in other else [])]], on=key, suffixes=("_atta", "_atas")
+    )
+    if both.empty:
+        raise NotRun("no run that ATTA and ATAS both have")
+    return both.assign(gap=both["robust_train_loss_atta"] - both["robust_train_loss_atas"])
+
+
+def lower_loss(evidence: Evidence) -> Found:
+    """Robust training loss of ATTA minus ATAS, nats."""
+    rows = losses(evidence)
+    low, high = mean_interval(rows["gap"].to_numpy())
+    told = "; ".join(f"{eps}/255: {part['gap'].mean():+.3f}" for eps, part in rows.groupby("eps_255"))
+    if len(rows) < 2:
+        return {"value": rows["gap"].mean(), "verdict": "undecided", "evidence": told}
+    return side(rows["gap"].mean(), low, high, told)
+
+
+def tails_and_losses(evidence: Evidence) -> Found:
+    """Rank correlation of the ratio and the loss gap."""
+    rows = losses(evidence)
+    if "ratio" not in rows or rows["ratio"].notna().sum() < 4:
+        raise NotRun("fewer than four pairs of runs with a ratio")
+    found = stats.spearmanr(rows["ratio"], rows["gap"], nan_policy="omit")
+    word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
+    told = f"{len(rows)} pairs of runs"
+    return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
+
+
+def as_fast(evidence: Evidence) -> Found:
+    """Training seconds of ATAS over ATTA's: within 10 % of 1."""
+    key = ["model", "eps_255", "seed"]
+    one, other = (evidence.of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
+    both = one.merge(other, on=key, suffixes=("", "_atta"))
+    if both.empty:
+        raise NotRun("no run that ATAS and ATTA both have")
+    ratio = float((both["train_seconds"] / both["train_seconds_atta"]).median())
+    word = "holds" if 0.9 <= ratio <= 1.1 else "undecided" if 0.8 <= ratio <= 1.25 else "does not hold"
+    return {"value": ratio, "verdict": word, "evidence": f"median of {len(both)} pairs of runs; clocks are noisy"}
+
+
+def insensitive(evidence: Evidence) -> Found:
+    """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed."""
+    rows = evidence.wide[(evidence.wide["method"] == "atas") & evidence.wide["variant"].str.match(r"gamma\d|c0")]
+    if rows.empty:
+        raise NotRun("no run with another gamma or c")
+    gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in sorted(set(rows["variant"]))}
+    worst = min(gaps, key=lambda v: gaps[v]["value"])
+    found = gaps[worst]
+    told = f"worst of {len(gaps)}: {worst}; {found['told']}; on a par: above -2"
+    return side(found["value"], found["low"], found["high"], told, than=-2.0)
+
+
+def norm_is_the_instance_s(evidence: Evidence) -> Found:
+    """Rank correlation of the images' mean gradient norms between trainings with other seeds: above 0.5."""
+    rows = evidence.data("fig06_ranks")
+    value, least = float(rows["spearman"].mean()), float(rows["spearman"].min())
+    word = "holds" if least > 0.5 else "does not hold" if value < 0.5 else "undecided"
+    return {"value": value, "low": least, "high": float(rows["spearman"].max()), "verdict": word,
+            "evidence": f"{len(rows)} pairs of trainings; low and high are the extremes"}  # fmt: skip
+
+
+CLAIMS = (
+    Claim(
+        "atas-atta", "ATAS is more robust than ATTA", "Sec. V-B, Table I", "AA, ATAS - ATTA, points", atas_beats("atta")
+    ),
+    Claim(
+        "atas-rs",
+        "ATAS is more robust than FGSM-RS",
+        "Sec. V-B, Table I",
+        "AA, ATAS - FGSM-RS, points",
+        atas_beats("fgsm_rs"),
+    ),
+    Claim(
+        "atas-best",
+        "ATAS is the most robust fast method at every eps",
+        "Sec. V-B, Table II",
+        "share of eps and networks where ATAS is first",
+        atas_beats_all,
+    ),
+    Claim("atas-pgd10", "ATAS is on par with PGD10", "Sec. V-B", "AA, ATAS - PGD10, points", as_good_as_pgd10),
+    Claim(
+        "rs-collapses",
+        "FGSM-RS collapses where ATAS does not",
+        "Fig. 8",
+        "difference in the share of collapsed runs; Fisher",
+        rs_collapses_more,
+    ),
+    Claim("eps-collapse", "A larger eps makes FGSM-RS collapse", "Table II", "Spearman, eps and collapse", larger_eps),
+    Claim(
+        "step-collapse",
+        "A larger step size makes single-step methods collapse",
+        "Sec. III, Fig. 3",
+        "Spearman, step and collapse",
+        larger_step,
+    ),
+    Claim(
+        "norm-collapse",
+        "Images with large gradient norms cause collapse",
+        "Sec. III, Fig. 3",
+        "difference in the share of collapsed runs; Fisher",
+        large_norms_collapse,
+    ),
+    Claim(
+        "d10-first",
+        "The loss surface of D_10 is distorted first",
+        "Sec. III, Fig. 2",
+        "loss inside over the corner's, D_10 - D_1, nats",
+        collapse_starts_in_d10,
+    ),
+    Claim(
+        "adaptive-prevents",
+        "The adaptive step alone keeps FGSM-RS from collapse",
+        "Sec. IV, Fig. 5a",
+        "difference in the share of collapsed runs; Fisher",
+        adaptive_step_prevents,
+    ),
+    Claim(
+        "adaptive-larger",
+        "The adaptive step is larger on average than the fixed one",
+        "Sec. IV, Fig. 5",
+        "mean step / eps - 1",
+        adaptive_step_is_larger,
+    ),
+    Claim(
+        "tail",
+        "Gradient norms are long-tailed: the ratio of Eq. 10 exceeds 1",
+        "Sec. IV-A, Fig. 6b",
+        "sqrt(mean G^2) / mean G - 1",
+        tail_ratio,
+    ),
+    Claim("tail-eps", "The ratio grows with eps", "Table III, Fig. 6b", "Spearman, eps and ratio", ratio_grows),
+    Claim(
+        "loss",
+        "ATAS ends with a lower robust training loss than ATTA",
+        "Sec. V-A, Fig. 7",
+        "loss under PGD10, ATTA - ATAS, nats",
+        lower_loss,
+    ),
+    Claim(
+        "tail-loss",
+        "A larger ratio goes with a larger gap in the loss",
+        "Table III",
+        "Spearman, ratio and gap",
+        tails_and_losses,
+    ),
+    Claim("time", "ATAS takes as long as ATTA", "Sec. IV, Table I", "training seconds, ATAS / ATTA", as_fast),
+    Claim(
+        "insensitive",
+        "ATAS is not sensitive to gamma and c",
+        "Table IV",
+        "AA, worst setting - default, points",
+        insensitive,
+    ),
+    Claim(
+        "instance",
+        "The gradient norm is a property of the image",
+        "Sec. V-C, Fig. 10",
+        "Spearman of mean norms between trainings",
+        norm_is_the_instance_s,
+    ),
+)

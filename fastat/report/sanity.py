@@ -1,0 +1,119 @@
+"""Is the robustness real? What an honest network must stand, checked on every run. pandas; never torch.
+
+Gradient masking makes attacks fail without making a network robust (Athalye et al. 2018; Carlini et al. 2019). Each
+check allows for the n images that its numbers were measured on: it fails only beyond their 99.9 % interval.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fastat.files import atomic
+
+RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
+COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
+Z = 3.2905  # two-sided 99.9 %
+N_CLASSES = {"cifar100": 100, "imagenet": 1000}  # 10 elsewhere
+SQUARE = 10.0  # % of the images standing before it that Square may break: it finds few where gradients are honest
+BLIND = 1.0  # % of images that may have no gradient at all: a network can be certain of some
+
+
+def write(measured: Path, out: Path) -> None:
+    """Write sanity.csv."""
+    with atomic(out) as partial:
+        panel(pd.read_csv(measured, dtype={"seed": str})).to_csv(partial, index=False)
+
+
+def panel(rows: pd.DataFrame) -> pd.DataFrame:
+    """measured.csv -> a row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
+    rows = rows[rows["epoch"].isna()]
+    rows = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce"), n=pd.to_numeric(rows["n"], errors="coerce"))
+    wide = rows.drop_duplicates([*RUN, "metric"], keep="last").pivot(index=RUN, columns="metric", values=["value", "n"])
+    checks = pd.concat([check(wide) for check in CHECKS], ignore_index=True)
+    checks["holds"] = np.where(checks["margin"].isna(), np.nan, (checks["margin"] >= 0).astype(float))
+    found = checks.groupby(RUN)["holds"].agg(["min", "count"]).reset_index()
+    missing = found["count"] < len(CHECKS) - 1  # one may be not asked for
+    word = np.select([found["min"] == 0, missing], ["masking suspected", "not measured"], "ok")
+    checks = checks.merge(found[RUN].assign(verdict=word), on=RUN)
+    return checks[COLUMNS].sort_values(RUN, kind="stable", ignore_index=True)
+
+
+def slack(p: pd.Series, *n: pd.Series) -> pd.Series:
+    """What two measured shares of about p % may differ by, each on n images, in points."""
+    p = p.clip(2, 98) / 100  # a share of 0 or 100 % on few images is not known exactly either
+    return 100 * Z * sum((p * (1 - p) / m for m in n), start=0 * p) ** 0.5
+
+
+def judged(name: str, value: pd.Series, limit: pd.Series, sign: int) -> pd.DataFrame:
+    """value <= limit (sign 1) or value >= limit (sign -1), for each run."""
+    found = pd.DataFrame({"check": name, "value": value, "limit": limit, "margin": sign * (limit - value)})
+    return found.reset_index()
+
+
+def values(wide: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A metric's value and n of every run, NaN where it was not measured."""
+    nothing = pd.Series(np.nan, index=wide.index)
+    return wide["value"].get(metric, nothing), wide["n"].get(metric, nothing)
+
+
+def no_more_than(name: str, left: str, right: str):
+    """A check that the metric `left` is not above `right`, by more than the images allow."""
+
+    def check(wide: pd.DataFrame) -> pd.DataFrame:
+        (low, n_low), (high, n_high) = values(wide, left), values(wide, right)
+        return judged(name, low, high + slack((low + high) / 2, n_low, n_high), 1)
+
+    return check
+
+
+def fgsm_finds_more_than_noise(wide: pd.DataFrame) -> pd.DataFrame:
+    """Not asked of a network that ended collapsed: that FGSM is blind there is what collapse means."""
+    fgsm, n = values(wide, "fgsm")
+    noise, _ = values(wide, "noise")
+    collapsed, _ = values(wide, "collapsed_at_end")
+    return judged("fgsm <= noise", fgsm.where(collapsed != 1), noise + slack(noise, n, n), 1)
+
+
+def far_leaves_nothing(wide: pd.DataFrame) -> pd.DataFrame:
+    """At eps 128/255 every image can be made grey: no more may be right than guessing gets."""
+    far, n = values(wide, "far")
+    classes = wide.index.get_level_values("dataset").map(lambda name: N_CLASSES.get(name, 10))
+    guessing = pd.Series(100 / classes.to_numpy(float), index=wide.index)
+    return judged("far <= guessing", far, guessing + slack(guessing, n), 1)
+
+
+def gradients_are_there(wide: pd.DataFrame) -> pd.DataFrame:
+    """Images whose input gradient is zero everywhere, in %."""
+    there, n = values(wide, "gradient")
+    limit = pd.Series(BLIND, index=wide.index)
+    return judged("no gradient", 100 - there, limit + slack(limit, n), 1)
+
+
+def square_breaks_few(wide: pd.DataFrame) -> pd.DataFrame:
+    """Of the images that AutoAttack broke, in %, those that the attack without gradients did."""
+    parts = {name: values(wide, f"broken_{name}")[0].fillna(0) for name in ("apgd-ce", "apgd-t", "fab-t")}
+    attacked, _ = values(wide, "aa")
+    square = values(wide, "broken_square")[0].fillna(0).where(attacked.notna())  # it has no row where nothing stood
+    broken = sum(parts.values(), start=square)
+    limit = pd.Series(SQUARE, index=wide.index)
+    share = (100 * square / broken).where(broken > 0, 0 * square)
+    return judged("square's share", share, limit + slack(limit, broken.clip(lower=1)), 1)
+
+
+def perturbations_are_inside(wide: pd.DataFrame) -> pd.DataFrame:
+    """Images of PGD50 in the eps-ball and the pixel range, in %."""
+    inside, _ = values(wide, "inside")
+    return judged("inside", inside, pd.Series(100.0, index=wide.index), -1)
+
+
+CHECKS = (
+    no_more_than("aa <= pgd50", "aa", "pgd50"),
+    no_more_than("pgd50 <= pgd10", "pgd50", "pgd10"),
+    no_more_than("pgd10 <= fgsm", "pgd10", "fgsm"),
+    fgsm_finds_more_than_noise,
+    far_leaves_nothing,
+    gradients_are_there,
+    square_breaks_few,
+    perturbations_are_inside,
+)

@@ -1,0 +1,130 @@
+"""How sure are we? Intervals of proportions and means, paired comparisons of methods. pandas, scipy; never torch."""
+
+import base64
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fastat.files import atomic
+
+CELL = ["dataset", "model", "eps", "method", "variant"]
+COLUMNS = [
+    "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
+    "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
+]  # fmt: skip
+ATTACKS = ("pgd50", "aa")
+DRAWS = 1000  # of the bootstrap
+POWER = 0.8
+
+
+def binomial_interval(k: int, n: int, method: str = "wilson") -> tuple[float, float]:
+    """The 95 % interval of a proportion k of n, in [0, 1]; `exact` is Clopper-Pearson's.
+
+    Raises: ValueError if k is not in 0..n, or n is 0.
+    """
+    interval = stats.binomtest(k, n).proportion_ci(method=method)
+    return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean, by Student's t; NaN for fewer than two values."""
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def write(correct: Path, out: Path) -> None:
+    """Write pairs.csv."""
+    with atomic(out) as partial:
+        pairs(pd.read_csv(correct, dtype={"seed": str})).to_csv(partial, index=False)
+
+
+def pairs(correct: pd.DataFrame) -> pd.DataFrame:
+    """correct.csv -> a row for every method against ATAS, and against the best, under PGD50 and AutoAttack.
+
+    Two methods are compared on the seeds that both have and the images that both were attacked on. p: McNemar's exact
+    test on all image-seed pairs; p_adjusted: Holm's over the table. The interval of the difference is a bootstrap's
+    over seeds and, within them, images: pairs of one seed share a network, which McNemar does not know.
+    """
+    rows: list[dict[str, Any]] = []
+    wanted = correct[correct["attack"].isin(ATTACKS) & correct["bits"].notna()]
+    wanted = wanted.drop_duplicates([*CELL, "seed", "attack"], keep="last")
+    for (dataset, model, eps, attack), part in wanted.groupby(["dataset", "model", "eps", "attack"], sort=True):
+        cells = {cell: seeds(group) for cell, group in part.groupby(["method", "variant"], sort=True)}
+        best = max(cells, key=lambda cell: np.mean([bits.mean() for bits, _ in cells[cell].values()]))
+        references = [one for one in dict.fromkeys([("atas", "paper"), best]) if one in cells]
+        for other, one in itertools.product(references, cells):
+            if one == other or (one in references and references.index(one) < references.index(other)):
+                continue
+            found = compare(cells[one], cells[other])
+            if found:
+                names = {"method_a": one[0], "variant_a": one[1], "method_b": other[0], "variant_b": other[1]}
+                rows.append({"dataset": dataset, "model": model, "eps": eps, "attack": attack, **names, **found})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.assign(p_adjusted=holm(table["p"].to_numpy(float)))
+
+
+def seeds(group: pd.DataFrame) -> dict[str, tuple[np.ndarray, str]]:
+    """Seed -> correctness of each image, and which images they are."""
+    columns = (group[name] for name in ("seed", "bits", "n", "images"))
+    return {
+        str(seed): (unpacked(str(bits), int(n)), str(images)) for seed, bits, n, images in zip(*columns, strict=True)
+    }
+
+
+def unpacked(bits: str, n: int) -> np.ndarray:
+    """The inverse of what tidy.py packs: (n,) bool."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=n).astype(bool)
+
+
+def compare(one: dict[str, tuple[np.ndarray, str]], other: dict[str, tuple[np.ndarray, str]]) -> dict[str, Any] | None:
+    """One method against another, on the seeds and images that both have; None if there is no such pair."""
+    both = [seed for seed in one if seed in other and one[seed][1] == other[seed][1]]
+    if not both:
+        return None
+    a, b = (np.array([cell[seed][0] for seed in both]) for cell in (one, other))
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    gaps = 100 * (a.mean(1) - b.mean(1))
+    low, high = bootstrap(a.astype(float) - b)
+    return {
+        "n_seeds": len(both), "n_images": a.shape[1], "difference": gaps.mean(), "low": low, "high": high,
+        "only_a": only_a, "only_b": only_b, "p": p, "more_seeds": more_seeds(gaps),
+    }  # fmt: skip
+
+
+def bootstrap(difference: np.ndarray) -> tuple[float, float]:
+    """(seeds, images) of -1, 0, 1 -> 95 % interval of the mean, in points: seeds are drawn, and images in each."""
+    rng = np.random.default_rng(0)
+    n_seeds, n_images = difference.shape
+    shares = np.stack([(difference == value).mean(1) for value in (-1, 0, 1)], 1)
+    drawn = rng.multinomial(n_images, shares[rng.integers(n_seeds, size=(DRAWS, n_seeds))])
+    means = ((drawn[..., 2] - drawn[..., 0]) / n_images).mean(1)
+    low, high = np.percentile(100 * means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def more_seeds(gaps: np.ndarray) -> float:
+    """How many more seeds would separate two methods that differ so (a value a seed), at 80 % power; NaN: unknown.
+
+    0 if they are enough; by the normal approximation of the paired t-test.
+    """
+    if len(gaps) < 2 or gaps.mean() == 0:
+        return math.nan
+    z = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
+    return float(max(0, math.ceil((z * gaps.std(ddof=1) / gaps.mean()) ** 2) - len(gaps)))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's adjustment (1979) of a family of p-values."""
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted

@@ -1,0 +1,164 @@
+"""The reproduction report: every number of the paper, ours beside it, and a verdict. pandas, scipy; never torch.
+
+The gap is ours minus the paper's. Its 95 % interval has three parts: our seeds (Student's t; with one seed, unknown,
+and only the images count), our test images, and the paper's one run on its own test images (10,000, ImageNet 50,000).
+How much the paper's own seeds scatter is not known, and so not in it.
+
+- reproduced: the whole interval lies within MARGIN points of 0
+- within noise: the interval holds 0, but is too wide to say more
+- not reproduced: the interval leaves 0 out, and does not lie within the margin
+- collapsed in k of n: the paper's or our networks collapsed there. One such number is a draw of a coin, so how often is
+  compared, not the mean: k of our n runs ended collapsed
+- not run: there is no such run of ours, or none that finished
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fastat.files import atomic
+from fastat.report.statistics import binomial_interval
+from fastat.runs import ROOT
+
+COLUMNS = [
+    "table", "dataset", "model", "eps", "method", "metric", "paper", "ours", "std", "n_seeds", "n_images", "low",
+    "high", "gap", "verdict", "reason",
+]  # fmt: skip
+KEY = ["dataset", "model", "eps", "method"]
+MARGIN = 1.0  # point
+ATTACKED = ("pgd10", "pgd50", "aa")
+COLLAPSED = 2.0  # %: AutoAttack leaves less
+PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
+
+
+def write(measured: Path, out: Path, report: Path) -> str:
+    """Write verdicts.csv and the report for people; returns its summary line."""
+    table = judge(pd.read_csv(measured, dtype={"seed": str}), pd.read_csv(ROOT / "config/paper.csv"))
+    line = summary(table)
+    shown = table[table["verdict"] != "not run"].drop(columns="table")
+    text = shown.map(cell).to_markdown(index=False, disable_numparse=True) if len(shown) else "None of them was run."
+    method = str(__doc__).partition("\n\n")[2]
+    with atomic(out) as partial:
+        table.to_csv(partial, index=False)
+    with atomic(report) as partial:
+        partial.write_text(f"# The paper's numbers and ours\n\n{line}\n\n{text}\n\n{method}")
+    return line
+
+
+def judge(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """measured.csv and the paper's numbers -> a row for each of the paper's."""
+    rows = measured[measured["epoch"].isna() & (measured["variant"] == "paper")]
+    rows = rows.drop_duplicates([*KEY, "seed", "metric"], keep="last")
+    rows = rows.assign(
+        text=rows["value"],
+        value=pd.to_numeric(rows["value"], errors="coerce"),
+        n=pd.to_numeric(rows["n"], errors="coerce"),
+    )
+    known = {key: part for key, part in rows.groupby(KEY, sort=False)}
+    paper = paper[paper["value"].notna()]
+    draws = draws_of_a_collapse(paper)
+    lines = []
+    for record in paper.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        key = tuple(row[name] for name in KEY)
+        lines.append({**row, "paper": row["value"], **verdict(row, known.get(key), key in draws)})
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def draws_of_a_collapse(paper: pd.DataFrame) -> set[tuple[str, ...]]:
+    """The paper's cells whose network had collapsed: AutoAttack leaves next to nothing, or less than at a larger eps.
+
+    As CIFAR100, WRN-28-10, 8/255, SubAT: 7.08 %, but 12.58 % at 12/255.
+    """
+    aa = paper[paper["metric"] == "aa"].drop_duplicates(KEY).copy()
+    aa["n"] = aa["eps"].str.removesuffix("/255").astype(int)
+    aa = aa.sort_values("n", ascending=False)
+    beyond = aa.groupby(["dataset", "model", "method"])["value"].transform(lambda v: v.cummax().shift())
+    found = aa[(aa["value"] < COLLAPSED) | (aa["value"] < beyond)]
+    return set(found[KEY].itertuples(index=False, name=None))
+
+
+def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dict[str, Any]:
+    """The columns from `ours` on, of one of the paper's numbers."""
+    metric = "train_seconds" if row["metric"] == "train_hours" else row["metric"]
+    if ours is None:
+        return {"verdict": "not run", "reason": "no such run", "n_seeds": 0}
+    finished = ours[ours["metric"] == metric].dropna(subset=["value"])
+    if finished.empty:
+        diverged = int((ours.loc[ours["metric"] == "diverged", "value"] == 1).sum())
+        return {"verdict": "not run", "reason": f"{diverged} diverged" if diverged else "not measured", "n_seeds": 0}
+    if metric == "train_seconds":
+        return time(row, ours, finished["value"].to_numpy() / 3600)
+    values, n = finished["value"].to_numpy(), finished["n"].min()
+    found = {"ours": values.mean(), "std": values.std(ddof=1) if len(values) > 1 else math.nan}
+    found |= {"n_seeds": len(values), "n_images": n, "gap": values.mean() - row["value"]}
+    fallen = ours[(ours["metric"] == "collapsed_at_end") & ours["seed"].isin(finished["seed"])]["value"]
+    k = int((fallen == 1).sum())
+    if a_draw or k:
+        low, high = binomial_interval(k, len(values), "exact")
+        theirs = "the paper's network collapsed too" if a_draw else "the paper's did not"
+        word = f"probability {100 * low:.0f} to {100 * high:.0f} %; {theirs}"
+        return {
+            **found,
+            "low": 100 * low,
+            "high": 100 * high,
+            "verdict": f"collapsed in {k} of {len(values)}",
+            "reason": word,
+        }
+    half = half_width(values, n, row)
+    low, high = found["gap"] - half, found["gap"] + half
+    alone = "one seed: its own scatter is not in the interval" if len(values) == 1 else ""
+    return {**found, "low": low, "high": high, "verdict": word_of(low, high), "reason": alone}
+
+
+def time(row: dict[str, Any], ours: pd.DataFrame, hours: np.ndarray) -> dict[str, Any]:
+    """Hours are shown and not judged: they are of other hardware."""
+    devices = ", ".join(sorted(set(ours.loc[ours["metric"] == "device", "text"].dropna().astype(str))))
+    found = {"ours": hours.mean(), "std": hours.std(ddof=1) if len(hours) > 1 else math.nan, "n_seeds": len(hours)}
+    return {
+        **found,
+        "gap": hours.mean() - row["value"],
+        "verdict": "other hardware",
+        "reason": f"{devices or 'ours'} and a V100",
+    }
+
+
+def half_width(values: np.ndarray, n: float, row: dict[str, Any]) -> float:
+    """Half of the gap's 95 % interval, in points."""
+    seeds = (
+        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    )
+    z, theirs = stats.norm.ppf(0.975), PAPER_IMAGES.get(row["dataset"], 10_000)
+    images = [z * 100 * math.sqrt(p * (1 - p) / m) for p, m in ((values.mean() / 100, n), (row["value"] / 100, theirs))]
+    return math.hypot(seeds, *images)
+
+
+def word_of(low: float, high: float) -> str:
+    """The verdict on an interval of the gap, in points."""
+    if -MARGIN <= low and high <= MARGIN:
+        return "reproduced"
+    return "within noise" if low <= 0 <= high else "not reproduced"
+
+
+def summary(table: pd.DataFrame) -> str:
+    """`450 numbers: 0 reproduced, ...`."""
+    words = table["verdict"].where(~table["verdict"].str.startswith("collapsed"), "collapsed in some")
+    counts = words.value_counts()
+    order = ["reproduced", "within noise", "not reproduced", "collapsed in some", "other hardware", "not run"]
+    return f"{len(table)} numbers of the paper: " + ", ".join(f"{counts.get(word, 0)} {word}" for word in order)
+
+
+def failed(table: pd.DataFrame) -> bool:
+    """Whether some number was run and not reproduced."""
+    return bool((table["verdict"] == "not reproduced").any())
+
+
+def cell(value: Any) -> str:
+    """A number with two digits, a text as it is, nothing for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.2f}"
+    return str(value)

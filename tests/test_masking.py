@@ -1,0 +1,80 @@
+"""A network that hides its gradients on purpose is caught by the sanity panel; the same network unmasked is not."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from fastat import files, models
+from fastat.__main__ import main
+from fastat.data import datasets
+from fastat.evaluation import autoattack, evaluate, probes
+from fastat.report import sanity, tidy
+
+CELL = {"dataset": "digits", "model": "preact_tiny", "eps": "26/255", "method": "clean", "variant": "paper"}
+EPS = 26 / 255
+
+
+class Loud(torch.nn.Module):
+    """The same decisions, with logits so large that the softmax saturates and its gradient vanishes."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return 1e5 * self.network(x)
+
+
+class Coarse(Loud):
+    """The same decisions on pixels rounded to an eighth: constant almost everywhere."""
+
+    def forward(self, x):
+        return self.network((x * 8).round() / 8)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    assert main(["data", "--dataset", "digits", "--out", str(folder / "digits.safetensors")]) == 0
+    return datasets.load(folder / "digits.safetensors", torch.device("cpu"), n_test=100)
+
+
+@pytest.fixture(scope="module")
+def network(digits):
+    """A few epochs of training with noise: honest, and not robust."""
+    torch.manual_seed(0)
+    model = models.build("preact_tiny", 1, 10)
+    x, y = digits.train.take(torch.arange(len(digits.train)))
+    learner = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for index in [rows for _ in range(6) for rows in torch.randperm(len(x)).split(64)]:
+        learner.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+        learner.step()
+    return model.eval()
+
+
+def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]]:
+    """The panel's word on this network, and the checks that failed."""
+    found = list(evaluate.whitebox(model, digits.test, evaluate.Protocol(EPS)))
+    files.write_rows(folder / "whitebox.csv", evaluate.COLUMNS, found)
+    index = datasets.stratified(digits.test.labels, 30, seed=0)
+    options = {"eps": EPS, "batch_size": 30, "seed": 0, "partial": folder / "partial.csv"}
+    found = autoattack.standard(model, digits.test.take, index, **options)
+    files.write_rows(folder / "autoattack.csv", evaluate.COLUMNS, found)
+    steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
+    files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
+    rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(folder)]
+    panel = sanity.panel(pd.DataFrame(rows))
+    return panel["verdict"].iloc[0], set(panel.loc[panel["holds"] == 0, "check"])
+
+
+def test_an_honest_network_passes(network, digits, tmp_path):
+    assert verdict(network, digits, tmp_path) == ("ok", set())
+
+
+@pytest.mark.parametrize("mask", [Loud, Coarse])
+def test_a_masked_network_is_caught(mask, network, digits, tmp_path):
+    word, failed = verdict(mask(network).eval(), digits, tmp_path)
+    assert word == "masking suspected" and failed
