@@ -176,13 +176,13 @@ def test_the_verdict_is_that_of_autoattack_and_of_the_papers_variant_alone(tmp_p
     who = [(*cell, "0"), (*cell[:4], "other", "0")]
     made(tmp_path, who)
     aa = fabricate.verdicts(who)
-    clean = aa.assign(metric="clean", verdict="differs")
+    clean = aa.assign(metric="clean", verdict="not reproduced")
     pd.concat([clean, aa]).to_csv(tmp_path / "results/verdicts.csv", index=False)
     other, ours = records(data_of(written(tmp_path))["cells"])
-    assert (ours["verdict"], ours["verdict_metric"]) == ("agrees", "aa")
+    assert (ours["verdict"], ours["verdict_metric"]) == ("reproduced", "aa")
     assert other["verdict"] is None
     pd.concat([clean, aa.assign(ours=None)]).to_csv(tmp_path / "results/verdicts.csv", index=False)
-    assert records(data_of(written(tmp_path))["cells"])[1]["verdict"] == "differs"
+    assert records(data_of(written(tmp_path))["cells"])[1]["verdict"] == "not reproduced"
 
 
 def test_sanity_of_a_cell_is_the_verdict_of_all_its_runs_or_a_count(tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_evidence_is_one_key_away_and_escape_returns_to_the_row(chromium: Any, p
         for words in (
             "Seed 0", "Seed 1", "config hash", "0123456789abcdef", "torch made-up", "batch_size", "made-up GPU",
             "results/runs/digits/preact_tiny/eps8/atas/paper/seed0/log.csv", "collapse", " MB at most", "finished",
-            "Against the paper", "agrees", "noise costs little",
+            "Against the paper", "reproduced", "noise costs little",
         ):  # fmt: skip
             assert words in text, words
         visit.page.keyboard.press("Escape")
@@ -537,10 +537,15 @@ def test_paper_gets_all_rows_in_black_on_white_and_no_controls(chromium: Any, tm
 
 def test_verdicts_are_told_by_a_sign_and_words_and_not_by_colour_alone(chromium: Any, path: Path) -> None:
     with Visit(chromium, path) as visit:
-        signs = visit.page.locator("#claims .verdict").evaluate_all(
+        signs = visit.page.locator(".verdict").evaluate_all(
             "all => all.map(one => [one.textContent, getComputedStyle(one, '::before').content])"
         )
-        assert dict(signs) == {"holds": '"✓ "', "does not hold": '"✗ "', "undecided": '"? "', "not run": '"– "'}
+        assert dict(signs) == {
+            "holds": '"✓ "', "does not hold": '"✗ "', "undecided": '"? "', "not run": '"– "',
+            "reproduced": '"✓ "', "not reproduced": '"✗ "',
+            "ok": '"✓ "', "masking suspected 1 of 2, ok 1 of 2": '"✗ "',
+        }  # fmt: skip
+        assert "Spearman's rho 0.512 [0.1, 0.9] · p = 0.01" in visit.page.locator("#claims").inner_text()
 
 
 def test_five_thousand_rows_open_page_by_page_and_sort(chromium: Any, tmp_path: Path) -> None:

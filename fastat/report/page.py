@@ -44,6 +44,7 @@ COLUMNS = {
 NUMBERS = {
     "epoch", "n", "paper", "ours", "std", "n_seeds", "n_images", "low", "high", "gap", "p", "difference", "only_a",
     "only_b", "p_adjusted", "more_seeds", "limit", "holds", "u", "w", "loss",
+    "value",
 }  # fmt: skip
 NAMES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 
@@ -84,7 +85,8 @@ def read(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame:
 
     A file that is missing or damaged gives no rows; every departure adds a sentence to `notes`.
     """
-    nothing = pd.DataFrame({name: pd.Series(dtype=float if name in NUMBERS else object) for name in columns})
+    numbers = NUMBERS.intersection(columns) - ({"value"} if path.name == "measured.csv" else set())  # causes, devices
+    nothing = pd.DataFrame({name: pd.Series(dtype=float if name in numbers else object) for name in columns})
     try:
         rows = pd.read_csv(path, dtype={name: "category" if name in NAMES else str for name in columns})
     except FileNotFoundError:
@@ -97,7 +99,7 @@ def read(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame:
         notes.append(f"{path.name} lacks the columns {', '.join(absent)}: what is made from it is missing here.")
         return nothing
     rows = rows[columns]
-    for name in NUMBERS.intersection(columns):
+    for name in numbers:
         rows[name] = pd.to_numeric(rows[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
     named = rows[[name for name in RUN if name in columns]].notna().all(axis=1)
     if not named.all():
