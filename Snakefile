@@ -2,6 +2,7 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 shell.prefix(
@@ -27,6 +28,9 @@ MEASURED = [
     for file in runs.files(one, config)
 ]
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
+
+
+report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:

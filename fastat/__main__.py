@@ -90,21 +90,32 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
     sub.add_argument("--out", type=Path, required=True, help="folder")
-    sub = verb("table", do_table, "Make Table I or II from the measured numbers.")
-    sub.add_argument("--number", type=int, choices=(1, 2), required=True)
-    sub.add_argument("--measured", type=Path, required=True)
-    sub.add_argument("--eps", default="{}", help="dataset -> eps of Table I, as JSON")
-    sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv, .md and .tex are written")
-    sub = verb("figure", do_figure, "Draw a figure from the measured numbers.")
-    sub.add_argument("--name", choices=("curves", "accuracy_by_eps"), required=True)
-    sub.add_argument("--measured", type=Path, required=True)
-    sub.add_argument("--out", type=Path, required=True, help="path without ending: .svg and .png are written")
+    sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
+    add_report(sub)
+    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
+    add_report(sub)
+    sub.add_argument("--strict", action="store_true", help="exit with 1 if a cell of the paper was not reproduced")
+    sub = verb("draw", do_draw, "Draw the figures from their data.")
+    sub.add_argument("--data", type=Path, default=Path("results/figures"))
+    sub.add_argument("--only", nargs="*", metavar="NAME", help="as fig03 (default: all)")
+    sub.add_argument("--out", type=Path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written")
+    sub = verb("page", do_page, "Put every result on one offline page.")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--figures", type=Path, default=Path("figures"))
+    sub.add_argument("--out", type=Path, default=Path("results/report/index.html"))
     return top
 
 
 def add_configfile(sub: argparse.ArgumentParser) -> None:
     """--configfile, as Snakemake has it."""
     sub.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over config/config.yaml")
+
+
+def add_report(sub: argparse.ArgumentParser) -> None:
+    """What is reported, and which eps of a data set is the first to be shown."""
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--eps", default="{}", help="dataset -> eps of Table I, as JSON")
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
@@ -480,7 +491,7 @@ def do_cost(args: argparse.Namespace) -> None:
 
     import methods
     from fastat import models
-    from fastat.report import tables
+    from fastat.report import costs
     from fastat.training import cost
 
     if args.threads:
@@ -504,7 +515,7 @@ def do_cost(args: argparse.Namespace) -> None:
     taken = cost.seconds({name: one.step() for name, one in small.items()}, args.repeats)
     for row in rows:
         row["seconds_over_clean"] = taken[row["method"]] / taken["clean"]
-    tables.write_cost(rows, args.out)
+    costs.write(rows, args.out)
 
 
 def do_pages(args: argparse.Namespace) -> None:
@@ -521,18 +532,41 @@ def do_tidy(args: argparse.Namespace) -> None:
     tidy.write(args.results, args.runs.read_text().split() if args.runs else None, args.out)
 
 
-def do_table(args: argparse.Namespace) -> None:
-    """Write one table in three formats."""
-    from fastat.report import tables
+def do_figure_data(args: argparse.Namespace) -> None:
+    """Write results/figures/*.csv."""
+    from fastat.report import figure_data
 
-    tables.write(args.number, args.measured, json.loads(args.eps), args.out)
+    names = args.runs.read_text().split() if args.runs else None
+    figure_data.write(args.results, names, json.loads(args.eps), args.results / "figures")
 
 
-def do_figure(args: argparse.Namespace) -> None:
-    """Write one figure in two formats."""
+def do_judge(args: argparse.Namespace) -> int:
+    """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
+    from fastat.report import claims, sanity, statistics, tables, verdicts
+
+    results = args.results
+    measured, correct = results / "measured.csv", results / "correct.csv"
+    tables.write_all(measured, correct, json.loads(args.eps), results / "tables")
+    sanity.write(measured, results / "sanity.csv")
+    statistics.write(correct, results / "pairs.csv")
+    claims.write(measured, correct, results / "figures", results / "claims.csv")
+    line, failed = verdicts.write(measured, results / "verdicts.csv", results / "reproduction.md")
+    print(line)
+    return int(failed and args.strict)
+
+
+def do_draw(args: argparse.Namespace) -> None:
+    """Write figures/*."""
     from fastat.report import figures
 
-    figures.write(args.name, args.measured, args.out)
+    figures.write_all(args.data, args.out, args.only)
+
+
+def do_page(args: argparse.Namespace) -> None:
+    """Write the page."""
+    from fastat.report import page
+
+    page.write(args.results, args.figures, args.out)
 
 
 def from_config(args: argparse.Namespace, spec: runs.RunSpec) -> runs.Recipe:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fastat.report.catalog import FIGURES, TABLES
 from fastat.runs import ROOT
 
 
@@ -28,12 +29,42 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-def test_tables_and_figures_are_made(finished):
-    for name in ("table1.csv", "table1.md", "table1.tex", "table2.md", "cost.csv", "cost.md"):
-        assert (finished / "results/tables" / name).stat().st_size > 0
+def test_tables_figures_and_page_are_made(finished):
+    for name in (*TABLES, "cost"):
+        for ending in ("csv", "md", "tex")[: 2 if name == "cost" else 3]:
+            assert (finished / f"results/tables/{name}.{ending}").stat().st_size > 0
     assert "atas" in (finished / "results/tables/table1.md").read_text()
-    for name in ("curves.svg", "curves.png", "accuracy_by_eps.svg", "accuracy_by_eps.png"):
-        assert (finished / "figures" / name).stat().st_size > 1000
+    for name in FIGURES:
+        assert (finished / f"figures/{name}.svg").stat().st_size > 1000
+        assert (finished / f"figures/{name}.png").stat().st_size > 1000
+        assert (finished / f"figures/{name}.txt").read_text().strip()
+    for name in ("verdicts", "claims", "pairs", "sanity"):
+        assert len((finished / f"results/{name}.csv").read_text().splitlines()) > 1
+    assert "<!doctype html>" in (finished / "results/report/index.html").read_text()[:100].lower()
+
+
+def test_tables_figures_and_page_are_made_again_without_torch(finished, tmp_path):
+    (tmp_path / "results").mkdir()
+    for name in ("measured.csv", "correct.csv", "evidence.jsonl", "figures"):
+        (tmp_path / "results" / name).symlink_to(finished / "results" / name)
+    (tmp_path / "torch.py").write_text("raise ImportError('torch is not needed here')")
+    for verb in (["judge"], ["draw"], ["page"]):
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        command = [sys.executable, "-m", "fastat", *verb]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("results/claims.csv", "results/tables/table2.md", "figures/fig01.svg"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_report_has_every_table_and_figure(finished):
+    snakemake(finished, "--report", "report.zip")
+    import zipfile
+
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        names = [Path(name).name for name in archive.namelist()]
+    for name in (*(f"{table}.csv" for table in TABLES), *(f"{figure}.svg" for figure in FIGURES), "index.html"):
+        assert name in names
 
 
 def test_a_second_call_does_nothing(finished):
@@ -47,4 +78,4 @@ def test_a_lost_evaluation_is_redone_with_its_tables_and_figures_alone(finished)
     output = snakemake(finished)
     assert (run / "weights.safetensors").stat().st_mtime_ns == weights
     done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", output)
-    assert sorted(done) == ["all", "evaluate", "figure", "figure", "table", "table", "tidy"]
+    assert sorted(done) == ["all", "draw", "evaluate", "figure_data", "judge", "page", "tidy"]

@@ -28,6 +28,8 @@ def write(measured: Path, out: Path) -> None:
 def panel(rows: pd.DataFrame) -> pd.DataFrame:
     """measured.csv -> a row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
     rows = rows[rows["epoch"].isna()]
+    if rows.empty:
+        return pd.DataFrame(columns=COLUMNS)
     rows = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce"), n=pd.to_numeric(rows["n"], errors="coerce"))
     wide = rows.drop_duplicates([*RUN, "metric"], keep="last").pivot(index=RUN, columns="metric", values=["value", "n"])
     checks = pd.concat([check(wide) for check in CHECKS], ignore_index=True)

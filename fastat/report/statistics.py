@@ -85,7 +85,7 @@ def unpacked(bits: str, n: int) -> np.ndarray:
 
 def compare(one: dict[str, tuple[np.ndarray, str]], other: dict[str, tuple[np.ndarray, str]]) -> dict[str, Any] | None:
     """One method against another, on the seeds and images that both have; None if there is no such pair."""
-    both = [seed for seed in one if seed in other and one[seed][1] == other[seed][1]]
+    both = [seed for seed in sorted(one) if seed in other and one[seed][1] == other[seed][1]]
     if not both:
         return None
     a, b = (np.array([cell[seed][0] for seed in both]) for cell in (one, other))

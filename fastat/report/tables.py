@@ -1,175 +1,328 @@
-"""Tables I and II from results/measured.csv, ours beside the paper's. pandas, never torch."""
+"""Tables I-V and the supplement, from measured.csv and correct.csv, ours beside the paper's. pandas, never torch.
+
+NAME.csv has every number, NAME.md a line per cell for reading, NAME.tex the paper's layout.
+"""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fastat import runs
 from fastat.files import atomic
-from fastat.runs import ROOT
+from fastat.report import sanity, statistics
 
 CELL = ["dataset", "model", "eps", "method", "variant"]
-METRICS = {1: ["clean", "pgd10", "pgd50", "aa", "train_seconds"], 2: ["aa"]}
-HEADINGS = {"clean": "clean", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s"}
+RUN = [*CELL, "seed"]
+HEADINGS = {
+    "clean": "clean", "fgsm": "FGSM", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s",
+    "robust_train_loss": "train loss", "peak_memory_mb": "memory MB",
+}  # fmt: skip
+COLUMNS = {1: ["clean", "pgd10", "pgd50", "aa", "train_seconds"], 2: ["aa"]}
+ACCURACIES = ("clean", "fgsm", "pgd10", "pgd50", "aa")
 ORDER = [
     "clean", "pgd10", "freeat", "yopo", "fgsm_rs", "fgsm_ga", "ssat", "atta", "nuat", "subat", "fgsm_sdi", "fgsm_pgi",
     "atas",
 ]  # fmt: skip
+NOT_FAST = ("clean", "pgd10")  # references: not among the best
+SETTINGS = ["gamma12", "gamma14", "paper", "gamma18", "gamma20", "c005", "c007", "c02", "c04"]
+SUBSET = r".+_d\d+_\d+"  # trained on a part of the images, and not attacked
+ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table IV and the figures
+Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
-def write(number: int, measured: Path, table1_eps: dict[str, str], out: Path) -> None:
-    """Write `out`.csv (every number), .md and .tex (for readers)."""
-    rows = pd.read_csv(measured, dtype={"seed": str})
-    if number == 1:
-        rows = rows[rows["eps"] == rows["dataset"].map(table1_eps)]
-    table = summary(rows, METRICS[number])
-    pretty, words = readable(table, METRICS[number]), caption(number)
-    if table.empty:
-        words = f"No run is at the eps that `table1_eps` in the config names. {words}"
-    for ending, text in {
-        "csv": table.to_csv(index=False),
-        "md": f"{pretty.to_markdown(index=False, disable_numparse=True)}\n\n{words}\n",
-        "tex": latex(pretty, words),
-    }.items():
-        with atomic(Path(f"{out}.{ending}")) as partial:
-            partial.write_text(text)
+def write_all(measured: Path, correct: Path, table1_eps: dict[str, str], out: Path) -> None:
+    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex."""
+    rows = pd.read_csv(measured, dtype={"seed": str}, low_memory=False)
+    wide = per_run(rows).merge(suspects(sanity.panel(rows)), on=RUN, how="left")
+    marks = ranked(pd.read_csv(correct, dtype={"seed": str}))
+    whole = wide[~wide["variant"].str.fullmatch(ABLATION)]
+    one = summary(whole[whole["eps"] == whole["dataset"].map(table1_eps)], COLUMNS[1])
+    two = summary(whole, COLUMNS[2])
+    none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
+    every = [m for m in HEADINGS if m in wide]
+    attacked = summary(wide[~wide["variant"].str.fullmatch(SUBSET)], every)
+    write(out / "table1", one, readable(one, COLUMNS[1], marks), none + CAPTIONS[1], by_model(one, marks))
+    write(out / "table2", two, readable(two, COLUMNS[2], marks), CAPTIONS[2], by_eps(two, marks))
+    write(out / "supplement", attacked, readable(attacked, every, marks), CAPTIONS["supplement"])
+    for number, table in ((3, table3(wide)), (4, table4(wide)), (5, table5())):
+        write(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 
 
-PASSES = {
-    "forward": "F", "input_backward": "Bx", "parameter_backward": "Bw", "joint_backward": "Bxw", "double_backward": "D",
-    "stem_forward": "f1", "stem_input_backward": "b1x", "stem_parameter_backward": "b1w",
-}  # fmt: skip
-
-
-def write_cost(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write the cost table, `out`.csv and .md; rows as `python -m fastat cost` makes them."""
-    rank = {name: k for k, name in enumerate(ORDER)}
-    rows = sorted(rows, key=lambda row: (rank.get(row["method"], len(rank)), row["method"]))
-    table = pd.DataFrame(rows)
-    clean = float(table.loc[table["method"] == "clean", "gflop_per_image"].iloc[0])
-    pretty = pd.DataFrame(
-        {
-            "method": table["method"],
-            "passes per batch": [
-                " + ".join(f"{row[kind]:g} {short}" for kind, short in PASSES.items() if row.get(kind)) for row in rows
-            ],
-            "GFLOP per image": [f"{v:.2f}" for v in table["gflop_per_image"]],
-            "x clean": [f"{v / clean:.2f}" for v in table["gflop_per_image"]],
-            "state, MB": [f"{v:.1f}" for v in table["state_mb"]],
-            "state, bytes per image": [f"{v:.0f}" for v in table["state_bytes_per_image"]],
-            "seconds x clean": [f"{v:.2f}" for v in table["seconds_over_clean"]],
-        }
-    )
-    text = (
-        "Passes are counted (F forward; B backward to x the input, w the weights, xw both; D double backward; f1, b1 "
-        "the first layer alone). FLOPs by torch's formulas and state as on CIFAR10: PreActResNet-18, 50,000 images in "
-        "40x40 frames, eps 8/255, default parameters. Seconds: preact_tiny on 8x8 images, batch 64, median, in turns.\n"
-    )
+def write(
+    out: Path,
+    table: pd.DataFrame,
+    pretty: pd.DataFrame,
+    caption: str,
+    layout: list[tuple[str, pd.DataFrame]] | None = None,
+) -> None:
+    """Write out.csv (`table`), .md (`pretty`) and .tex (`layout`: titled parts; default: `pretty`)."""
+    markdown = pretty.map(lambda cell: cell.replace("{best}", "**").replace("{second}", "_"))
+    body = markdown.to_markdown(index=False, disable_numparse=True) if len(pretty) else "Nothing was run."
     for ending, content in {
         "csv": table.to_csv(index=False),
-        "md": f"{pretty.to_markdown(index=False, disable_numparse=True)}\n\n{text}",
+        "md": f"{body}\n\n{caption}\n",
+        "tex": latex(layout or [("", pretty)], caption),
     }.items():
         with atomic(Path(f"{out}.{ending}")) as partial:
             partial.write_text(content)
 
 
-def caption(number: int) -> str:
-    """What the columns mean, once."""
-    first = {
-        1: "Accuracy in % on test images, last epoch, at one eps per data set (Table I of the ATAS paper).",
-        2: "AutoAttack accuracy in % on test images, last epoch, by eps (Table II of the ATAS paper).",
-    }[number]
-    return (
-        f"{first} Mean and standard deviation over seeds; AA: with the number of attacked images n and the 95 % "
-        "interval that n images leave (Wilson, seeds pooled). CO: first epoch of catastrophic overfitting by seed, "
-        "(r) recovered by the end, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
-    )
+LEGEND = (
+    "Mean and standard deviation over seeds (their number: seeds); AA: with the number of attacked images n and the 95 "
+    "% interval that n images leave (Wilson, seeds pooled). CO: first epoch of catastrophic overfitting by seed, (r) "
+    "recovered by the end, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
+)
+LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
+BEST = (
+    "Bold: the best fast method, underlined (in Markdown: italic): the second, only where the 95 % interval of the "
+    "difference to the next, on the same images and seeds, leaves out 0; with one seed that knows of the images alone."
+)
+CAPTIONS: dict[int | str, str] = {
+    1: "Accuracy in % on test images, last epoch, at one eps per data set (Table I of the ATAS paper). "
+    f"{LEGEND} {BEST}",
+    2: f"AutoAttack accuracy in % on test images, last epoch, by eps (Table II of the ATAS paper). {LEGEND} {BEST}",
+    3: "Table III of the ATAS paper: the ratio mean(G^2)/mean(G)^2 of ATAS, G an image's largest gradient norm in "
+    "training (its square root is Eq. 10 for beta = 0), and losses under PGD10 on training images at the last epoch "
+    "of ATTA and ATAS, paired by seed: mean and standard deviation over seeds, n seeds.",
+    4: "Table IV of the ATAS paper: ATAS with other gamma (left) and c (right), AutoAttack accuracy in %. Columns are "
+    "gamma/c in 255ths at eps 8/255 and c of the paper's code; on other data sets both are in proportion (config/"
+    "recipes.yaml). Mean and standard deviation over seeds.",
+    5: "Table V of the ATAS paper: lambda of FGSM-GA, as the recipes have it.",
+    "supplement": f"Every metric at every eps, what the paper leaves to its supplement. {LEGEND} {BEST}",
+}  # fmt: skip
 
 
-def summary(rows: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
-    """One line per cell: mean and standard deviation over seeds, n seeds, and the paper's value where it has one."""
-    rows = rows[rows["epoch"].isna()]
-    paper = pd.read_csv(ROOT / "config/paper.csv").set_index(["dataset", "model", "eps", "method", "metric"])["value"]
-    lines = []
-    for cell, part in rows.groupby(CELL, sort=False):
-        line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
-        part = part.sort_values("seed")
-        line["seeds"] = part["seed"].nunique()
-        line["diverged"] = int(pd.to_numeric(of(part, "diverged")).sum())
-        line["cause"] = "; ".join(sorted(set(of(part, "cause").dropna().astype(str))))
-        line["collapsed_at_end"] = int(pd.to_numeric(of(part, "collapsed_at_end")).sum())
-        line["collapse"] = " ".join(collapse(one) for _, one in part.groupby("seed"))
-        for metric in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
-            line[metric] = pd.to_numeric(of(part, metric)).head(1).mean()
-        for metric in metrics:
-            values = pd.to_numeric(of(part, metric)).dropna()
-            line[metric], line[f"{metric}_std"] = values.mean(), values.std(ddof=1)
-            if metric == "aa":
-                n = pd.to_numeric(part.loc[part["metric"] == "aa", "n"])
-                line["aa_n"] = n.max()
-                line["aa_low"], line["aa_high"] = wilson(values.mean(), n.sum())
-            key: Any = (*cell[:4], metric)
-            if cell[4] == "paper" and key in paper.index:
-                line[f"paper_{metric}"] = paper[key]
-        lines.append(line)
-    if not lines:
+# Numbers
+
+
+def per_run(rows: pd.DataFrame) -> pd.DataFrame:
+    """measured.csv -> a row per run: its metrics as columns, `aa_n`, and `cause` and `device` as text."""
+    rows = rows[rows["epoch"].isna()].dropna(subset=RUN).drop_duplicates([*RUN, "metric"], keep="last")
+    words = rows["metric"].isin(["cause", "device"])
+    numbers = rows[~words].assign(value=pd.to_numeric(rows["value"], errors="coerce"))
+    wide = numbers.pivot(index=RUN, columns="metric", values="value")
+    wide = wide.join(rows[words].pivot(index=RUN, columns="metric", values="value"), how="outer")
+    n = rows[rows["metric"] == "aa"].set_index(RUN)["n"]
+    wide["aa_n"] = pd.to_numeric(n, errors="coerce").reindex(wide.index)
+    for name in (
+        "aa",
+        "diverged",
+        "cause",
+        "device",
+        "collapse_epoch",
+        "collapsed_at_end",
+        "ratio",
+        "robust_train_loss",
+    ):
+        if name not in wide:
+            wide[name] = math.nan
+    return in_order(wide.reset_index())
+
+
+def summary(wide: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """One line per cell: mean and standard deviation over seeds, how many, and the paper's value where it has one."""
+    if wide.empty:
         return pd.DataFrame(columns=[*CELL, "seeds"])
-    table = pd.DataFrame(lines)
+    wide = wide.assign(
+        co=[co(*pair) for pair in zip(wide["collapse_epoch"], wide["collapsed_at_end"], strict=True)],
+        aa_standing=wide["aa"] * wide["aa_n"],
+    )
+    cells = wide.groupby(CELL, sort=False)
+    table = pd.DataFrame({"seeds": cells["seed"].nunique()})
+    table["diverged"] = cells["diverged"].sum().astype(int)
+    table["cause"] = cells["cause"].agg(lambda v: "; ".join(sorted(set(v.dropna().astype(str)))))
+    table["hardware"] = cells["device"].agg(lambda v: " and ".join(sorted(set(v.dropna().astype(str)))))
+    table["masking"] = cells["masking"].agg(lambda v: "; ".join(sorted(set(v.dropna())))) if "masking" in wide else ""
+    table["collapsed_at_end"] = cells["collapsed_at_end"].sum().astype(int)
+    table["collapse"] = cells["co"].agg(" ".join)
+    for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
+        table[name] = cells[name].first() if name in wide else math.nan
+    for metric in metrics:
+        values = cells[metric] if metric in wide else None
+        table[metric] = values.mean() if values is not None else math.nan
+        table[f"{metric}_std"] = values.std(ddof=1) if values is not None else math.nan
+        if metric == "aa":
+            table["aa_n"] = cells["aa_n"].max()
+            pooled = zip(cells["aa_standing"].sum(), cells["aa_n"].sum(), strict=True)
+            table["aa_low"], table["aa_high"] = zip(
+                *(wilson(k / n if n else math.nan, n) for k, n in pooled), strict=True
+            )
+    mixed = table["hardware"].str.contains(" and ")
+    if "train_seconds" in metrics:  # seconds of two machines have no mean
+        table.loc[mixed, ["train_seconds", "train_seconds_std"]] = math.nan
+    return table.reset_index().pipe(beside_paper, metrics)
+
+
+def beside_paper(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """`paper_METRIC` for the metrics of which the paper has a number."""
+    paper = pd.read_csv(runs.ROOT / "config/paper.csv").drop_duplicates(["dataset", "model", "eps", "method", "metric"])
+    named = table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
+    keys = pd.MultiIndex.from_frame(table[["dataset", "model", "eps"]].assign(method=named))
+    for metric in metrics:
+        known = paper[paper["metric"] == metric].set_index(["dataset", "model", "eps", "method"])["value"]
+        found = known.reindex(keys).to_numpy()
+        if pd.notna(found).any():
+            table[f"paper_{metric}"] = found
+    return table
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows by data set, network, rising eps, and the methods as the paper has them."""
     rank = {name: k for k, name in enumerate(ORDER)}
-    table["_eps"] = table["eps"].str.removesuffix("/255").astype(int)
-    table["_rank"] = table["method"].map(lambda name: rank.get(name, len(rank)))
-    table = table.sort_values(["dataset", "model", "_eps", "_rank", "variant"], kind="stable")
-    return table.drop(columns=["_eps", "_rank"]).reset_index(drop=True)
+    keys = pd.DataFrame(
+        {
+            "dataset": table["dataset"], "model": table["model"],
+            "eps": table["eps"].str.removesuffix("/255").astype(int),
+            "rank": table["method"].map(lambda name: rank.get(name, len(rank))), "method": table["method"],
+            "variant": table["variant"], "seed": table["seed"],
+        }
+    )  # fmt: skip
+    return table.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
 
 
-def of(part: pd.DataFrame, metric: str) -> pd.Series:
-    """The values of one metric."""
-    return part.loc[part["metric"] == metric, "value"]
+def suspects(panel: pd.DataFrame) -> pd.DataFrame:
+    """A row per run: `masking`, which of the sanity panel's checks failed, or ''."""
+    failed = panel[panel["holds"] == 0].groupby(RUN)["check"].agg("; ".join).rename("masking")
+    return failed.reset_index()
 
 
-def collapse(one_seed: pd.DataFrame) -> str:
+def co(first: float, at_end: float) -> str:
     """`12`, `12(r)` if it recovered, `-` if there was no collapse."""
-    first = pd.to_numeric(of(one_seed, "collapse_epoch")).dropna()
-    if first.empty:
+    if pd.isna(first):
         return "-"
-    ended = pd.to_numeric(of(one_seed, "collapsed_at_end")).any()
-    return f"{int(first.iloc[0])}" if ended else f"{int(first.iloc[0])}(r)"
+    return f"{int(first)}" if at_end == 1 else f"{int(first)}(r)"
 
 
 def wilson(percent: float, n: float) -> tuple[float, float]:
     """The 95 % interval, in %, of a proportion measured on n images (Wilson 1927)."""
     if pd.isna(percent) or not n:
         return math.nan, math.nan
-    p, z = percent / 100, 1.959964
-    centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return tuple(100 * (centre + side * spread) / (1 + z**2 / n) for side in (-1, 1))  # type: ignore[return-value]
+    low, high = statistics.binomial_interval(round(percent / 100 * n), int(n))
+    return 100 * low, 100 * high
 
 
-def readable(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+def ranked(correct: pd.DataFrame) -> Marks:
+    """(*cell, metric) -> `best` or `second` of the fast methods, where it stands out from the next one (see BEST)."""
+    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(NOT_FAST) & correct["bits"].notna()]
+    rows = rows.drop_duplicates([*RUN, "attack"], keep="last")
+    marks: Marks = {}
+    for key, part in rows.groupby(["dataset", "model", "eps", "attack"]):
+        assert isinstance(key, tuple)
+        cells = {cell: statistics.seeds(group) for cell, group in part.groupby(["method", "variant"])}
+        order = sorted(cells, key=lambda cell: -sum(bits.mean() for bits, _ in cells[cell].values()) / len(cells[cell]))
+        for word, one, other in zip(("best", "second"), order, order[1:], strict=False):
+            found = statistics.compare(cells[one], cells[other])
+            if found is None or not found["low"] > 0:
+                break
+            assert isinstance(one, tuple)
+            marks[tuple(map(str, (*key[:3], *one, key[3])))] = word
+    return marks
+
+
+# Tables III, IV and V
+
+
+def table3(wide: pd.DataFrame) -> pd.DataFrame:
+    """Ratio, and the losses of ATTA and ATAS, by data set, network and eps."""
+    mine = wide[wide["variant"] == "paper"]
+    key = ["dataset", "model", "eps", "seed"]
+    atta, atas = (mine[mine["method"] == name] for name in ("atta", "atas"))
+    both = atas[[*key, "ratio", "robust_train_loss"]].merge(
+        atta[[*key, "robust_train_loss"]], on=key, how="left", suffixes=("", "_atta")
+    )
+    both["gap"] = both["robust_train_loss_atta"] - both["robust_train_loss"]
+    both["quotient"] = both["robust_train_loss_atta"] / both["robust_train_loss"]
+    numbers = pd.read_csv(runs.ROOT / "config/paper.csv")
+    paper = numbers[numbers["table"] == "III"].set_index(["dataset", "model", "eps", "metric"])["value"]
+    lines = []
+    for cell, part in both.groupby(key[:3], sort=False):
+        assert isinstance(cell, tuple)
+        line: dict[str, Any] = dict(zip(key[:3], cell, strict=True))
+        for name, metric in (("ratio", "ratio"), ("gap", "loss_gap"), ("quotient", "loss_quotient")):
+            line |= {name: part[name].mean(), f"{name} std": part[name].std(ddof=1), f"n {name}": part[name].count()}
+            line[f"{name}, paper"] = paper.get((*cell, metric), math.nan)
+        line["why empty"] = "" if line["n gap"] else "no run of ATTA with the same seed, or no loss"
+        lines.append(line)
+    names = ["ratio", "ratio std", "n ratio", "ratio, paper", "gap", "gap std", "n gap", "gap, paper", "quotient"]
+    return pd.DataFrame(lines, columns=[*key[:3], *names, "quotient std", "quotient, paper", "why empty"])
+
+
+def table4(wide: pd.DataFrame) -> pd.DataFrame:
+    """AutoAttack accuracy of ATAS by setting, a row per data set, network and eps, and the paper's below."""
+    mine = wide[(wide["method"] == "atas") & wide["variant"].isin(SETTINGS)]
+    key = ["dataset", "model", "eps", "method"]
+    numbers = pd.read_csv(runs.ROOT / "config/paper.csv")
+    paper = numbers[numbers["metric"] == "aa"].drop_duplicates(key).set_index(key)["value"]
+    settled = mine.groupby(["dataset", "model", "eps"])["variant"].transform("nunique") > 1
+    lines = []
+    for cell, part in mine[settled].groupby(["dataset", "model", "eps"], sort=False):
+        assert isinstance(cell, tuple)
+        values = part.groupby("variant")["aa"]
+        line: dict[str, Any] = dict(zip(("dataset", "model", "eps"), cell, strict=True))
+        ours = {str(name): show(v.mean(), v.std(ddof=1)) for name, v in values}
+        lines.append({**line, "whose": "ours", "seeds": str(part["seed"].nunique()), **ours})
+        published = {
+            name: show(paper.get((*cell, "atas" if name == "paper" else f"atas/{name}"), math.nan), math.nan)
+            for name in SETTINGS
+        }
+        if any(published.values()):
+            lines.append({**line, "whose": "paper", "seeds": "1", **published})
+    table = pd.DataFrame(lines, columns=["dataset", "model", "eps", "whose", "seeds", *SETTINGS]).fillna("")
+    return table.rename(columns={"paper": "16, 0.01", **{name: setting(name) for name in SETTINGS if name != "paper"}})
+
+
+def setting(variant: str) -> str:
+    """`gamma12` -> `gamma 12`, `c005` -> `c 0.005`."""
+    return f"gamma {variant[5:]}" if variant.startswith("gamma") else f"c 0.{variant[1:]}"
+
+
+def table5() -> pd.DataFrame:
+    """lambda of FGSM-GA: ours and the paper's, from the recipes."""
+    paper = pd.read_csv(runs.ROOT / "config/paper.csv")
+    config = runs.load_config()
+    lines = []
+    for row in paper[paper["metric"] == "lam"].itertuples():
+        spec = runs.RunSpec(str(row.dataset), str(row.model), runs.parse_eps(row.eps), "fgsm_ga", "paper", 0)
+        lam = runs.resolve(spec, config).params["lam"]
+        lines.append({"dataset": row.dataset, "model": row.model, "eps": row.eps, "lambda": lam, "paper": row.value})
+    return pd.DataFrame(lines)
+
+
+# Texts
+
+
+def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFrame:
     """The table as people read it: one text per cell, and only columns that say something."""
     if table.empty:
-        return table
-    names = table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
-    pretty = table[["dataset", "model", "eps"]].assign(method=names, seeds=table["seeds"].astype(str))
+        return pd.DataFrame(columns=["dataset", "model", "eps", "method", "seeds"])
+    pretty = table[["dataset", "model", "eps"]].assign(method=names(table), seeds=table["seeds"].astype(str))
     for metric in metrics:
-        texts = [show(*pair) for pair in zip(table[metric], table[f"{metric}_std"], strict=True)]
+        texts = list(marked(table, metric, marks))
         heading = HEADINGS[metric]
         if metric == "aa":
             low, high = table["aa_low"], table["aa_high"]
             texts = [f"{t} [{a:.0f}, {b:.0f}]" if t else "" for t, a, b in zip(texts, low, high, strict=True)]
             sizes = table["aa_n"].dropna().astype(int).unique()
             heading += f" (n = {', '.join(map(str, sizes))})" if len(sizes) else ""
+        if metric == "train_seconds":
+            mixed = table["hardware"].str.contains(" and ")
+            texts = [why if other else t for t, other, why in zip(texts, mixed, table["hardware"], strict=True)]
         pretty[heading] = texts
         if f"paper_{metric}" in table:
             pretty[f"{HEADINGS[metric]}, paper"] = [show(v, math.nan) for v in table[f"paper_{metric}"]]
+    if "train_seconds" in metrics and table["hardware"].nunique() > 1:
+        pretty["hardware"] = table["hardware"]
     pretty["CO"] = table["collapse"]
+    last = table[["train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"]]
     pretty["train PGD10"] = [
-        "" if pd.isna(last) else f"{last:.0f} ({best:.0f}, {epoch:.0f})"
-        for last, best, epoch in table[["train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"]].itertuples(
-            index=False
-        )
+        "" if pd.isna(now) else f"{now:.0f} ({best:.0f}, {epoch:.0f})"
+        for now, best, epoch in last.itertuples(index=False)
     ]
+    if table["masking"].any():
+        pretty["masking suspected"] = table["masking"]
     if table["diverged"].any():
         pretty["diverged"] = [
             f"{n}: {why}" if n else "" for n, why in zip(table["diverged"], table["cause"], strict=True)
@@ -177,12 +330,84 @@ def readable(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     return pretty
 
 
-def latex(pretty: pd.DataFrame, text: str) -> str:
-    """A table environment that needs the package booktabs."""
-    escaped = pretty.map(lambda cell: cell.replace("±", r"$\pm$").replace("_", r"\_").replace("%", r"\%"))
-    escaped.columns = [name.replace("_", r"\_") for name in pretty.columns]
-    body = escaped.to_latex(index=False, column_format="l" * len(pretty.columns))
-    return f"\\begin{{table}}\n\\caption{{{text.replace('%', chr(92) + '%')}}}\n{body}\\end{{table}}\n"
+def names(table: pd.DataFrame) -> pd.Series:
+    """`atas`, or `atas/released`."""
+    return table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
+
+
+def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
+    """Mean and spread of each row, within {best} or {second} where it is."""
+    cells = table[CELL].itertuples(index=False, name=None)
+    for cell, mean, std in zip(cells, table[metric], table[f"{metric}_std"], strict=True):
+        mark = f"{{{marks[(*cell, metric)]}}}" if (*cell, metric) in marks else ""
+        yield f"{mark}{show(mean, std)}{mark}"
+
+
+def by_model(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
+    """Table I's layout: a part per data set and eps, a row per method, the columns of each network side by side."""
+    parts = []
+    for (dataset, eps), part in table.groupby(["dataset", "eps"], sort=False):
+        columns = {}
+        for model, rows in part.groupby("model", sort=False):
+            for metric in COLUMNS[1]:
+                key = f"{model}: {HEADINGS[metric]}"
+                columns[key] = dict(zip(names(rows), marked(rows, metric, marks), strict=True))
+            columns[f"{model}: seeds"] = dict(zip(names(rows), rows["seeds"].astype(str), strict=True))
+        parts.append((f"{dataset}, eps = {eps}", as_rows(part, columns)))
+    return parts
+
+
+def by_eps(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
+    """Table II's layout: a part for small and one for large networks; a row per method, a column per data and eps."""
+    parts = []
+    large = table["model"].str.contains("wrn|50")
+    for title, rows in (("small networks", table[~large]), ("large networks", table[large])):
+        columns = {}
+        for (dataset, model, eps), cells in rows.groupby(["dataset", "model", "eps"], sort=False):
+            columns[f"{dataset} {model} {eps}"] = dict(zip(names(cells), marked(cells, "aa", marks), strict=True))
+        if columns:
+            parts.append((title, as_rows(rows, columns)))
+    return parts
+
+
+def as_rows(table: pd.DataFrame, columns: dict[str, dict[str, str]]) -> pd.DataFrame:
+    """A row per method, empty where a column has none."""
+    rank = {name: k for k, name in enumerate(ORDER)}
+    methods = sorted(set(names(table)), key=lambda name: (rank.get(name.split("/")[0], len(rank)), name))
+    cells = {heading: [column.get(name, "") for name in methods] for heading, column in columns.items()}
+    return pd.DataFrame({"method": methods, **cells})
+
+
+ESCAPES = {"±": r"$\pm$", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "^": r"\^{}", "~": r"\~{}", "$": r"\$"}
+
+
+def latex(parts: list[tuple[str, pd.DataFrame]], caption: str) -> str:
+    """A table environment that needs the packages booktabs and graphicx: as wide as the page."""
+    pieces = []
+    for title, pretty in parts:
+        escaped = pretty.map(marked_up)
+        escaped.columns = [marked_up(str(name)) for name in pretty.columns]
+        body = escaped.to_latex(index=False, column_format="l" * len(pretty.columns))
+        wide = f"\\resizebox{{\\ifdim\\width>\\linewidth \\linewidth\\else\\width\\fi}}{{!}}{{%\n{body}}}"
+        pieces.append(f"{marked_up(title)}\\par\n{wide}\n" if title else f"{wide}\n")
+    body = "\\par\\medskip\n".join(pieces)
+    return f"\\begin{{table}}\n\\caption{{{marked_up(caption)}}}\n{body}\\end{{table}}\n"
+
+
+def marked_up(plain: str) -> str:
+    """LaTeX of a text, with its marks."""
+    plain = plain.replace("\\", "/")
+    word = next((word for word in ("best", "second") if f"{{{word}}}" in plain), None)
+    before, inner, after = plain.split(f"{{{word}}}", 2) if word else ("", plain, "")
+    before, inner, after = ("".join(ESCAPES.get(c, c) for c in piece) for piece in (before, inner, after))
+    return f"{before}\\{'textbf' if word == 'best' else 'underline'}{{{inner}}}{after}" if word else inner
+
+
+def text(value: Any) -> str:
+    """A number with three digits, a text as it is, nothing for NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3g}"
+    return str(value)
 
 
 def show(mean: float, std: float) -> str:

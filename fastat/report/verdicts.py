@@ -4,7 +4,7 @@ The gap is ours minus the paper's. Its 95 % interval has three parts: our seeds 
 and only the images count), our test images, and the paper's one run on its own test images (10,000, ImageNet 50,000).
 How much the paper's own seeds scatter is not known, and so not in it.
 
-- reproduced: the whole interval lies within MARGIN points of 0
+- reproduced: the whole interval lies within MARGIN points of 0 (Table III: within a tenth of the paper's value)
 - within noise: the interval holds 0, but is too wide to say more
 - not reproduced: the interval leaves 0 out, and does not lie within the margin
 - collapsed in k of n: the paper's or our networks collapsed there. One such number is a draw of a coin, so how often is
@@ -35,8 +35,8 @@ COLLAPSED = 2.0  # %: AutoAttack leaves less
 PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
 
 
-def write(measured: Path, out: Path, report: Path) -> str:
-    """Write verdicts.csv and the report for people; returns its summary line."""
+def write(measured: Path, out: Path, report: Path) -> tuple[str, bool]:
+    """Write verdicts.csv and the report for people; returns its summary, and whether a number was not reproduced."""
     table = judge(pd.read_csv(measured, dtype={"seed": str}), pd.read_csv(ROOT / "config/paper.csv"))
     line = summary(table)
     shown = table[table["verdict"] != "not run"].drop(columns="table")
@@ -46,20 +46,21 @@ def write(measured: Path, out: Path, report: Path) -> str:
         table.to_csv(partial, index=False)
     with atomic(report) as partial:
         partial.write_text(f"# The paper's numbers and ours\n\n{line}\n\n{text}\n\n{method}")
-    return line
+    return line, bool((table["verdict"] == "not reproduced").any())
 
 
 def judge(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """measured.csv and the paper's numbers -> a row for each of the paper's."""
-    rows = measured[measured["epoch"].isna() & (measured["variant"] == "paper")]
-    rows = rows.drop_duplicates([*KEY, "seed", "metric"], keep="last")
+    rows = measured[measured["epoch"].isna()].drop_duplicates([*KEY, "variant", "seed", "metric"], keep="last")
+    rows = rows.assign(method=rows["method"] + rows["variant"].map(lambda v: "" if v == "paper" else f"/{v}"))
     rows = rows.assign(
         text=rows["value"],
         value=pd.to_numeric(rows["value"], errors="coerce"),
         n=pd.to_numeric(rows["n"], errors="coerce"),
     )
+    rows = pd.concat([rows, losses(rows)])
     known = {key: part for key, part in rows.groupby(KEY, sort=False)}
-    paper = paper[paper["value"].notna()]
+    paper = paper[paper["value"].notna() & (paper["metric"] != "lam")]  # what it chose is no result
     draws = draws_of_a_collapse(paper)
     lines = []
     for record in paper.to_dict("records"):
@@ -67,6 +68,15 @@ def judge(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         key = tuple(row[name] for name in KEY)
         lines.append({**row, "paper": row["value"], **verdict(row, known.get(key), key in draws)})
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def losses(rows: pd.DataFrame) -> pd.DataFrame:
+    """Table III's gap and quotient of the robust training losses of ATTA and ATAS, as rows of ATAS, by seed."""
+    where = ["dataset", "model", "eps", "seed"]
+    mine = rows[rows["metric"] == "robust_train_loss"]
+    atas, atta = (mine[mine["method"] == name].set_index(where)["value"] for name in ("atas", "atta"))
+    both = pd.concat({"loss_gap": atta - atas, "loss_quotient": atta / atas}, names=["metric"]).dropna()
+    return both.rename("value").reset_index().assign(method="atas")
 
 
 def draws_of_a_collapse(paper: pd.DataFrame) -> set[tuple[str, ...]]:
@@ -94,6 +104,7 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
     if metric == "train_seconds":
         return time(row, ours, finished["value"].to_numpy() / 3600)
     values, n = finished["value"].to_numpy(), finished["n"].min()
+    scale = MARGIN if metric in ATTACKED or metric == "clean" else 0.1 * abs(row["value"])
     found = {"ours": values.mean(), "std": values.std(ddof=1) if len(values) > 1 else math.nan}
     found |= {"n_seeds": len(values), "n_images": n, "gap": values.mean() - row["value"]}
     fallen = ours[(ours["metric"] == "collapsed_at_end") & ours["seed"].isin(finished["seed"])]["value"]
@@ -109,10 +120,13 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
             "verdict": f"collapsed in {k} of {len(values)}",
             "reason": word,
         }
-    half = half_width(values, n, row)
+    of_images = metric in ATTACKED or metric == "clean"
+    if len(values) == 1 and not of_images:
+        return {**found, "verdict": "within noise", "reason": "one seed: how it scatters is not known"}
+    half = math.hypot(seeds_part(values), images_part(values.mean(), n, row) if of_images else 0.0)
     low, high = found["gap"] - half, found["gap"] + half
     alone = "one seed: its own scatter is not in the interval" if len(values) == 1 else ""
-    return {**found, "low": low, "high": high, "verdict": word_of(low, high), "reason": alone}
+    return {**found, "low": low, "high": high, "verdict": word_of(low, high, scale), "reason": alone}
 
 
 def time(row: dict[str, Any], ours: pd.DataFrame, hours: np.ndarray) -> dict[str, Any]:
@@ -127,19 +141,22 @@ def time(row: dict[str, Any], ours: pd.DataFrame, hours: np.ndarray) -> dict[str
     }
 
 
-def half_width(values: np.ndarray, n: float, row: dict[str, Any]) -> float:
-    """Half of the gap's 95 % interval, in points."""
-    seeds = (
-        stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    )
-    z, theirs = stats.norm.ppf(0.975), PAPER_IMAGES.get(row["dataset"], 10_000)
-    images = [z * 100 * math.sqrt(p * (1 - p) / m) for p, m in ((values.mean() / 100, n), (row["value"] / 100, theirs))]
-    return math.hypot(seeds, *images)
+def seeds_part(values: np.ndarray) -> float:
+    """Half of the mean's 95 % interval over seeds; 0 for one."""
+    if len(values) < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
-def word_of(low: float, high: float) -> str:
-    """The verdict on an interval of the gap, in points."""
-    if -MARGIN <= low and high <= MARGIN:
+def images_part(mean: float, n: float, row: dict[str, Any]) -> float:
+    """Half of the 95 % interval that our n test images and the paper's leave, in points."""
+    both = ((mean / 100, n), (row["value"] / 100, PAPER_IMAGES.get(row["dataset"], 10_000)))
+    return 100 * float(stats.norm.ppf(0.975)) * math.sqrt(sum(p * (1 - p) / m for p, m in both))
+
+
+def word_of(low: float, high: float, margin: float) -> str:
+    """The verdict on an interval of the gap."""
+    if -margin <= low and high <= margin:
         return "reproduced"
     return "within noise" if low <= 0 <= high else "not reproduced"
 
@@ -150,11 +167,6 @@ def summary(table: pd.DataFrame) -> str:
     counts = words.value_counts()
     order = ["reproduced", "within noise", "not reproduced", "collapsed in some", "other hardware", "not run"]
     return f"{len(table)} numbers of the paper: " + ", ".join(f"{counts.get(word, 0)} {word}" for word in order)
-
-
-def failed(table: pd.DataFrame) -> bool:
-    """Whether some number was run and not reproduced."""
-    return bool((table["verdict"] == "not reproduced").any())
 
 
 def cell(value: Any) -> str:

@@ -1,4 +1,7 @@
 FIGURE_DATA = expand("results/figures/{name}.csv", name=[*FIGURES, *FIGURE_SIDES])
+TABLE_FILES = expand(
+    "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
+)
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 
 
@@ -68,10 +71,29 @@ rule judge:
         "results/evidence.jsonl",
         FIGURE_DATA,
     output:
-        expand(
-            "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
-        ),
-        JUDGED,
+        [
+            (
+                report(
+                    file,
+                    category="Tables",
+                    caption="../report/tables.rst",
+                    labels={"table": Path(file).stem},
+                )
+                if file.endswith(".csv")
+                else file
+            )
+            for file in TABLE_FILES
+        ],
+        [
+            report(
+                file,
+                category="Judged",
+                caption=f"../report/{Path(file).stem}.rst",
+                labels={"what": Path(file).stem},
+            )
+            for file in JUDGED
+        ],
+        "results/reproduction.md",
     log:
         "results/logs/judge.log",
     conda:
@@ -86,7 +108,16 @@ rule draw:
     input:
         FIGURE_DATA,
     output:
-        expand("figures/{name}.{ending}", name=FIGURES, ending=["svg", "png", "txt"]),
+        [
+            report(
+                f"figures/{name}.svg",
+                category="Figures",
+                caption=f"../report/{name}.rst",
+                labels={"figure": name},
+            )
+            for name in FIGURES
+        ],
+        expand("figures/{name}.{ending}", name=FIGURES, ending=["png", "txt"]),
     log:
         "results/logs/draw.log",
     conda:
@@ -103,7 +134,12 @@ rule page:
         JUDGED,
         rules.draw.output,
     output:
-        "results/report/index.html",
+        report(
+            "results/report/index.html",
+            category="Page",
+            caption="../report/page.rst",
+            labels={"page": "all results"},
+        ),
     log:
         "results/logs/page.log",
     conda:

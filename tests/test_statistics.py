@@ -1,0 +1,71 @@
+"""Intervals and paired comparisons against published examples and by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastat.report import statistics
+from tests import fabricate
+
+
+def test_binomial_intervals_equal_published_examples():
+    # Newcombe 1998, Table I: 15 of 148, Wilson (method 3) and Clopper-Pearson (method 5)
+    assert statistics.binomial_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
+    assert statistics.binomial_interval(15, 148, "exact") == pytest.approx((0.0578, 0.1617), abs=1e-4)
+    assert statistics.binomial_interval(0, 3, "exact")[0] == 0
+
+
+def test_the_interval_of_a_mean_is_students():
+    low, high = statistics.mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert (high - low) / 2 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert all(map(math.isnan, statistics.mean_interval(np.array([1.0]))))
+
+
+def test_holm_equals_its_steps_by_hand():
+    adjusted = statistics.holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    assert adjusted.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def cell(*rights: str, images="same"):
+    return {str(k): (np.array([c == "1" for c in right]), images) for k, right in enumerate(rights)}
+
+
+def test_mcnemar_counts_the_images_on_which_methods_differ():
+    found = statistics.compare(cell("1111110000"), cell("0000010000"))
+    assert (found["only_a"], found["only_b"], found["n_seeds"], found["n_images"]) == (5, 0, 1, 10)
+    assert found["difference"] == pytest.approx(50) and found["p"] == pytest.approx(2 * 0.5**5)
+    assert found["low"] > 0 and math.isnan(found["more_seeds"])
+
+
+def test_only_seeds_and_images_that_both_have_are_compared():
+    assert statistics.compare(cell("11"), cell("11", images="others")) is None
+    both = statistics.compare(cell("11", "10", "01"), cell("00", "10"))
+    assert both["n_seeds"] == 2 and both["difference"] == pytest.approx(50)
+    equal = statistics.compare(cell("10"), cell("10"))
+    assert (equal["p"], equal["difference"], equal["low"], equal["high"]) == (1, 0, 0, 0)
+
+
+def test_seeds_that_scatter_widen_the_interval():
+    calm = statistics.compare(cell(*["1" * 60 + "0" * 40] * 4), cell(*["1" * 50 + "0" * 50] * 4))
+    wild = statistics.compare(
+        cell("1" * 100, "1" * 20 + "0" * 80, "1" * 100, "1" * 20 + "0" * 80), cell(*["1" * 50 + "0" * 50] * 4)
+    )
+    assert calm["difference"] == pytest.approx(wild["difference"]) == pytest.approx(10)
+    assert wild["high"] - wild["low"] > 3 * (calm["high"] - calm["low"]) and calm["low"] > 0 > wild["low"]
+    assert calm["more_seeds"] == 0 and wild["more_seeds"] > 50
+
+
+def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
+    right = fabricate.correct(fabricate.runs(12, 3))
+    table = statistics.pairs(right)
+    assert set(table["attack"]) == {"pgd50", "aa"} and set(table["method_b"]) == {"atas"}
+    assert len(table) == 2 * 11 and (table["p_adjusted"] >= table["p"]).all()
+    pd.testing.assert_frame_equal(table, statistics.pairs(right.sample(frac=1, random_state=0)), check_exact=True)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_pair_leaves_an_empty_table_with_its_columns(n):
+    table = statistics.pairs(fabricate.correct(fabricate.runs(1, 3))[: 5 * n])
+    assert table.empty and list(table.columns) == statistics.COLUMNS

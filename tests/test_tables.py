@@ -1,0 +1,174 @@
+"""Tables from fabricated rows: means and spreads, marks beyond the noise, and empty cells for what is missing."""
+
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+
+from fastat.report import tables
+from fastat.report.catalog import TABLES
+from fastat.report.tidy import CORRECT, MEASURED
+from tests import fabricate
+
+
+def rows(*cells, who=("digits", "preact_tiny", "77/255")) -> pd.DataFrame:
+    """(method, seed, metric, value), ..."""
+    made = [[*who, *m.partition("/")[::2], s, metric, None, v, 50] for m, s, metric, v in cells]
+    return pd.DataFrame(made, columns=MEASURED).replace({"variant": {"": "paper"}})
+
+
+def summary(seen: pd.DataFrame, metrics=("aa",)) -> pd.DataFrame:
+    return tables.summary(tables.per_run(seen), list(metrics))
+
+
+def test_mean_spread_and_number_of_seeds():
+    table = summary(rows(("atas", "0", "aa", 40.0), ("atas", "1", "aa", 44.0)))
+    assert table.loc[0, ["seeds", "aa"]].tolist() == [2, 42.0]
+    assert table.loc[0, "aa_std"] == pytest.approx(8**0.5)
+
+
+def test_a_missing_number_is_an_empty_cell_and_not_a_zero():
+    table = summary(rows(("atas", "0", "diverged", 1)))
+    assert table.loc[0, "diverged"] == 1 and tables.show(table.loc[0, "aa"], table.loc[0, "aa_std"]) == ""
+
+
+def test_a_row_that_stands_there_twice_counts_once():
+    seen = rows(("atas", "0", "aa", 40.0), ("atas", "0", "aa", 40.0), ("atas", "1", "aa", 44.0))
+    assert summary(seen).loc[0, ["seeds", "aa"]].tolist() == [2, 42.0]
+
+
+def test_the_collapse_of_every_seed_is_shown_and_whether_it_recovered():
+    seen = rows(
+        ("fgsm_rs", "0", "collapse_epoch", 12), ("fgsm_rs", "0", "collapsed_at_end", 1),
+        ("fgsm_rs", "1", "collapse_epoch", None), ("fgsm_rs", "1", "collapsed_at_end", 0),
+        ("fgsm_rs", "2", "collapse_epoch", 7), ("fgsm_rs", "2", "collapsed_at_end", 0),
+    )  # fmt: skip
+    assert summary(seen).loc[0, "collapse"] == "12 - 7(r)"
+
+
+def test_a_diverged_run_keeps_its_row_and_says_why():
+    seen = rows(("atas", "0", "diverged", 1), ("atas", "0", "cause", "the training loss became nan in epoch 2"))
+    pretty = tables.readable(summary(seen), ["aa"], {})
+    assert pretty.loc[0, "AA"] == "" and pretty.loc[0, "diverged"] == "1: the training loss became nan in epoch 2"
+
+
+def test_seconds_of_two_kinds_of_hardware_are_not_averaged_and_say_so():
+    seen = rows(
+        ("atas", "0", "train_seconds", 10.0), ("atas", "0", "device", "a V100"),
+        ("atas", "1", "train_seconds", 2.0), ("atas", "1", "device", "an H100"),
+        ("atta", "0", "train_seconds", 11.0), ("atta", "0", "device", "a V100"),
+    )  # fmt: skip
+    pretty = tables.readable(summary(seen, ["train_seconds"]), ["train_seconds"], {}).set_index("method")
+    assert pretty.loc["atas", "train s"] == "a V100 and an H100" and pretty.loc["atta", "train s"] == "11.0"
+    assert pretty.loc["atta", "hardware"] == "a V100"
+
+
+def test_a_suspect_network_is_marked_beside_its_number():
+    seen = rows(("atas", "0", "aa", 40.0), ("atas", "0", "gradient", 3.0), ("atas", "0", "pgd50", 50.0))
+    wide = tables.per_run(seen).merge(tables.suspects(tables.sanity.panel(seen)), on=tables.RUN, how="left")
+    pretty = tables.readable(tables.summary(wide, ["aa"]), ["aa"], {})
+    assert pretty.loc[0, "masking suspected"] == "no gradient"
+
+
+def test_wilson_interval_equals_a_published_example():
+    # Newcombe 1998, Table I, method 3: 81 of 263 -> 0.2553 to 0.3662
+    assert tables.wilson(100 * 81 / 263, 263) == pytest.approx((25.53, 36.62), abs=0.01)
+
+
+def test_methods_stand_in_the_papers_order_and_eps_rises():
+    seen = pd.concat(
+        [rows((m, "0", "aa", 1.0)).assign(eps=e) for e in ("102/255", "51/255") for m in ("atas", "pgd10")]
+    )
+    table = summary(seen)
+    assert list(zip(table["eps"], table["method"], strict=True)) == [
+        ("51/255", "pgd10"), ("51/255", "atas"), ("102/255", "pgd10"), ("102/255", "atas"),
+    ]  # fmt: skip
+
+
+def test_the_papers_value_stands_beside_ours_for_a_method_and_for_a_variant():
+    who = ("cifar10", "preact_resnet18", "8/255")
+    table = summary(rows(("atas", "0", "aa", 40.0), ("atas/gamma12", "0", "aa", 41.0), who=who))
+    assert table["paper_aa"].tolist() == [45.38, 45.20] or table["paper_aa"].tolist() == [45.20, 45.38]
+
+
+def test_the_best_is_marked_only_where_it_stands_out_from_the_next():
+    right = fabricate.correct(fabricate.runs(12, 3), n=1000)
+    marks = tables.ranked(right[right["method"].isin(["pgd10", "ssat", "atas"])])
+    cell = ("digits", "preact_tiny", "8/255")
+    assert marks[(*cell, "atas", "paper", "aa")] == "best" and (*cell, "ssat", "paper", "aa") not in marks  # no next
+    assert not any(key[3] == "pgd10" for key in marks)  # a reference
+    few = fabricate.correct(fabricate.runs(12, 1), n=20)
+    assert not tables.ranked(few[few["method"].isin(["fgsm_pgi", "atas"])])  # 75 and 70 %, on 20 images
+
+
+def test_table_3_pairs_the_losses_by_seed_and_says_what_is_missing():
+    seen = rows(
+        ("atas", "0", "ratio", 1.4), ("atas", "0", "robust_train_loss", 1.0), ("atta", "0", "robust_train_loss", 1.1),
+        ("atas", "1", "ratio", 1.6), ("atas", "1", "robust_train_loss", 1.0), ("atta", "1", "robust_train_loss", 1.3),
+        ("atas", "2", "ratio", 1.5), ("atas", "2", "robust_train_loss", 9.0),
+    )  # fmt: skip
+    alone = rows(("atas", "0", "ratio", 1.4), who=("fashion_mnist", "preact_tiny", "77/255"))
+    table = tables.table3(tables.per_run(pd.concat([seen, alone]))).set_index("dataset")
+    assert table.loc["digits", ["gap", "quotient", "n gap"]].tolist() == pytest.approx([0.2, 1.2, 2])
+    assert table.loc["digits", "ratio"] == pytest.approx(1.5)
+    assert "no run of ATTA" in table.loc["fashion_mnist", "why empty"]
+
+
+def test_table_4_has_a_column_for_every_setting_and_the_papers_row():
+    who = ("cifar10", "preact_resnet18", "8/255")
+    settings = [name for name in tables.SETTINGS if name not in ("paper", "c04")]
+    table = tables.table4(tables.per_run(rows(*((f"atas/{n}", "0", "aa", 40.0) for n in settings), who=who)))
+    ours, paper = (table[table["whose"] == whose].iloc[0] for whose in ("ours", "paper"))
+    assert ours["gamma 12"] == "40.0" and ours["c 0.04"] == "" and ours["16, 0.01"] == ""
+    assert paper["gamma 12"] == "45.2" and paper["16, 0.01"] == "45.4"
+
+
+def test_table_5_has_the_lambdas_of_the_recipes_and_they_are_the_papers():
+    table = tables.table5()
+    assert len(table) == 8 and (table["lambda"] == table["paper"]).all()
+
+
+@pytest.fixture
+def written(tmp_path):
+    """All tables of fabricated runs, one of which has a hostile name."""
+
+    def write(who, eps=None):
+        seen, right = fabricate.measured(who), fabricate.correct(who, n=2000)
+        if not who:
+            seen, right = pd.DataFrame(columns=MEASURED), pd.DataFrame(columns=CORRECT)
+        seen.to_csv(tmp_path / "measured.csv", index=False)
+        right.to_csv(tmp_path / "correct.csv", index=False)
+        eps = {"digits": "8/255", "fashion": "8/255"} if eps is None else eps
+        tables.write_all(tmp_path / "measured.csv", tmp_path / "correct.csv", eps, tmp_path)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 24])
+def test_all_tables_are_written_whatever_was_run_and_compile(n_cells, written):
+    folder = written(fabricate.runs(n_cells))
+    for name in TABLES:
+        for ending in ("csv", "md", "tex"):
+            assert (folder / f"{name}.{ending}").stat().st_size > 0
+    if n_cells == 24:
+        assert "**" in (folder / "table1.md").read_text() and "\\textbf" in (folder / "table1.tex").read_text()
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex here: the tables' LaTeX was not compiled")
+    inputs = "\n".join(f"\\input{{{name}}}" for name in TABLES)
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+    (folder / "all.tex").write_text(f"{head}{inputs}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_run_at_no_eps_of_table_i_leaves_an_empty_table_and_says_why(written):
+    folder = written(fabricate.runs(2), {"digits": "51/255"})
+    assert "table1_eps" in (folder / "table1.md").read_text()
+
+
+def test_a_text_cannot_break_the_latex():
+    assert tables.marked_up("50 % & more_or_less ± 1 $x$ \\end") == r"50 \% \& more\_or\_less $\pm$ 1 \$x\$ /end"
+    assert tables.marked_up("{best}1.0 ± 0.1{best} [0, 2]") == r"\textbf{1.0 $\pm$ 0.1} [0, 2]"
