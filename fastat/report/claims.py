@@ -207,7 +207,8 @@ def rs_collapses_more(evidence: Evidence) -> Found:
 
 def larger_eps(evidence: Evidence) -> Found:
     """Rank correlation of eps and collapse over the runs of FGSM-RS."""
-    return rank_correlation(fallen(evidence.of("fgsm_rs")), "eps_255", "collapsed", "runs of FGSM-RS")
+    rows = fallen(evidence.of("fgsm_rs"))
+    return rank_correlation(rows, "eps_255", "collapsed", f"{rows['collapsed'].sum()} of {len(rows)} runs collapsed")
 
 
 def larger_step(evidence: Evidence) -> Found:
@@ -218,14 +219,18 @@ def larger_step(evidence: Evidence) -> Found:
     if rows.empty:
         raise NotRun("no run with another step size")
     rows = rows.assign(step=rows["variant"].str.removeprefix("step").astype(int))
-    return rank_correlation(rows, "step", "collapsed", "runs with fixed steps of 0.75 to 2 eps")
+    told = f"{rows['collapsed'].sum()} of {len(rows)} runs with fixed steps of 0.75 to 2 eps collapsed"
+    return rank_correlation(rows, "step", "collapsed", told)
 
 
-def rank_correlation(rows: pd.DataFrame, x: str, y: str, what: str) -> Found:
-    """Spearman's, positive if the claim holds."""
+def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str) -> Found:
+    """Spearman's, positive if the claim holds; undecided where one of the two is the same in all rows.
+
+    Raises: NotRun for fewer than four rows, or one x alone.
+    """
+    rows = rows.dropna(subset=[x])
     if len(rows) < 4 or rows[x].nunique() < 2:
-        raise NotRun(f"too few {what}: {len(rows)}")
-    told = f"{len(rows)} {what}, {int(rows[y].sum())} collapsed"
+        raise NotRun(f"too few that differ: {told}")
     if rows[y].nunique() < 2:
         return {"verdict": "undecided", "evidence": told}
     found = stats.spearmanr(rows[x], rows[y].astype(float))
@@ -296,12 +301,8 @@ def tail_ratio(evidence: Evidence) -> Found:
 def ratio_grows(evidence: Evidence) -> Found:
     """Rank correlation of eps and the ratio over runs of ATAS."""
     rows = evidence.of("atas", needs="ratio")
-    if rows["eps_255"].nunique() < 2 or len(rows) < 4:
-        raise NotRun("ATAS at one eps only")
-    found = stats.spearmanr(rows["eps_255"], rows["ratio"])
-    word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
     told = "; ".join(f"{eps}/255: {part['ratio'].mean():.2f}" for eps, part in rows.groupby("eps_255"))
-    return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
+    return rank_correlation(rows, "eps_255", "ratio", told)
 
 
 def losses(evidence: Evidence) -> pd.DataFrame:
@@ -330,12 +331,9 @@ def lower_loss(evidence: Evidence) -> Found:
 def tails_and_losses(evidence: Evidence) -> Found:
     """Rank correlation of the ratio and the loss gap."""
     rows = losses(evidence)
-    if "ratio" not in rows or rows["ratio"].notna().sum() < 4:
-        raise NotRun("fewer than four pairs of runs with a ratio")
-    found = stats.spearmanr(rows["ratio"], rows["gap"], nan_policy="omit")
-    word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
-    told = f"{len(rows)} pairs of runs"
-    return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
+    if "ratio" not in rows:
+        raise NotRun("no ratio of ATAS")
+    return rank_correlation(rows, "ratio", "gap", f"{len(rows)} pairs of runs")
 
 
 def as_fast(evidence: Evidence) -> Found:

@@ -1,0 +1,181 @@
+"""The paper's claims on fabricated results in which they hold, do not hold, cannot be decided, or were not run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastat.report import claims
+from fastat.report.tidy import CORRECT, MEASURED
+from tests.fabricate import bits
+
+CELL = ("digits", "preact_tiny")
+
+
+def results(*runs):
+    """(eps, method/variant, seed, metrics); `right` among them is the share of images that stand, under any attack."""
+    rng = np.random.default_rng(0)
+    order = rng.random(400)  # the same images are hard for all
+    measured, correct = [], []
+    for eps, name, seed, metrics in runs:
+        method, _, variant = name.partition("/")
+        who = (*CELL, f"{eps}/255", method, variant or "paper", str(seed))
+        for metric, value in metrics.items():
+            epoch = 5 if metric == "train_alpha_255" else None
+            if metric != "right":
+                measured.append((*who, metric, epoch, value, 400))
+        measured.append((*who, "collapsed_at_end", None, 0, None))
+        if "right" in metrics:
+            measured.append((*who, "aa", None, 100 * metrics["right"], 400))
+            for attack in ("pgd50", "aa"):
+                correct.append((*who, attack, 400, "same", bits(order < metrics["right"])))
+    return pd.DataFrame(measured, columns=MEASURED), pd.DataFrame(correct, columns=CORRECT)
+
+
+def verdict(name, *runs, figures=None, tmp_path=None):
+    table = claims.judge(*results(*runs), tmp_path)
+    return table.set_index("claim").loc[name]
+
+
+def both(atas: dict, other: str, values: dict, seeds=4, eps=(51, 77, 102)):
+    return [
+        (e, name, seed, {k: v(e, seed) if callable(v) else v for k, v in metrics.items()})
+        for e in eps
+        for seed in range(seeds)
+        for name, metrics in (("atas", atas), (other, values))
+    ]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    return tmp_path
+
+
+@pytest.mark.parametrize("gap,word", [(0.2, "holds"), (-0.2, "does not hold"), (0.0, "undecided")])
+@pytest.mark.parametrize("claim,other", [("atas-atta", "atta"), ("atas-rs", "fgsm_rs")])
+def test_atas_against_another_under_autoattack(claim, other, gap, word, folder):
+    found = verdict(claim, *both({"right": 0.5 + gap}, other, {"right": 0.5}), tmp_path=folder)
+    assert found["verdict"] == word and found["value"] == pytest.approx(100 * gap, abs=3)
+
+
+def test_atas_is_first_only_if_it_is_first_everywhere(folder):
+    runs = [*both({"right": 0.5}, "atta", {"right": 0.4}), *both({"right": 0.5}, "pgd10", {"right": 0.9})]
+    assert verdict("atas-best", *runs, tmp_path=folder)["verdict"] == "holds"  # PGD10 is no fast method
+    runs += [(77, "fgsm_pgi", seed, {"right": 0.8}) for seed in range(4)]
+    found = verdict("atas-best", *runs, tmp_path=folder)
+    assert found["verdict"] == "does not hold" and "77/255: rank 2" in found["evidence"]
+
+
+def test_on_a_par_with_pgd10_means_no_more_than_two_points_lost(folder):
+    for lost, word in ((-0.1, "holds"), (0.2, "does not hold")):
+        found = verdict("atas-pgd10", *both({"right": 0.5}, "pgd10", {"right": 0.5 + lost}), tmp_path=folder)
+        assert found["verdict"] == word
+
+
+def test_collapses_are_counted_and_a_few_runs_decide_nothing(folder):
+    runs = both({"right": 0.5}, "fgsm_rs", {"right": 0.1, "collapse_epoch": 11})
+    found = verdict("rs-collapses", *runs, tmp_path=folder)
+    assert found["verdict"] == "holds" and found["evidence"] == "FGSM-RS 12 of 12 runs, ATAS 0 of 12"
+    assert verdict("rs-collapses", *runs[:4], tmp_path=folder)["verdict"] == "undecided"
+    swapped = both({"right": 0.1, "collapse_epoch": 11}, "fgsm_rs", {"right": 0.5})
+    assert verdict("rs-collapses", *swapped, tmp_path=folder)["verdict"] == "does not hold"
+
+
+def test_collapse_grows_with_eps_and_with_the_step(folder):
+    def at(e, _seed):
+        return 9 if e == 102 else None
+
+    runs = both({"right": 0.5}, "fgsm_rs", {"collapse_epoch": at})
+    assert verdict("eps-collapse", *runs, tmp_path=folder)["verdict"] == "holds"
+    steps = [
+        (77, f"fgsm_rs/step{step:03d}", seed, {"collapse_epoch": 9 if step > 150 else None})
+        for step in (75, 100, 150, 175, 200)
+        for seed in range(3)
+    ]
+    found = verdict("step-collapse", *steps, tmp_path=folder)
+    assert found["verdict"] == "holds" and found["value"] > 0.5
+    none = [(e, n, s, {}) for e, n, s, _ in steps]
+    assert verdict("step-collapse", *none, tmp_path=folder)["verdict"] == "undecided"
+
+
+def test_subsets_with_large_norms_collapse(folder):
+    def runs(large, small):
+        return [
+            (77, f"fgsm_rs/step175_d{part}", seed, {"collapse_epoch": first})
+            for part, first in (("9_10", large), ("7_10", large), ("1_2", small), ("1_4", small))
+            for seed in range(3)
+        ]
+
+    assert verdict("norm-collapse", *runs(9, None), tmp_path=folder)["verdict"] == "holds"
+    assert verdict("norm-collapse", *runs(None, 9), tmp_path=folder)["verdict"] == "does not hold"
+
+
+def test_surfaces_tell_where_the_distortion_is(folder):
+    def surface(run, group, bulge):
+        along = {u: 1.0 + u + bulge * (u == 0.5) for u in (0, 0.5, 1)}
+        who = dict(
+            zip(("dataset", "model", "eps", "method", "variant"), (*CELL, "77/255", "fgsm_rs", "step175"), strict=True)
+        )
+        return [{**who, "seed": run, "epoch": e, "group": group, "n": 9, "u": u, "w": 0, "loss": v}
+                for e in (9, 10, 11) for u, v in along.items()]  # fmt: skip
+
+    rows = [row for run in "012" for row in surface(run, "D1", 0) + surface(run, "D10", 3 + 0.1 * int(run))]
+    pd.DataFrame(rows).to_csv(folder / "fig02.csv", index=False)
+    found = verdict("d10-first", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)
+    assert found["verdict"] == "holds" and found["value"] == pytest.approx(2.6)
+
+
+def test_the_adaptive_step_prevents_collapse_and_is_larger(folder):
+    runs = [(77, "fgsm_rs/step100", seed, {"collapse_epoch": 9}) for seed in range(4)]
+    runs += [(77, "fgsm_adaptive", seed, {"train_alpha_255": 90}) for seed in range(4)]
+    runs += [(77, "atas", seed, {"train_alpha_255": 80 + seed}) for seed in range(4)]
+    assert verdict("adaptive-prevents", *runs, tmp_path=folder)["verdict"] == "holds"
+    found = verdict("adaptive-larger", *runs, tmp_path=folder)
+    assert found["verdict"] == "holds" and found["value"] == pytest.approx(81.5 / 77 - 1)
+
+
+def test_ratio_and_losses(folder):
+    def by_eps(e, seed):
+        return e / 50 + 0.01 * seed
+
+    runs = both(
+        {"ratio": by_eps, "robust_train_loss": 1.0, "train_seconds": 10},
+        "atta",
+        {"robust_train_loss": by_eps, "train_seconds": 10.5},
+    )
+    table = claims.judge(*results(*runs), folder).set_index("claim")["verdict"]
+    assert table[["tail", "tail-eps", "loss", "tail-loss", "time"]].tolist() == ["holds"] * 5
+    worse = both(
+        {"ratio": 1.0, "robust_train_loss": 3.0, "train_seconds": 20},
+        "atta",
+        {"robust_train_loss": by_eps, "train_seconds": 10},
+    )
+    table = claims.judge(*results(*worse), folder).set_index("claim")["verdict"]
+    assert table[["tail", "loss", "time"]].tolist() == ["does not hold"] * 3
+
+
+def test_one_setting_that_fails_makes_atas_sensitive(folder):
+    runs = [(77, name, seed, {"right": right}) for seed in range(3) for name, right in
+            (("atas", 0.5), ("atas/gamma12", 0.52), ("atas/c04", 0.1))]  # fmt: skip
+    found = verdict("insensitive", *runs, tmp_path=folder)
+    assert found["verdict"] == "does not hold" and "c04" in found["evidence"]
+    calm = [run for run in runs if "c04" not in run[1]]
+    assert verdict("insensitive", *calm, tmp_path=folder)["verdict"] == "holds"
+
+
+def test_ranks_of_norms_are_read_from_the_figure_s_data(folder):
+    pd.DataFrame({"dataset": ["digits"] * 2, "spearman": [0.9, 0.8]}).to_csv(folder / "fig06_ranks.csv", index=False)
+    assert verdict("instance", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)["verdict"] == "holds"
+
+
+def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
+    table = claims.judge(pd.DataFrame(columns=MEASURED), pd.DataFrame(columns=CORRECT), folder)
+    assert len(table) == len(claims.CLAIMS) >= 12 and set(table["verdict"]) == {"not run"}
+    assert table["evidence"].str.len().min() > 5 and table["claim"].is_unique
+
+
+def test_each_data_set_is_judged_by_itself(folder):
+    measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
+    other = [frame.assign(dataset="cifar10") for frame in results(*both({"right": 0.3}, "atta", {"right": 0.5}))]
+    table = claims.judge(pd.concat([measured, other[0]]), pd.concat([correct, other[1]]), folder)
+    found = table[table["claim"] == "atas-atta"].set_index("scale")["verdict"]
+    assert found.to_dict() == {"digits": "holds", "cifar10": "does not hold"}

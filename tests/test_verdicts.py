@@ -1,0 +1,116 @@
+"""The paper's numbers beside ours: each verdict from rows made for it."""
+
+import pandas as pd
+import pytest
+
+from fastat.report import verdicts
+from fastat.report.tidy import MEASURED
+from fastat.runs import ROOT
+
+PAPER = pd.read_csv(ROOT / "config/paper.csv")
+
+
+def rows(*runs, who=("cifar10", "preact_resnet18", "8/255", "atas", "paper"), n=10_000) -> pd.DataFrame:
+    """One dict of metrics per seed."""
+    made = [(*who, str(s), metric, None, v, n) for s, run in enumerate(runs) for metric, v in run.items()]
+    return pd.DataFrame(made, columns=MEASURED)
+
+
+def judged(measured: pd.DataFrame, method="atas", metric="aa", eps="8/255") -> pd.Series:
+    table = verdicts.judge(measured, PAPER)
+    mine = table[(table["method"] == method) & (table["metric"] == metric) & (table["eps"] == eps)]
+    return mine[(mine["model"] == "preact_resnet18") & (mine["dataset"] == "cifar10")].iloc[0]
+
+
+def test_every_result_of_the_paper_has_a_line_and_without_runs_none_was_run():
+    table = verdicts.judge(pd.DataFrame(columns=MEASURED), PAPER)
+    assert len(table) == (PAPER["value"].notna() & (PAPER["metric"] != "lam")).sum() == 483
+    assert set(table["verdict"]) == {"not run"} and table["ours"].isna().all()
+    assert verdicts.summary(table).endswith("483 not run")
+
+
+def test_seeds_that_agree_and_many_images_reproduce_a_number():
+    same = [{"aa": 45.38}] * 3
+    found = judged(rows(*same, n=10**7))
+    assert found["verdict"] == "reproduced"
+    assert found["high"] == pytest.approx(-found["low"]) == pytest.approx(0.976, abs=0.001)  # the paper's 10,000 images
+    assert judged(rows(*same, n=10_000))["verdict"] == "within noise"  # as many of ours: 1.38 points
+
+
+@pytest.mark.parametrize(
+    "aa,word", [((45.0, 45.6, 45.2), "within noise"), ((30.0, 30.4, 30.2), "not reproduced"), ((45.0,), "within noise")]
+)
+def test_a_gap_is_judged_with_the_scatter_of_seeds_and_images(aa, word):
+    found = judged(rows(*[{"aa": value, "collapsed_at_end": 0} for value in aa]))
+    assert found["verdict"] == word and found["n_seeds"] == len(aa)
+    assert found["gap"] == pytest.approx(sum(aa) / len(aa) - 45.38)
+    assert ("one seed" in found["reason"]) == (len(aa) == 1)
+
+
+def test_few_test_images_widen_the_interval():
+    wide, narrow = (judged(rows({"aa": 45.0}, {"aa": 45.1}, n=n)) for n in (50, 10_000))
+    assert wide["high"] - wide["low"] > 5 * (narrow["high"] - narrow["low"])
+
+
+def test_collapses_are_compared_by_how_often_they_happen():
+    runs = [{"aa": a, "collapsed_at_end": int(a < 5)} for a in (0.0, 41.0, 0.1, 0.0)]
+    found = judged(
+        rows(*runs, who=("cifar10", "preact_resnet18", "12/255", "fgsm_rs", "paper")), "fgsm_rs", eps="12/255"
+    )
+    assert found["verdict"] == "collapsed in 3 of 4" and "the paper's network collapsed too" in found["reason"]
+    assert found["low"] < 30 and found["high"] > 99
+    ours_alone = judged(rows({"aa": 0.0, "collapsed_at_end": 1}))
+    assert ours_alone["verdict"] == "collapsed in 1 of 1" and "the paper's did not" in ours_alone["reason"]
+
+
+def test_the_papers_collapses_are_found_also_where_a_larger_eps_does_better():
+    cells = verdicts.draws_of_a_collapse(PAPER)
+    for cell in [
+        ("cifar100", "wrn28_10", "8/255", "subat"), ("cifar100", "wrn28_10", "8/255", "fgsm_pgi"),
+        ("cifar100", "wrn28_10", "4/255", "fgsm_pgi"), ("cifar10", "wrn28_10", "8/255", "fgsm_rs"),
+    ]:  # fmt: skip
+        assert cell in cells
+    assert not any(method in ("atas", "atta", "pgd10", "freeat", "yopo") for *_, method in cells) and len(cells) == 23
+
+
+def test_diverged_and_unmeasured_runs_were_not_run_and_say_why():
+    assert judged(rows({"diverged": 1}))["reason"] == "1 diverged"
+    assert judged(rows({"clean": 80.0}))["reason"] == "not measured"
+    assert judged(rows({"aa": float("nan")}))["verdict"] == "not run"
+
+
+def test_hours_are_shown_with_the_hardware_and_not_judged():
+    found = judged(rows({"train_seconds": 1080, "device": "an H100"}), metric="train_hours")
+    assert (found["verdict"], found["ours"], found["reason"]) == ("other hardware", 0.3, "an H100 and a V100")
+
+
+def test_table_3_is_judged_from_the_losses_of_the_same_seeds():
+    atta = rows(
+        *[{"robust_train_loss": v} for v in (1.11, 1.12)], who=("cifar10", "preact_resnet18", "12/255", "atta", "paper")
+    )
+    atas = rows(
+        *[{"robust_train_loss": 1.0, "ratio": 1.5}] * 2, who=("cifar10", "preact_resnet18", "12/255", "atas", "paper")
+    )
+    both = pd.concat([atta, atas])
+    assert judged(both, metric="loss_quotient", eps="12/255")["ours"] == pytest.approx(1.115)
+    assert judged(both, metric="loss_gap", eps="12/255")["verdict"] == "within noise"
+    assert judged(both, metric="ratio", eps="12/255")["verdict"] == "reproduced"
+    assert judged(atas, metric="loss_gap", eps="12/255")["verdict"] == "not run"
+
+
+def test_a_variant_of_table_4_is_compared_with_its_own_number():
+    found = judged(rows({"aa": 45.0}, who=("cifar10", "preact_resnet18", "8/255", "atas", "gamma20")), "atas/gamma20")
+    assert found["paper"] == 45.60 and found["gap"] == pytest.approx(-0.6)
+
+
+def test_the_report_says_how_many_and_whether_one_failed(tmp_path):
+    good, bad = (tmp_path / name for name in ("good.csv", "bad.csv"))
+    rows({"aa": 45.0}).to_csv(good, index=False)
+    rows({"aa": 4.0}, {"aa": 4.1}).to_csv(bad, index=False)
+    line, failed = verdicts.write(good, tmp_path / "v.csv", tmp_path / "r.md")
+    assert line == (
+        "483 numbers of the paper: 0 reproduced, 1 within noise, 0 not reproduced, 0 collapsed in some, "
+        "0 other hardware, 482 not run"
+    )
+    assert not failed and "45.38" in (tmp_path / "r.md").read_text()
+    assert verdicts.write(bad, tmp_path / "v.csv", tmp_path / "r.md")[1]
