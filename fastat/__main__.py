@@ -542,10 +542,10 @@ def do_figure_data(args: argparse.Namespace) -> None:
 
 def do_judge(args: argparse.Namespace) -> int:
     """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
-    from fastat.report import claims, sanity, statistics, tables, verdicts
+    from fastat.report import claims, sanity, statistics, tables, tidy, verdicts
 
     results = args.results
-    measured, correct = results / "measured.csv", results / "correct.csv"
+    measured, correct = (tidy.read(results / name) for name in ("measured.csv", "correct.csv"))
     tables.write_all(measured, correct, json.loads(args.eps), results / "tables")
     sanity.write(measured, results / "sanity.csv")
     statistics.write(correct, results / "pairs.csv")

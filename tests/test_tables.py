@@ -137,10 +137,8 @@ def written(tmp_path):
         seen, right = fabricate.measured(who), fabricate.correct(who, n=2000)
         if not who:
             seen, right = pd.DataFrame(columns=MEASURED), pd.DataFrame(columns=CORRECT)
-        seen.to_csv(tmp_path / "measured.csv", index=False)
-        right.to_csv(tmp_path / "correct.csv", index=False)
         eps = {"digits": "8/255", "fashion": "8/255"} if eps is None else eps
-        tables.write_all(tmp_path / "measured.csv", tmp_path / "correct.csv", eps, tmp_path)
+        tables.write_all(seen, right, eps, tmp_path)
         return tmp_path
 
     return write

@@ -76,11 +76,10 @@ class Claim:
     test: Callable[[Evidence], Found]
 
 
-def write(measured: Path, correct: Path, figures: Path, out: Path) -> None:
+def write(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path, out: Path) -> None:
     """Write claims.csv. figures: the folder of the figures' data."""
-    rows, right = (pd.read_csv(path, dtype={"seed": str}) for path in (measured, correct))
     with atomic(out) as partial:
-        judge(rows, right, figures).to_csv(partial, index=False)
+        judge(measured, correct, figures).to_csv(partial, index=False)
 
 
 def judge(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path) -> pd.DataFrame:

@@ -20,10 +20,10 @@ BLIND = 1.0  # % of images that may have no gradient at all: a network can be ce
 NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that ended collapsed
 
 
-def write(measured: Path, out: Path) -> None:
+def write(measured: pd.DataFrame, out: Path) -> None:
     """Write sanity.csv."""
     with atomic(out) as partial:
-        panel(pd.read_csv(measured, dtype={"seed": str})).to_csv(partial, index=False)
+        panel(measured).to_csv(partial, index=False)
 
 
 def panel(rows: pd.DataFrame) -> pd.DataFrame:

@@ -33,11 +33,10 @@ ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table 
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
-def write_all(measured: Path, correct: Path, table1_eps: dict[str, str], out: Path) -> None:
-    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex."""
-    rows = pd.read_csv(measured, dtype={"seed": str}, low_memory=False)
+def write_all(rows: pd.DataFrame, correct: pd.DataFrame, table1_eps: dict[str, str], out: Path) -> None:
+    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex. rows: measured.csv."""
     wide = per_run(rows).merge(suspects(sanity.panel(rows)), on=RUN, how="left")
-    marks = ranked(pd.read_csv(correct, dtype={"seed": str}))
+    marks = ranked(correct)
     whole = wide[~wide["variant"].str.fullmatch(ABLATION)]
     one = summary(whole[whole["eps"] == whole["dataset"].map(table1_eps)], COLUMNS[1])
     two = summary(whole, COLUMNS[2])
@@ -200,8 +199,9 @@ def wilson(percent: float, n: float) -> tuple[float, float]:
     """The 95 % interval, in %, of a proportion measured on n images (Wilson 1927)."""
     if pd.isna(percent) or not n:
         return math.nan, math.nan
-    low, high = statistics.binomial_interval(round(percent / 100 * n), int(n))
-    return 100 * low, 100 * high
+    p, z = percent / 100, 1.959964
+    centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return 100 * (centre - spread) / (1 + z**2 / n), 100 * (centre + spread) / (1 + z**2 / n)
 
 
 def ranked(correct: pd.DataFrame) -> Marks:

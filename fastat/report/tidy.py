@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from fastat.errors import BadInput
 from fastat.files import atomic
 from fastat.runs import RunSpec
 
@@ -41,6 +42,21 @@ def write(results: Path, names: list[str] | None, out: Path) -> None:
             pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
     with atomic(out / "evidence.jsonl") as partial:
         partial.write_text("".join(f"{line}\n" for line in evidence))
+
+
+def read(path: Path) -> pd.DataFrame:
+    """measured.csv or correct.csv as it was written: seeds are text.
+
+    Raises: BadInput if it is not there or not such a file.
+    """
+    try:
+        rows = pd.read_csv(path, dtype={"seed": str}, low_memory=False)
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise BadInput(f"cannot read {path} ({error}). Make it: python -m fastat tidy --out {path.parent}") from error
+    missing = [name for name in (CORRECT if "bits" in rows else MEASURED) if name not in rows]
+    if missing:
+        raise BadInput(f"{path} lacks the columns {', '.join(missing)}: it was not made by `python -m fastat tidy`")
+    return rows
 
 
 def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:

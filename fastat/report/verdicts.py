@@ -35,9 +35,9 @@ COLLAPSED = 2.0  # %: AutoAttack leaves less
 PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
 
 
-def write(measured: Path, out: Path, report: Path) -> tuple[str, bool]:
+def write(measured: pd.DataFrame, out: Path, report: Path) -> tuple[str, bool]:
     """Write verdicts.csv and the report for people; returns its summary, and whether a number was not reproduced."""
-    table = judge(pd.read_csv(measured, dtype={"seed": str}), pd.read_csv(ROOT / "config/paper.csv"))
+    table = judge(measured, pd.read_csv(ROOT / "config/paper.csv"))
     line = summary(table)
     shown = table[table["verdict"] != "not run"].drop(columns="table")
     text = shown.map(cell).to_markdown(index=False, disable_numparse=True) if len(shown) else "None of them was run."
