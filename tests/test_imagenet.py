@@ -200,8 +200,12 @@ def test_pixels_that_are_lost_or_of_another_shape_are_refused(prepared):
 
 
 @pytest.mark.parametrize("method", ["atas", "fgsm_pgi", "freeat"])
-def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method):
+def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method, monkeypatch):
     from fastat import runs
+    from fastat.evaluation import probes
+
+    monkeypatch.setattr(probes, "AXIS", [-1, 0, 1])  # of the 17 x 17 points of a loss surface
+    monkeypatch.setattr(probes, "ALPHAS", [1])
 
     name, results = f"imagenet/resnet18/eps2/{method}/paper/seed0", prepared[1].parent / "results"
     (results / "data").parent.mkdir(parents=True)
