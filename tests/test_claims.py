@@ -173,6 +173,14 @@ def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
     assert table["evidence"].str.len().min() > 5 and table["claim"].is_unique
 
 
+def test_the_table_for_people_begins_with_what_holds(folder):
+    measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
+    claims.write(measured, correct, folder, folder / "claims.csv")
+    lines = (folder / "claims.md").read_text().splitlines()
+    assert lines[2].startswith("| holds") and "[" in lines[2] and lines[-1].startswith("| not run")
+    assert len(lines) == 2 + len(claims.CLAIMS)
+
+
 def test_each_data_set_is_judged_by_itself(folder):
     measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
     other = [frame.assign(dataset="cifar10") for frame in results(*both({"right": 0.3}, "atta", {"right": 0.5}))]

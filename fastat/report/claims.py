@@ -77,9 +77,30 @@ class Claim:
 
 
 def write(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path, out: Path) -> None:
-    """Write claims.csv. figures: the folder of the figures' data."""
+    """Write `out`, claims.csv, and claims.md beside it. figures: the folder of the figures' data."""
+    table = judge(measured, correct, figures)
     with atomic(out) as partial:
-        judge(measured, correct, figures).to_csv(partial, index=False)
+        table.to_csv(partial, index=False)
+    with atomic(out.with_suffix(".md")) as partial:
+        partial.write_text(f"{readable(table).to_markdown(index=False, disable_numparse=True)}\n")
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for people: a text per cell, what holds first."""
+    order = ["holds", "does not hold", "undecided", "not run"]
+    table = table.iloc[table["verdict"].map(order.index).argsort(kind="stable")]
+    measured = []
+    for value, low, high, p in table[["value", "low", "high", "p"]].itertuples(index=False):
+        interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
+        measured.append(
+            ("" if pd.isna(value) else f"{value:.3g}") + interval + ("" if pd.isna(p) else f", p = {p:.2g}")
+        )
+    return pd.DataFrame(
+        {
+            "verdict": table["verdict"], "claim": table["text"], "in the paper": table["where"], "data": table["scale"],
+            "statistic": table["statistic"], "measured": measured, "from": table["evidence"],
+        }
+    )  # fmt: skip
 
 
 def judge(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path) -> pd.DataFrame:

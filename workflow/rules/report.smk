@@ -94,6 +94,7 @@ rule judge:
             for file in JUDGED
         ],
         "results/reproduction.md",
+        "results/claims.md",
     log:
         "results/logs/judge.log",
     conda:
