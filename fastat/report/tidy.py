@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fastat.errors import BadInput
 from fastat.files import atomic
 from fastat.runs import RunSpec
 
+log = logging.getLogger(__name__)
 MEASURED = ["dataset", "model", "eps", "method", "variant", "seed", "metric", "epoch", "value", "n"]
 CORRECT = ["dataset", "model", "eps", "method", "variant", "seed", "attack", "n", "images", "bits"]
 PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
@@ -45,7 +47,7 @@ def write(results: Path, names: list[str] | None, out: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """measured.csv or correct.csv as it was written: seeds are text.
+    """measured.csv or correct.csv as it was written: seeds are text. Rows that no run can have made are left out.
 
     Raises: BadInput if it is not there or not such a file.
     """
@@ -56,7 +58,10 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in (CORRECT if "bits" in rows else MEASURED) if name not in rows]
     if missing:
         raise BadInput(f"{path} lacks the columns {', '.join(missing)}: it was not made by `python -m fastat tidy`")
-    return rows
+    complete = rows[MEASURED[:6]].notna().all(axis=1) & rows["eps"].astype(str).str.fullmatch(r"\d+/255")
+    if not complete.all():
+        log.warning("%s: %d rows without a run's name or with another eps than N/255 left out", path, (~complete).sum())
+    return rows[complete]
 
 
 def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
