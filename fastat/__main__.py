@@ -191,7 +191,7 @@ def do_check(args: argparse.Namespace) -> None:
     except ValueError as error:
         raise BadInput(f"config: evaluation/pgd_step: {error}") from error
     specs = runs.expand(config)
-    for spec in specs:
+    for spec in {replace(spec, seed=0): spec for spec in specs}.values():  # a seed changes no recipe
         if spec.model not in models.MODELS:
             raise BadInput(f"unknown model {spec.model!r}. Known: {', '.join(models.MODELS)}")
         _, method = build_method(spec, runs.resolve(spec, config), "meta")

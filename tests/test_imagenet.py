@@ -217,4 +217,5 @@ def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method, monke
     assert main(["train", "--run", name, "--results", str(results), "--recipe", recipe.to_json()]) == 0
     about = json.loads((results / "runs" / name / "run.json").read_text())
     assert about["status"] == "finished" and about["n_parameters"] == 11_178_051
-    assert main(["evaluate", "--run", name, "--results", str(results), "--suite", "whitebox"]) == 0
+    if method == "atas":  # attacks know no method
+        assert main(["evaluate", "--run", name, "--results", str(results), "--suite", "whitebox"]) == 0
