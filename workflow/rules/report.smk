@@ -51,6 +51,7 @@ rule figure_data:
         "results/measured.csv",
         "results/correct.csv",
         "results/evidence.jsonl",
+        COST,
         grid="results/grid.txt",
     output:
         FIGURE_DATA,

@@ -1,0 +1,360 @@
+"""What the figures are drawn from: results/figures/NAME.csv, small and tidy. pandas, numpy; never torch.
+
+Out of measured.csv, evidence.jsonl and the runs' own small files (docs/files.md). What is missing, damaged or of a run
+that was not asked for leaves rows out; a figure without rows says so itself.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from fastat import theory
+from fastat.data.catalog import CATALOG
+from fastat.files import atomic
+from fastat.report.grid import CELL, RUN, Grid, gather
+from fastat.report.statistics import binomial_interval
+from fastat.report.tables import ABLATION
+
+MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
+MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
+SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
+SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
+CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "collapse"]
+STEPS = r"paper|step\d+"  # the variants of FGSM-RS and ATTA that differ in their step size
+Array = NDArray[np.float64]
+Parts = Iterator[pd.DataFrame]
+
+
+def write(results: Path, names: list[str] | None, table1_eps: dict[str, str], out: Path) -> None:
+    """Write out/NAME.csv of every figure, and of fig06_ranks and surfaces, from the runs called `names` (None: all).
+
+    table1_eps: data set -> the eps that figures of a single eps show.
+    """
+    grid = gather(results, names, table1_eps)
+    for name, (columns, make) in DATA.items():
+        parts = [part for part in make(grid) if len(part)]
+        rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        with atomic(out / f"{name}.csv") as partial:
+            rows.reindex(columns=columns).to_csv(partial, index=False, float_format="%.6g")
+    theory.write(out / "theory.csv")
+
+
+def of(grid: Grid, method: str, variants: str = "paper") -> pd.DataFrame:
+    """The runs of a method at the first eps of their data set, variants by pattern, lowest seed first."""
+    whole = grid.whole[grid.whole["is_first_eps"] & (grid.whole["method"] == method)]
+    return whole[whole["variant"].str.fullmatch(variants)]
+
+
+def main(grid: Grid) -> pd.DataFrame:
+    """The runs that are not ablations."""
+    return grid.whole[~grid.whole["variant"].str.fullmatch(ABLATION)]
+
+
+# Curves
+
+
+def curve(grid: Grid, whole: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
+    """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell."""
+    rows = grid.by_epoch(whole).rename(columns={metric: "value"}).dropna(subset=["value"])
+    rows = rows.assign(collapse=(rows["epoch"] == rows["collapse_epoch"]).astype(int))
+    if len(whole) <= MOST_RUNS:
+        return rows.assign(n_seeds=1)
+    cells = rows.groupby([*CELL, "epoch"], sort=False)
+    told = {"value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
+    return cells.agg(**told, n_seeds=("value", "size"), collapse=("collapse", "sum")).reset_index()
+
+
+def curves(grid: Grid) -> Parts:
+    """Every training that is no ablation."""
+    yield curve(grid, main(grid))
+
+
+def fig01(grid: Grid) -> Parts:
+    """Left: standard and fast AT by epoch. Right: the mean surface of a fast run that ended collapsed.
+
+    At the first eps if a fast run collapsed at it or none did at any, else at the least eps at which one did.
+    """
+    here = grid.whole["method"].isin(["pgd10", "fgsm_rs"]) & grid.whole["variant"].isin(["paper", "fgsm"])
+    for _, part in grid.whole[here].groupby(["dataset", "model"]):
+        fast = part[part["method"] == "fgsm_rs"]
+        fallen = fast[fast["collapsed_at_end"] == 1].sort_values(["eps_255", "variant", "seed"], key=paper_first)
+        telling = part[part["is_first_eps"]]
+        if len(fallen) and not fallen["is_first_eps"].any():
+            telling = part[part["eps_255"] == fallen["eps_255"].min()]
+        yield curve(grid, telling).assign(panel="curve")
+        for rows in islice(grid.tables(fallen[fallen["eps"].isin(telling["eps"])], "eval/surfaces.csv"), 1):
+            yield rows[rows["group"] == "mean"].assign(panel="surface")
+
+
+def paper_first(values: pd.Series) -> pd.Series:
+    """A sorting key: the variant `paper` before the others."""
+    return values.replace("paper", "") if values.name == "variant" else values
+
+
+def fig03(grid: Grid) -> Parts:
+    """PGD10 accuracy by share of the training, of trainings on subsets: mean and standard deviation over seeds."""
+    parts = grid.whole["variant"].str.extract(r"^(?P<base>.+)_d(?P<first>\d+)_(?P<last>\d+)$")
+    whole = grid.whole.assign(subset=parts["first"] + "-" + parts["last"], base=parts["base"]).dropna(subset=["base"])
+    rows = grid.by_epoch(whole).dropna(subset=["train_pgd10_acc"])
+    if rows.empty:
+        return
+    rows["progress"] = rows["epoch"] / rows["epochs"].fillna(rows.groupby(level=0)["epoch"].transform("max"))
+    rows["collapse"] = (rows["epoch"] == rows["collapse_epoch"]).astype(int)
+    keys = ["dataset", "model", "eps", "method", "base", "subset", "progress"]
+    cells = rows.groupby(keys, sort=False)
+    told = cells.agg(
+        alpha=("alpha", "first"), mean=("train_pgd10_acc", "mean"), std=("train_pgd10_acc", "std"),
+        n_seeds=("train_pgd10_acc", "size"), collapses=("collapse", "sum"),
+    )  # fmt: skip
+    yield told.reset_index().rename(columns={"base": "variant"})
+
+
+def fig05(grid: Grid) -> Parts:
+    """A constant step of eps against the adaptive step, with the mean step over epochs and seeds."""
+    for panel, constant, adaptive in (("a", "fgsm_rs", "fgsm_adaptive"), ("b", "atta", "atas")):
+        fixed = of(grid, constant, STEPS)
+        fixed = fixed[np.isclose(fixed["alpha"], 1)]
+        named = fixed["variant"].str.startswith("step")
+        whole = pd.concat([fixed[named] if named.any() else fixed, of(grid, adaptive)])
+        rows = curve(grid, whole)
+        steps = grid.by_epoch(whole).groupby(CELL)["train_alpha_255"].mean()
+        known = (whole["alpha"] * whole["eps_255"]).groupby([whole[key] for key in CELL]).mean()
+        yield rows.join(steps.fillna(known).rename("mean_alpha_255"), on=CELL).assign(panel=panel)
+
+
+def fig07(grid: Grid) -> Parts:
+    """The loss under PGD10 by epoch: mean over seeds, and its running mean."""
+    rows = grid.by_epoch(main(grid)).dropna(subset=["train_pgd10_loss"])
+    cells = rows.groupby([*CELL, "epoch"], sort=False)["train_pgd10_loss"]
+    means = cells.agg(loss="mean", n_seeds="size").reset_index()
+    running = means.groupby(CELL, sort=False)["loss"].rolling(SMOOTHING, center=True, min_periods=1).mean()
+    yield means.assign(smooth=running.reset_index(CELL, drop=True))
+
+
+def fig08(grid: Grid) -> Parts:
+    """Repeats of FGSM-RS and ATAS, at the first and at the largest eps."""
+    whole = grid.whole[grid.whole["method"].isin(["fgsm_rs", "atas"]) & (grid.whole["variant"] == "paper")]
+    largest = whole.groupby(["dataset", "model"])["eps_255"].transform("max")
+    yield curve(grid, whole[whole["is_first_eps"] | (whole["eps_255"] == largest)])
+
+
+# Surfaces
+
+
+def fig02(grid: Grid) -> Parts:
+    """Surfaces of D1 and D10 of every run whose weights were kept by epoch."""
+    yield from grid.tables(grid.whole, "eval/surfaces_by_epoch.csv")
+
+
+def fig09(grid: Grid) -> Parts:
+    """The single images of the first seed of ATAS."""
+    for _, part in of(grid, "atas").groupby(["dataset", "model"]):
+        for rows in islice(grid.tables(part, "eval/surfaces.csv"), 1):
+            yield rows[rows["group"].str.startswith("image:")]
+
+
+def surfaces(grid: Grid) -> Parts:
+    """At most MOST_SURFACES: first the means, of `paper` before other variants, then ATAS's images, then others'."""
+    whole = grid.whole.sort_values(["variant", "seed"], key=paper_first, kind="stable")
+    kept = 0
+    images: list[pd.DataFrame] = []
+    for rows in grid.tables(whole, "eval/surfaces.csv"):
+        if kept >= MOST_SURFACES:
+            break
+        mean = rows["group"] == "mean"
+        kept += 1
+        yield rows[mean]
+        if len(images) < MOST_SURFACES:
+            images.append(rows[~mean])
+    images.sort(key=lambda rows: (rows["method"] != "atas").all())
+    for rows in images:
+        kept += rows["group"].nunique()
+        if kept <= MOST_SURFACES:
+            yield rows
+
+
+# Images
+
+
+def per_image(norms: NDArray[np.float16]) -> tuple[Array, Array]:
+    """(n, epochs) -> each image's mean and largest norm over the epochs that it was visited in, NaN for none."""
+    means, largest = [], []
+    for block in np.array_split(norms, max(1, len(norms) // 65536)):
+        seen = np.isfinite(block)
+        values = np.where(seen, block, 0).astype(np.float64)
+        times = seen.sum(1)
+        means.append(np.where(times > 0, values.sum(1) / np.maximum(times, 1), np.nan))
+        largest.append(np.where(times > 0, values.max(1), np.nan))
+    return np.concatenate(means), np.concatenate(largest)
+
+
+def histogram(values: Array, top: float, bins: int = 40) -> pd.DataFrame:
+    """Share of the finite values in equal bins from 0 to `top`; what is above lies in the last one."""
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(np.clip(values, 0, top), bins, (0, top))
+    share = counts / max(1, len(values))
+    return pd.DataFrame({"left": edges[:-1], "right": edges[1:], "share": share, "n": len(values)})
+
+
+def fig06(grid: Grid) -> Parts:
+    """The largest gradient norm of each image under ATAS; the ratio of Fig. 6b; rank correlations of methods."""
+    atas = of(grid, "atas")
+    for (dataset, model, eps), part in atas.groupby(["dataset", "model", "eps"]):
+        found = [per_image(held["grad_norm"])[1] for _, held in grid.instances(part, "grad_norm")]
+        if found:
+            values = np.concatenate(found)
+            drawn = histogram(values, float(np.nanquantile(values, 0.999)))
+            about: dict[str, Any] = {
+                "panel": "histogram",
+                "dataset": dataset,
+                "model": model,
+                "eps": eps,
+                "method": "atas",
+            }
+            yield drawn.assign(**about, n_seeds=len(found))
+    everywhere = grid.whole[(grid.whole["method"] == "atas") & (grid.whole["variant"] == "paper")]
+    yield everywhere.dropna(subset=["ratio"]).assign(panel="ratio")
+    for (dataset, model), part in main(grid)[main(grid)["is_first_eps"]].groupby(["dataset", "model"]):
+        pairs = correlations(grid, part[part["variant"] == "paper"], lambda a, b: a.seed == b.seed)
+        means = pairs.groupby(["method", "method_b"], sort=False)["spearman"].agg(["mean", "size"]).reset_index()
+        yield means.rename(columns={"mean": "spearman", "size": "n_seeds"}).assign(
+            panel="ranks", dataset=str(dataset), model=str(model)
+        )
+
+
+def fig06_ranks(grid: Grid) -> Parts:
+    """Rank correlation of the images' mean gradient norms between every two seeds of a cell."""
+    whole = grid.whole[~grid.whole["variant"].str.fullmatch(r".+_d\d+_\d+")]
+    for _, part in whole.groupby(CELL, sort=False):
+        if len(part) > 1:
+            yield correlations(grid, part, lambda a, b: True)
+
+
+def correlations(grid: Grid, whole: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
+    """Spearman's rank correlation of the mean gradient norms of every two of these runs that are `wanted` together."""
+    held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in grid.instances(whole, "grad_norm")]
+    ranks = [(run, stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
+    rows = []
+    for k, (a, one) in enumerate(ranks):
+        for b, other in ranks[k + 1 :]:
+            if wanted(a, b) and len(one) == len(other):
+                about = {key: getattr(a, key) for key in CELL} | {"seed_a": a.seed, "seed_b": b.seed, "n": len(one)}
+                spearman = float(np.corrcoef(one, other)[0, 1])
+                rows.append({**about, "method_b": b.method, "variant_b": b.variant, "spearman": spearman})
+    return pd.DataFrame(rows, columns=[*CELL, "method_b", "variant_b", "seed_a", "seed_b", "spearman", "n"])
+
+
+def fig10(grid: Grid) -> Parts:
+    """Mean gradient norm and step size of D_1, D_5 and D_10 of ATAS by epoch: mean and deviation over seeds."""
+    rows = []
+    for run, held in grid.instances(of(grid, "atas"), "grad_norm", "alpha_255"):
+        means = per_image(held["grad_norm"])[0]
+        seen = np.isfinite(means)
+        tenth = np.ceil(10 * stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
+        for quantity, values in held.items():
+            for group in (1, 5, 10):
+                by_epoch, _ = per_image(values[seen][tenth == group].T)
+                about = {key: getattr(run, key) for key in RUN} | {"quantity": quantity, "group": f"D{group}"}
+                epochs = range(1, len(by_epoch) + 1)
+                resets = [is_reset(epoch, run.reset_every, len(by_epoch)) for epoch in epochs]
+                rows.append(pd.DataFrame({**about, "epoch": epochs, "value": by_epoch, "reset": resets}))
+    if rows:
+        keys = [*CELL, "quantity", "group", "epoch"]
+        told = {"mean": ("value", "mean"), "std": ("value", "std"), "n_seeds": ("value", "size")}
+        yield pd.concat(rows).groupby(keys, sort=False).agg(**told, reset=("reset", "max")).reset_index()
+
+
+def is_reset(epoch: int, every: float, epochs: int) -> int:
+    """Whether the perturbations are drawn anew before this epoch (methods/atas.py: begin_epoch)."""
+    return int(epoch == 1 or (epoch % every == 0 and epoch != epochs))
+
+
+def fig11(grid: Grid) -> Parts:
+    """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
+    for (dataset, model, eps, eps_255), part in of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
+        found = [held for _, held in grid.instances(part, "delta_linf", "delta_l2")]
+        pixels = np.prod(CATALOG[dataset].shape) if dataset in CATALOG else np.nan
+        for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
+            if found and np.isfinite(unit):
+                lengths = np.concatenate([held[quantity] for held in found]) / (int(str(eps_255)) / 255 * unit)
+                about: dict[str, Any] = {"dataset": dataset, "model": model, "eps": eps, "method": "atas"}
+                yield histogram(lengths, 1.0).assign(**about, variant="paper", quantity=quantity, n_seeds=len(found))
+
+
+# Comparisons
+
+
+def fig04(grid: Grid) -> Parts:
+    """Loss gap between PGD10 and one step by its size, and the accuracy of models trained with each size."""
+    for method, start in (("fgsm_rs", "uniform"), ("atta", "carried")):
+        for rows in grid.tables(of(grid, method), "eval/steps.csv"):
+            rows = rows[rows["start"] == start]
+            yield rows.assign(panel="gap", gap=rows["pgd10_loss"] - rows["loss"])
+        yield of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")
+
+
+def accuracy_by_eps(grid: Grid) -> Parts:
+    """Mean, lowest and highest accuracy over the seeds of a cell."""
+    for metric in ("clean", "pgd50", "aa"):
+        cells = main(grid).dropna(subset=[metric]).groupby(CELL, sort=False)[metric]
+        yield cells.agg(mean="mean", low="min", high="max", n_seeds="size").reset_index().assign(metric=metric)
+
+
+def collapse_map(grid: Grid) -> Parts:
+    """How many of a cell's runs collapsed at any epoch, with the exact 95 % interval; diverged ones do not count."""
+    steps = grid.whole[grid.whole["variant"].str.fullmatch(STEPS) & grid.whole["method"].isin(["fgsm_rs", "atta"])]
+    for panel, whole in (("eps", main(grid)), ("step", steps.dropna(subset=["alpha"]))):
+        whole = whole.dropna(subset=["collapsed_at_end"])
+        counts = whole.assign(stands=whole["diverged"] != 1, fell=whole["collapse_epoch"].notna())
+        counts = counts.assign(
+            k=counts["stands"] & counts["fell"], end=counts["stands"] & (whole["collapsed_at_end"] == 1)
+        )
+        told = {"k": ("k", "sum"), "n": ("stands", "sum"), "n_all": ("stands", "size"), "at_end": ("end", "sum")}
+        rows = counts.groupby(CELL, sort=False).agg(**told, alpha=("alpha", "first")).reset_index()
+        rows["diverged"] = rows["n_all"] - rows["n"]
+        known = {
+            pair: binomial_interval(*pair, "exact") for pair in set(zip(rows["k"], rows["n"], strict=True)) if pair[1]
+        }
+        pairs = [known.get(pair, (np.nan, np.nan)) for pair in zip(rows["k"], rows["n"], strict=True)]
+        rows[["low", "high"]] = np.array(pairs).reshape(-1, 2)
+        yield rows.assign(panel=panel)
+
+
+def cost_robustness(grid: Grid) -> Parts:
+    """Training time and, on the network that they were counted on, floating-point operations; accuracy under attack."""
+    whole = main(grid)[main(grid)["is_first_eps"]].dropna(subset=["train_seconds"])
+    whole = whole[(whole["diverged"] != 1) & whole[["pgd50", "aa"]].notna().any(axis=1)]
+    per_image = whole["method"].map(grid.gflop).where(whole["model"] == "preact_resnet18")
+    yield whole.assign(gflop=per_image * whole["epochs"] * whole["n_train"])
+
+
+PLACE = ["dataset", "model", "eps"]
+# Name: (columns, how its rows are made).
+DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
+    "curves": (CURVE, curves),
+    "accuracy_by_eps": ([*CELL, "metric", "mean", "low", "high", "n_seeds"], accuracy_by_eps),
+    "collapse_map": (["panel", *CELL, "alpha", "k", "n", "at_end", "diverged", "low", "high"], collapse_map),
+    "cost_robustness": ([*RUN, "device", "train_seconds", "gflop", "pgd50", "aa", "collapsed_at_end"], cost_robustness),
+    "fig01": (["panel", *CURVE, "n", "u", "w", "loss"], fig01),
+    "fig02": ([*SURFACE, "collapse_epoch"], fig02),
+    "fig03": ([*CELL, "alpha", "subset", "progress", "mean", "std", "n_seeds", "collapses"], fig03),
+    "fig04": (["panel", *RUN, "alpha", "gap", "n", "pgd10", "aa", "collapsed_at_end"], fig04),
+    "fig05": (["panel", *CURVE, "mean_alpha_255"], fig05),
+    "fig06": (
+        ["panel", *PLACE, "method", "method_b", "variant", "seed", "left", "right", "share", "ratio", "spearman", "n",
+         "n_seeds"], fig06,
+    ),
+    "fig06_ranks": ([*CELL, "seed_a", "seed_b", "spearman", "n"], fig06_ranks),
+    "fig07": ([*CELL, "epoch", "loss", "smooth", "n_seeds"], fig07),
+    "fig08": (CURVE, fig08),
+    "fig09": (SURFACE, fig09),
+    "fig10": ([*CELL, "quantity", "group", "epoch", "mean", "std", "n_seeds", "reset"], fig10),
+    "fig11": ([*PLACE, "method", "variant", "quantity", "left", "right", "share", "n", "n_seeds"], fig11),
+    "surfaces": (SURFACE, surfaces),
+}  # fmt: skip

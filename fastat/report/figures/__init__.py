@@ -1,0 +1,74 @@
+"""The figures, each from results/figures/NAME.csv alone. pandas, matplotlib; never torch."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from fastat.errors import BadInput
+from fastat.report.figures import comparisons, curves, instances, landscapes, style
+
+log = logging.getLogger(__name__)
+Draw = Callable[[pd.DataFrame], tuple[Figure, str]]  # data -> figure, caption
+
+# Name: (how it is drawn, what must have been run).
+FIGURES: dict[str, tuple[Draw, str]] = {
+    "curves": (curves.curves, "any finished training"),
+    "accuracy_by_eps": (comparisons.accuracy_by_eps, "any evaluated run"),
+    "collapse_map": (comparisons.collapse_map, "any finished training"),
+    "cost_robustness": (comparisons.cost_robustness, "any evaluated run"),
+    "theory": (comparisons.theory, "python -m fastat figure-data"),
+    "fig01": (curves.fig01, "pgd10, and fgsm_rs or fgsm_rs/fgsm"),
+    "fig02": (landscapes.fig02, "fgsm_rs/step175 among the config's `snapshots` (config/figures.yaml)"),
+    "fig03": (curves.fig03, "fgsm_rs or atta on subsets of the images, as fgsm_rs/step175_d9_10 (config/figures.yaml)"),
+    "fig04": (comparisons.fig04, "fgsm_rs or atta, and their variants step075 to step200 (config/figures.yaml)"),
+    "fig05": (curves.fig05, "fgsm_rs/step100 and fgsm_adaptive, or atta/step100 and atas (config/figures.yaml)"),
+    "fig06": (instances.fig06, "atas"),
+    "fig07": (curves.fig07, "any finished training"),
+    "fig08": (curves.fig08, "fgsm_rs or atas"),
+    "fig09": (landscapes.fig09, "atas"),
+    "fig10": (instances.fig10, "atas"),
+    "fig11": (instances.fig11, "atas"),
+}
+
+
+def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
+    """Write out/NAME.svg, .png and .txt (the caption) of every figure, or of `only` these, from data/NAME.csv.
+
+    A figure without data is drawn as an empty panel that says what must have been run.
+
+    Raises: BadInput for a name that is no figure's.
+    """
+    for name in only or FIGURES:
+        if name not in FIGURES:
+            raise BadInput(f"there is no figure {name!r}. Known: {', '.join(FIGURES)}")
+    with plt.rc_context(STYLE):
+        for name in only or FIGURES:
+            figure, caption = drawn(name, data / f"{name}.csv")
+            style.save(figure, caption, out / name)
+            log.info("%s: %s", name, caption)
+
+
+STYLE = {
+    "svg.hashsalt": "fastat", "axes.grid": True, "grid.color": "#dddddd", "axes.spines.top": False,
+    "axes.spines.right": False, "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.5,
+}  # fmt: skip
+
+
+def drawn(name: str, path: Path) -> tuple[Figure, str]:
+    """The figure and its caption."""
+    draw, needs = FIGURES[name]
+    try:
+        rows = pd.read_csv(path, dtype={"seed": str, "variant": str}, low_memory=False)
+    except FileNotFoundError:
+        words = f"Nothing to draw: {path.name} is not there."
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        words = f"Nothing to draw: {path.name} cannot be read ({error})."
+    else:
+        if len(rows):
+            return draw(rows)
+        words = f"Nothing to draw: there is no run yet of: {needs}."
+    return style.blank(words), words

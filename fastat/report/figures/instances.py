@@ -1,0 +1,128 @@
+"""What single images tell: Figures 6, 10 and 11."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fastat.report.figures import style
+from fastat.report.figures.style import at
+
+PLACES = ["#0048c8", "#d62728", "#5b9252", "#feae08", "#7d0867", "#56b4e9", "#833844", "#5ed781"]
+TENTHS = {"D1": ("#1f4e9c", "$D_1^1$"), "D5": ("#777777", "$D_5^5$"), "D10": ("#a50f15", "$D_{10}^{10}$")}
+
+
+def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
+    """(a) largest gradient norms, (b) their ratio, (c) rank correlations of methods."""
+    figure, ((left, middle, right),) = style.panels(1, 3, width=4.6, height=3.8)
+    drawn, ratios, ranks = (at(rows, panel=kind) for kind in ("histogram", "ratio", "ranks"))
+    places, words = style.places(rows, ["dataset", "model"], len(PLACES))
+    for colour, (dataset, model) in zip(PLACES, places, strict=False):
+        label = f"{dataset}, {model}"
+        one = at(drawn, dataset=dataset, model=model)
+        if len(one):
+            edges = [*one["left"], one["right"].iloc[-1]]
+            left.stairs(100 * one["share"], edges, fill=True, alpha=0.35, color=colour)
+            left.stairs(100 * one["share"], edges, color=colour, label=f"{label}, eps {one['eps'].iloc[0]}")
+        one = at(ratios, dataset=dataset, model=model)
+        one = one.assign(eps_255=one["eps"].str.split("/").str[0].astype(int))
+        if len(one):
+            means = one.groupby("eps_255")["ratio"].mean()
+            middle.plot(means.index, means, color=colour, lw=1, label=label)
+            middle.scatter(one["eps_255"], one["ratio"], color=colour, s=14, zorder=3)
+    left.set(title="(a) largest gradient norm of each image", xlabel="$G_{x_i,2}$", ylabel="images (%)")
+    middle.set(title="(b) mean of $G^2$ over squared mean of $G$", xlabel="eps (1/255)", ylabel="ratio")
+    for panel, there in ((left, drawn), (middle, ratios)):
+        if there.empty:
+            style.say(panel, "no run of atas with gradient norms")
+        else:
+            panel.legend(frameon=False, fontsize=8)
+    place = correlations(right, ranks)
+    style.note(figure, words)
+    n = f"{int(drawn['n'].iloc[0])} image trainings of {int(drawn['n_seeds'].iloc[0])} seeds" if len(drawn) else "none"
+    return figure, (
+        f"ATAS on {style.where(rows)}. (a) Histogram of each training image's largest gradient norm ({n}; the "
+        f"last bin holds "
+        f"what is larger). (b) The ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer the "
+        f"tail. (c) "
+        f"Rank correlation of the images' mean gradient norms between methods{place}: near 1, the norm is the "
+        f"image's own."
+    )
+
+
+def correlations(panel: style.Axes, ranks: pd.DataFrame) -> str:
+    """A table of colours, of the first data set and network alone; which that is."""
+    panel.set_title("(c) rank correlation of norms (x 100)")
+    if ranks.empty:
+        style.say(panel, "fewer than two methods with gradient norms on one data set")
+        return ""
+    dataset, model = ranks["dataset"].iloc[0], ranks["model"].iloc[0]
+    one = at(ranks, dataset=dataset, model=model)
+    names = sorted({*one["method"], *one["method_b"]}, key=style.rank)
+    table = pd.DataFrame(np.where(np.eye(len(names)) == 1, 1.0, np.nan), names, names)
+    for a, b, value in zip(one["method"], one["method_b"], one["spearman"], strict=True):
+        table.loc[a, b] = table.loc[b, a] = value
+    panel.imshow(table, vmin=0, vmax=1, cmap="viridis")
+    for i, j in np.ndindex(table.shape):
+        if i != j and np.isfinite(table.iat[i, j]):
+            dark = table.iat[i, j] < 0.6
+            panel.text(j, i, f"{100 * table.iat[i, j]:.0f}", ha="center", va="center", size=6,
+                       color="white" if dark else "black")  # fmt: skip
+    labels = [style.name(name) for name in names]
+    panel.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=7)
+    panel.set_yticks(range(len(names)), labels, fontsize=7)
+    panel.grid(False)
+    return f" ({dataset}, {model})"
+
+
+def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
+    """Gradient norm and step size of three tenths of the images by epoch."""
+    rows = rows[rows["epoch"] > 5] if rows["epoch"].max() > 6 else rows
+    places, words = style.places(rows, ["dataset", "model", "eps"])
+    figure, axes = style.panels(len(places), 2, width=4.8)
+    quantities = {"grad_norm": "mean gradient norm", "alpha_255": "mean step size (1/255)"}
+    for row, (dataset, model, eps) in zip(axes, places, strict=True):
+        for panel, (quantity, label) in zip(row, quantities.items(), strict=True):
+            here = at(rows, dataset=dataset, model=model, eps=eps, quantity=quantity)
+            for epoch in here[here["reset"] == 1]["epoch"].unique():
+                panel.axvline(epoch, color="#999999", lw=1, ls=":")
+            for group, (colour, name) in TENTHS.items():
+                one = at(here, group=group).sort_values("epoch")
+                spread = one["std"].fillna(0)
+                panel.plot(one["epoch"], one["mean"], color=colour, label=name)
+                panel.fill_between(
+                    one["epoch"], one["mean"] - spread, one["mean"] + spread, color=colour, alpha=0.2, lw=0
+                )
+            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch", ylabel=label, ylim=(0, None))
+        row[0].legend(frameon=False, fontsize=8)
+    style.note(figure, words)
+    low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
+    return figure, (
+        f"ATAS on {style.where(rows)}: mean gradient norm and step size after epoch 5 of the tenths of the "
+        f"training images "
+        f"with the smallest, middle and largest norms (mean and deviation over "
+        f"{low if low == high else f'{low} to {high}'} "
+        "seeds; dotted: perturbations drawn anew). If the order stays, the norm is a property of the image."
+    )
+
+
+def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
+    """How long ATAS's perturbations are."""
+    places, words = style.places(rows, ["dataset", "model", "eps"])
+    figure, axes = style.panels(len(places), 2, width=4.4)
+    norms = {"delta_linf": r"$\|\delta\|_\infty$ / eps", "delta_l2": r"$\|\delta\|_2$ / (eps $\sqrt{d}$)"}
+    for row, (dataset, model, eps) in zip(axes, places, strict=True):
+        for panel, (quantity, label) in zip(row, norms.items(), strict=True):
+            one = at(rows, dataset=dataset, model=model, eps=eps, quantity=quantity)
+            if one.empty:
+                style.say(panel, f"no {quantity} among the runs' files")
+                continue
+            edges = [*one["left"], one["right"].iloc[-1]]
+            panel.stairs(100 * one["share"], edges, fill=True, color=style.colour("atas"))
+            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel=label, ylabel="images (%)", xlim=(0, 1.02))
+    style.note(figure, words)
+    return figure, (
+        f"Norms of the perturbations that ATAS trained on in its last epoch ({style.where(rows)}; "
+        f"{int(rows['n'].iloc[0])} perturbations of {int(rows['n_seeds'].iloc[0])} seeds), in units of what the "
+        f"budget allows. "
+        "Some pixel of nearly every image reaches the budget (left), but not all pixels do (right)."
+    )

@@ -1,0 +1,89 @@
+"""Loss landscapes: Figures 2 and 9, and the right of Figure 1."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fastat.report.figures import style
+from fastat.report.figures.style import at
+
+
+def relief(figure: Figure, axes: Axes, rows: pd.DataFrame, limits: tuple[float, float]) -> Axes:
+    """The loss over u (along v1) and w (along v2), in the place of `axes`; limits: of the loss."""
+    place = axes.get_subplotspec()
+    axes.remove()
+    solid = figure.add_subplot(place, projection="3d")
+    table = rows.pivot_table(index="u", columns="w", values="loss")
+    u, w = np.meshgrid(table.index, table.columns, indexing="ij")
+    low, high = limits[0], max(limits[1], limits[0] + 1e-6)
+    solid.plot_surface(u, w, table.to_numpy(), cmap="viridis", vmin=low, vmax=high, rstride=1, cstride=1, lw=0.1,
+                       edgecolor="#00000040")  # fmt: skip
+    solid.set(xlabel="v1 (eps)", ylabel="v2 (eps)", zlim=(low, high), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    solid.set_zlabel("loss", labelpad=-2)
+    solid.tick_params(pad=-2, labelsize=7)
+    solid.view_init(elev=28, azim=-125)
+    solid.set_box_aspect((1, 1, 0.8), zoom=0.9)
+    return solid
+
+
+def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
+    """D_1 above D_10, from left to right the epochs around the collapse, of one run."""
+    rows = rows.sort_values(["dataset", "model", "eps", "method", "variant", "seed"])
+    keys = ["dataset", "model", "eps", "method", "variant", "seed"]
+    fallen = rows[rows["collapse_epoch"].notna()]
+    who = (fallen if len(fallen) else rows).iloc[0][keys]
+    run = at(rows, **dict(who))
+    epochs, groups = sorted(run["epoch"].unique()), [g for g in ("D1", "D10") if g in set(run["group"])]
+    figure, axes = style.panels(len(groups), len(epochs), width=3, height=2.8)
+    for row, group in zip(axes, groups, strict=True):
+        here = at(run, group=group)
+        limits = float(here["loss"].min()), float(here["loss"].max())
+        for panel, epoch in zip(row, epochs, strict=True):
+            seen = at(here, epoch=epoch)
+            if seen.empty:
+                style.say(panel, f"no surface of epoch {epoch:g}")
+                continue
+            words = f"{'$D_1^1$' if group == 'D1' else '$D_{10}^{10}$'}, epoch {epoch:g}"
+            relief(figure, panel, seen, limits).set_title(words)
+    others = rows[keys].drop_duplicates().shape[0] - 1
+    style.note(figure, f"{others} more run{'s are' if others > 1 else ' is'} in the figure's data." if others else "")
+    fell = who_fell(run)
+    return figure, (
+        f"Mean loss over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) and the "
+        f"largest "
+        f"(bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
+        f"{style.name(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
+        f"{who['seed']}, {fell}. Each row has its own range of loss; a ridge inside the budget is catastrophic "
+        f"overfitting."
+    )
+
+
+def who_fell(run: pd.DataFrame) -> str:
+    """When the run collapsed, in words."""
+    epoch = run["collapse_epoch"].iloc[0]
+    return "which did not collapse" if np.isnan(epoch) else f"which collapsed in epoch {epoch:g}"
+
+
+def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:
+    """Three test images after ATAS, a row of panels for each data set and network."""
+    places, words = style.places(rows, ["dataset", "model"])
+    columns = min(3, rows["group"].nunique())
+    figure, axes = style.panels(len(places), columns, width=3.4, height=3)
+    for row, (dataset, model) in zip(axes, places, strict=True):
+        here = at(rows, dataset=dataset, model=model)
+        limits = float(here["loss"].min()), float(here["loss"].max())
+        groups = list(here["group"].unique())[:columns]
+        for panel, group in zip(row, groups, strict=False):
+            seen = at(here, group=group)
+            title = f"{dataset}, {model}, eps {seen['eps'].iloc[0]}\ntest image {group.split(':')[1]}"
+            relief(figure, panel, seen, limits).set_title(title, fontsize=9)
+        for panel in row[len(groups) :]:
+            panel.axis("off")
+    style.note(figure, words)
+    return figure, (
+        f"Loss of single test images after ATAS along the sign of the gradient (v1) and random signs (v2) "
+        f"({style.where(rows)}; seed {rows['seed'].iloc[0]}; one range of loss a row). A landscape without ridges "
+        f"inside the "
+        "budget is not distorted."
+    )

@@ -1,0 +1,168 @@
+"""What all figures share: a method's colour, panels with names, words where nothing can be drawn, files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import pandas as pd  # noqa: E402
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
+
+from fastat.files import atomic  # noqa: E402
+
+MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
+MOST_LINES = 16  # methods and variants in one panel
+
+SOLID, DASHED, DOTTED, DASHDOT = (0, ()), (0, (5, 2)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5))
+# Name, colour, dash, marker: one for each method, the same in every figure. Chosen so that the least distance of two
+# colours, in CIELAB as seen with and without red-green blindness, is as large as 17 colours allow; neighbours that
+# remain (blues, greens) differ in dash and marker.
+STYLES = {
+    "clean": ("clean", "#999999", DOTTED, "."),
+    "pgd10": ("PGD10", "#000000", SOLID, "s"),
+    "freeat": ("FreeAT", "#833844", DASHED, "v"),
+    "yopo": ("YOPO", "#9f6a9d", DASHDOT, "^"),
+    "fgsm_rs": ("FGSM-RS", "#d62728", SOLID, "o"),
+    "fgsm_ga": ("FGSM-GA", "#feae08", DASHED, "D"),
+    "ssat": ("SSAT", "#e86b06", DOTTED, "p"),
+    "atta": ("ATTA", "#56b4e9", SOLID, "P"),
+    "nuat": ("NuAT", "#7d0867", DASHDOT, "X"),
+    "subat": ("SubAT", "#8c87fb", DASHED, "<"),
+    "fgsm_sdi": ("FGSM-SDI", "#5b9252", DASHDOT, ">"),
+    "fgsm_pgi": ("FGSM-PGI", "#5ed781", DASHED, "h"),
+    "atas": ("ATAS", "#0048c8", SOLID, "*"),
+    "fgsm_adaptive": ("FGSM-RS, adaptive", "#78080b", DASHED, "d"),
+    "n_fgsm": ("N-FGSM", "#4f1181", DOTTED, "H"),
+    "atas_sdi": ("ATAS + SDI", "#236ab8", DOTTED, "1"),
+    "atas_pgi": ("ATAS + PGI", "#0609f9", DASHDOT, "2"),
+}
+VARIANTS = [DOTTED, DASHDOT, DASHED, (0, (3, 1, 1, 1, 1, 1))]
+
+
+def name(method: str, variant: str = "paper") -> str:
+    """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`; a method of its own is named as it is."""
+    label = STYLES[method][0] if method in STYLES else method
+    if (method, variant) == ("fgsm_rs", "fgsm"):
+        return "FGSM"
+    return label if variant == "paper" else f"{label} ({variant})"
+
+
+def colour(method: str) -> str:
+    """The method's colour, grey for one that is not known."""
+    return STYLES[method][1] if method in STYLES else "#666666"
+
+
+def marker(method: str) -> str:
+    """The method's marker."""
+    return STYLES[method][3] if method in STYLES else "o"
+
+
+def dash(method: str, variant: str = "paper") -> tuple[int, tuple[float, ...]]:
+    """The method's dash for `paper`, another one for its variants."""
+    own = STYLES[method][2] if method in STYLES else SOLID
+    if variant == "paper":
+        return own
+    others = [kind for kind in VARIANTS if kind != own]
+    return DASHED if variant == "fgsm" else others[sum(map(ord, variant)) % len(others)]
+
+
+def rank(method: str) -> int:
+    """The paper's order of methods, then the others."""
+    return list(STYLES).index(method) if method in STYLES else len(STYLES)
+
+
+def in_order(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(method, variant) in the paper's order, `paper` first."""
+    return sorted(set(cells), key=lambda cell: (rank(cell[0]), cell[0], cell[1] != "paper", cell[1]))
+
+
+def eps_order(values: Iterable[str]) -> list[str]:
+    """`8/255` before `12/255`."""
+    return sorted(set(values), key=lambda eps: int(str(eps).split("/")[0]))
+
+
+def panels(n_rows: int, n_columns: int, width: float = 4.2, height: float = 3.2, **more: bool) -> tuple[Figure, list]:
+    """A figure of n_rows x n_columns axes, as a list of rows."""
+    figure, axes = plt.subplots(
+        n_rows, n_columns, figsize=(width * n_columns, height * n_rows), squeeze=False, layout="constrained", **more
+    )
+    return figure, [list(row) for row in axes]
+
+
+def say(axes: Axes, words: str) -> None:
+    """Put words where nothing can be drawn."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", wrap=True, transform=axes.transAxes, color="#555555", size=9)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(False)
+
+
+def blank(words: str) -> Figure:
+    """A figure that says why it is empty."""
+    figure, ((axes,),) = panels(1, 1)
+    say(axes, words)
+    return figure
+
+
+def legend(figure: Figure, cells: Iterable[tuple[str, str]], marks: bool = False, lines: bool = True) -> None:
+    """The methods and variants, in a column to the right."""
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=colour(m),
+            label=name(m, v),
+            ls=dash(m, v) if lines else "",
+            marker=marker(m) if marks else None,
+        )
+        for m, v in in_order(cells)
+    ]
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+
+
+def note(figure: Figure, words: str) -> None:
+    """Small words below the figure."""
+    if words:
+        figure.supxlabel(words, size=8, color="#555555", x=0.01, ha="left")
+
+
+def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], str]:
+    """The different values of `keys`, at most `most` of them, and what to say of the others."""
+    every = list(rows[keys].drop_duplicates().itertuples(index=False, name=None))
+    every.sort(key=lambda place: [int(v[:-4]) if v.endswith("/255") else v for v in place])
+    words = f"{most} of {len(every)} rows of panels are drawn; the others are in the figure's data."
+    return every[:most], words if len(every) > most else ""
+
+
+def at(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows that have these values."""
+    for key, value in values.items():
+        rows = rows[rows[key] == value]
+    return rows
+
+
+def seeds(rows: pd.DataFrame) -> str:
+    """`2 seeds`, `1 to 3 seeds`: of a cell."""
+    counts = rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique()
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
+
+
+def where(rows: pd.DataFrame) -> str:
+    """`digits, preact_tiny`: what the rows are of."""
+    pairs = sorted(set(zip(rows["dataset"], rows["model"], strict=True)))
+    shown = "; ".join(f"{dataset}, {model}" for dataset, model in pairs[:MOST_ROWS])
+    return shown + (f" and {len(pairs) - MOST_ROWS} more" if len(pairs) > MOST_ROWS else "")
+
+
+def save(figure: Figure, caption: str, out: Path) -> None:
+    """Write `out`.svg, .png and .txt, the same for the same data."""
+    for ending, extra in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+        with atomic(out.with_name(f"{out.name}.{ending}")) as partial:
+            figure.savefig(partial, format=ending, **extra)
+    with atomic(out.with_name(f"{out.name}.txt")) as partial:
+        partial.write_text(f"{caption}\n")
+    plt.close(figure)
