@@ -24,6 +24,7 @@ from fastat.errors import BadInput
 PRECISIONS = ("float32", "tf32", "bf16")
 COMPILERS = ("off", "default", "cudagraphs")
 ROOT = Path(__file__).resolve().parent.parent
+SUBSET = r"(.+)_d(\d+)_(\d+)"  # a variant that trains on D_i^j
 PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
 
 
@@ -92,7 +93,7 @@ class RunSpec:
 
 def of_subset(variant: str) -> tuple[str, tuple[int, int] | None]:
     """`step175_d9_10` -> (`step175`, (9, 10)): a recipe, and the D_9^10 of the ATAS paper (Sec. III, Fig. 3)."""
-    match = re.fullmatch(r"(.+)_d(\d+)_(\d+)", variant)
+    match = re.fullmatch(SUBSET, variant)
     if not match or not 1 <= int(match[2]) <= int(match[3]) <= 10:
         return variant, None
     return match[1], (int(match[2]), int(match[3]))
@@ -331,6 +332,11 @@ def files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     if not spec.subset:
         left += [f"eval/{name}.csv" for name in ("whitebox", "surfaces", "steps", "autoattack")]
     return [*left, "eval/surfaces_by_epoch.csv"] if keeps_snapshots(spec, config) else left
+
+
+def needs(spec: RunSpec) -> list[str]:
+    """The files of other runs that a training starts from: on D_i^j, the gradient norms of all images."""
+    return [f"results/runs/{spec.ranked_by.name}/instances.safetensors"] if spec.subset else []
 
 
 def launcher(dataset: str, config: dict[str, Any]) -> str:

@@ -207,7 +207,7 @@ def fisher(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> Fo
     (k, n), (m, r) = counts
     p = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="greater").pvalue)
     opposite = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="less").pvalue)
-    word = "holds" if p < 0.05 else "does not hold" if opposite < 0.05 or k == 0 else "undecided"
+    word = "holds" if p < 0.05 else "does not hold" if opposite < 0.05 else "undecided"
     told = f"{names[0]} {k} of {n} runs, {names[1]} {m} of {r}"
     return {"value": k / n - m / r, "p": p, "verdict": word, "evidence": told}
 

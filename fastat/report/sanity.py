@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastat.files import atomic
+from fastat.runs import SUBSET
 
 RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
 COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
@@ -28,7 +29,7 @@ def write(measured: pd.DataFrame, out: Path) -> None:
 
 def panel(rows: pd.DataFrame) -> pd.DataFrame:
     """measured.csv -> a row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
-    rows = rows[rows["epoch"].isna()]
+    rows = rows[rows["epoch"].isna() & ~rows["variant"].astype(str).str.fullmatch(SUBSET)]  # those are not attacked
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
     rows = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce"), n=pd.to_numeric(rows["n"], errors="coerce"))

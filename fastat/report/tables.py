@@ -28,8 +28,7 @@ ORDER = [
 ]  # fmt: skip
 NOT_FAST = ("clean", "pgd10")  # references: not among the best
 SETTINGS = ["gamma12", "gamma14", "paper", "gamma18", "gamma20", "c005", "c007", "c02", "c04"]
-SUBSET = r".+_d\d+_\d+"  # trained on a part of the images, and not attacked
-ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table IV and the figures
+ABLATION = rf"step\d+|gamma\d+|c0\d+|{runs.SUBSET}"  # variants that belong to Table IV and the figures
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
@@ -42,7 +41,7 @@ def write_all(rows: pd.DataFrame, correct: pd.DataFrame, table1_eps: dict[str, s
     two = summary(whole, COLUMNS[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
     every = [m for m in HEADINGS if m in wide]
-    attacked = summary(wide[~wide["variant"].str.fullmatch(SUBSET)], every)
+    attacked = summary(wide[~wide["variant"].str.fullmatch(runs.SUBSET)], every)
     write(out / "table1", one, readable(one, COLUMNS[1], marks), none + CAPTIONS[1], by_model(one, marks))
     write(out / "table2", two, readable(two, COLUMNS[2], marks), CAPTIONS[2], by_eps(two, marks))
     write(out / "supplement", attacked, readable(attacked, every, marks), CAPTIONS["supplement"])

@@ -11,20 +11,10 @@ rule data:
         "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} --out {output} >> {log} 2>&1"
 
 
-def runs_that_rank(wildcards):
-    """What a training on D_i^j needs first: the gradient norms of all images."""
-    spec = runs.RunSpec.of(wildcards)
-    return (
-        [f"results/runs/{spec.ranked_by.name}/instances.safetensors"]
-        if spec.subset
-        else []
-    )
-
-
 # The state of an unfinished run lies beside these outputs and is none of them: Snakemake deletes outputs.
 rule train:
     input:
-        runs_that_rank,
+        lambda wildcards: runs.needs(runs.RunSpec.of(wildcards)),
         data="results/data/{dataset}.safetensors",
     output:
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
