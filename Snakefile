@@ -27,6 +27,7 @@ MEASURED = [
     for one in SPECS
     for file in runs.files(one, config)
 ]
+JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
 
@@ -56,6 +57,7 @@ rule all:
     input:
         MEASURED,  # named here too, so that a lost file is made again although the tables are whole
         COST,
+        JUDGED,
         expand(
             "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
         ),

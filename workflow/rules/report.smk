@@ -2,7 +2,6 @@ FIGURE_DATA = expand("results/figures/{name}.csv", name=[*FIGURES, *FIGURE_SIDES
 TABLE_FILES = expand(
     "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
 )
-JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 
 
 rule grid:
