@@ -16,7 +16,7 @@ lint: .venv/made
 	$(BIN)/snakefmt --check Snakefile workflow && . $(BIN)/activate && snakemake --lint
 
 docs: .venv/made  # after `make demo`: its tables become the ones that the documentation shows
-	mkdir -p docs/results && cp results/tables/*.md results/tables/*.csv results/claims.md results/claims.csv docs/results/
+	mkdir -p docs/results && cp results/tables/*.md results/tables/*.csv docs/results/
 	$(BIN)/python -m fastat pages
 
 .venv/made: requirements/torch.lock requirements/suite.lock

@@ -81,8 +81,10 @@ def write(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path, out: Pat
     table = judge(measured, correct, figures)
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
+    count, data = len(measured[RUN].drop_duplicates()), " and ".join(sorted(set(measured["dataset"]))) or "nothing"
+    body = readable(table).to_markdown(index=False, disable_numparse=True)
     with atomic(out.with_suffix(".md")) as partial:
-        partial.write_text(f"{readable(table).to_markdown(index=False, disable_numparse=True)}\n")
+        partial.write_text(f"# The paper's claims, tested\n\n{count} trainings on {data}.\n\n{body}\n")
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
