@@ -43,9 +43,8 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
     low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
         f"Accuracy on test images by eps: clean, under PGD50 and under AutoAttack ({style.where(rows)}; mean of "
-        f"{low if low == high else f'{low} to {high}'} seeds, bars span them). All fall as eps grows; 0 under "
-        f"attack is a "
-        "network that collapsed."
+        f"{low if low == high else f'{low} to {high}'} seeds, bars span them). All fall as eps grows; 0 under attack "
+        "is a network that collapsed."
     )
 
 
@@ -78,11 +77,9 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
     fell, ran, left = (int(only[key].sum()) for key in ("k", "n", "diverged"))
     diverged = f"; {left} diverged and do not count" if left else ""
     return figure, (
-        f"How many trainings collapsed at any epoch, of how many, by method and eps (left) and by the step size "
-        f"of FGSM-RS "
-        f"and ATTA (right), with exact 95 % intervals in % ({style.where(rows)}; left: {fell} of {ran} "
-        f"collapsed{diverged}). "
-        "Empty: no run. Few seeds leave wide intervals."
+        "How many trainings collapsed at any epoch, of how many, by method and eps (left) and by the step size of "
+        f"FGSM-RS and ATTA (right), with exact 95 % intervals in % ({style.where(rows)}; left: {fell} of {ran} "
+        f"collapsed{diverged}). Empty: no run. Few seeds leave wide intervals."
     )
 
 
@@ -128,8 +125,7 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
     return figure, (
         f"What robustness costs: training against accuracy under attack on test images ({style.where(rows)}; "
         f"{style.seeds(rows)}; small: single seeds, large: means). Grey: the Pareto front, the methods that none "
-        f"beats in both; "
-        "times of different machines stand in different rows."
+        "beats in both; times of different machines stand in different rows."
     )
 
 
@@ -192,11 +188,9 @@ def theory(rows: pd.DataFrame) -> tuple[Figure, str]:
     counted = (rows["regret"] / rows["bound_counted"]).max()
     return figure, (
         f"Regret on a problem with a known saddle point, long-tailed gradient norms and {rows['seed'].nunique()} "
-        f"seeds, beside "
-        f"the bounds of Theorems IV.1 and IV.2: with the printed step sizes the largest regret is {worst}; it "
-        f"stays below "
-        f"{counted:.2f} of the bound that counts all n images. Right: how many times larger SGD_BCA's regret is, "
-        f"by the tail."
+        "seeds, beside the bounds of Theorems IV.1 and IV.2: with the printed step sizes the largest regret is "
+        f"{worst}; it stays below {counted:.2f} of the bound that counts all n images. Right: how many times larger "
+        "SGD_BCA's regret is, by the tail."
     )
 
 
@@ -214,11 +208,10 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
     gaps = at(rows, panel="gap")
     n = f"{int(gaps['n'].iloc[0])} training images" if len(gaps) else "no run"
     return figure, (
-        f"FGSM-RS (a, b) and ATTA (c, d) on {style.where(rows)}. (a, c) How much higher the loss under PGD10 is "
-        f"than after "
-        f"one step of each size, on {n} of trained networks (mean and range of seeds): larger steps attack "
-        f"better. (b, d) "
-        "Accuracy on test images of networks trained with each step size, a dot a seed; crosses ended collapsed."
+        f"FGSM-RS (a, b) and ATTA (c, d) on {style.where(rows)}. (a, c) How much higher the loss under PGD10 is than "
+        f"after one step of each size, on {n} of trained networks (mean and range of seeds): larger steps attack "
+        "better. (b, d) Accuracy on test images of networks trained with each step size, a dot a seed; crosses ended "
+        "collapsed."
     )
 
 

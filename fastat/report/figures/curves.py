@@ -144,10 +144,10 @@ def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     fell, trained = int(last["collapses"].sum().sum()), int(last["n_seeds"].max().sum())
     low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
-        f"PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone "
-        f"({style.where(rows)}; mean and standard deviation over {low if low == high else f'{low} to {high}'} "
-        f"seeds; as many "
-        f"iterations each). A sudden fall is catastrophic overfitting: {fell} of {trained} trainings collapsed."
+        "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone "
+        f"({style.where(rows)}; mean and standard deviation over {low if low == high else f'{low} to {high}'} seeds; "
+        f"as many iterations each). A sudden fall is catastrophic overfitting: {fell} of {trained} trainings "
+        "collapsed."
     )
 
 
@@ -182,10 +182,9 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
         row[0].set_ylabel(ACCURACY)
     style.note(figure, words)
     return figure, (
-        f"PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the "
-        f"adaptive step, "
-        f"whose mean is in the legend ({told(rows)}). {CROSS}: does the larger mean step of the adaptive method "
-        f"do without?"
+        "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "
+        f"step, whose mean is in the legend ({told(rows)}). {CROSS}: does the larger mean step of the adaptive method "
+        "do without?"
     )
 
 
@@ -208,9 +207,8 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
         f"Cross-entropy under PGD10 on training images by epoch ({style.where(rows)}; mean over "
-        f"{low if low == high else f'{low} to {high}'} seeds, running mean over 3 epochs, logarithmic). Lower at "
-        f"the end is a "
-        "better fit to the attack; lines that leave at the top collapsed."
+        f"{low if low == high else f'{low} to {high}'} seeds, running mean over 3 epochs, logarithmic). Lower at the "
+        "end is a better fit to the attack; lines that leave at the top collapsed."
     )
 
 

@@ -40,12 +40,10 @@ def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
     style.note(figure, words)
     n = f"{int(drawn['n'].iloc[0])} image trainings of {int(drawn['n_seeds'].iloc[0])} seeds" if len(drawn) else "none"
     return figure, (
-        f"ATAS on {style.where(rows)}. (a) Histogram of each training image's largest gradient norm ({n}; the "
-        f"last bin holds "
-        f"what is larger). (b) The ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer the "
-        f"tail. (c) "
-        f"Rank correlation of the images' mean gradient norms between methods{place}: near 1, the norm is the "
-        f"image's own."
+        f"ATAS on {style.where(rows)}. (a) Histogram of each training image's largest gradient norm ({n}; the last "
+        "bin holds what is larger). (b) The ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer "
+        f"the tail. (c) Rank correlation of the images' mean gradient norms between methods{place}: near 1, the norm "
+        "is the image's own."
     )
 
 
@@ -97,11 +95,10 @@ def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
     style.note(figure, words)
     low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
-        f"ATAS on {style.where(rows)}: mean gradient norm and step size after epoch 5 of the tenths of the "
-        f"training images "
-        f"with the smallest, middle and largest norms (mean and deviation over "
-        f"{low if low == high else f'{low} to {high}'} "
-        "seeds; dotted: perturbations drawn anew). If the order stays, the norm is a property of the image."
+        f"ATAS on {style.where(rows)}: mean gradient norm and step size after epoch 5 of the tenths of the training "
+        "images with the smallest, middle and largest norms (mean and deviation over "
+        f"{low if low == high else f'{low} to {high}'} seeds; dotted: perturbations drawn anew). If the order stays, "
+        "the norm is a property of the image."
     )
 
 
@@ -123,6 +120,5 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
     return figure, (
         f"Norms of the perturbations that ATAS trained on in its last epoch ({style.where(rows)}; "
         f"{int(rows['n'].iloc[0])} perturbations of {int(rows['n_seeds'].iloc[0])} seeds), in units of what the "
-        f"budget allows. "
-        "Some pixel of nearly every image reaches the budget (left), but not all pixels do (right)."
+        "budget allows. Some pixel of nearly every image reaches the budget (left), but not all pixels do (right)."
     )

@@ -51,11 +51,10 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
     fell = who_fell(run)
     return figure, (
         f"Mean loss over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) and the "
-        f"largest "
-        f"(bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
+        "largest (bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
         f"{style.name(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
         f"{who['seed']}, {fell}. Each row has its own range of loss; a ridge inside the budget is catastrophic "
-        f"overfitting."
+        "overfitting."
     )
 
 
@@ -82,8 +81,7 @@ def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.axis("off")
     style.note(figure, words)
     return figure, (
-        f"Loss of single test images after ATAS along the sign of the gradient (v1) and random signs (v2) "
+        "Loss of single test images after ATAS along the sign of the gradient (v1) and random signs (v2) "
         f"({style.where(rows)}; seed {rows['seed'].iloc[0]}; one range of loss a row). A landscape without ridges "
-        f"inside the "
-        "budget is not distorted."
+        "inside the budget is not distorted."
     )
