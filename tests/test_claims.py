@@ -153,6 +153,22 @@ def test_ratio_and_losses(folder):
     assert table[["tail", "loss", "time"]].tolist() == ["does not hold"] * 3
 
 
+def test_seconds_on_two_kinds_of_hardware_are_not_compared(folder):
+    runs = both({"train_seconds": 10, "device": "an H100"}, "atta", {"train_seconds": 40, "device": "a CPU"})
+    found = verdict("time", *runs, tmp_path=folder)
+    assert found["verdict"] == "not run" and "same hardware" in found["evidence"]
+    same = both({"train_seconds": 10, "device": "a CPU"}, "atta", {"train_seconds": 40, "device": "a CPU"})
+    assert verdict("time", *same, tmp_path=folder)["verdict"] == "does not hold"
+
+
+def test_images_that_differ_between_seeds_are_no_crash(folder):
+    measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
+    few = correct["seed"] == "3"
+    correct.loc[few, ["n", "images", "bits"]] = [8, "others", bits(np.ones(8))]
+    found = claims.judge(measured, correct, folder).set_index("claim").loc["atas-atta"]
+    assert found["verdict"] == "holds" and found["evidence"] == "9 pairs of runs, 400 images each"
+
+
 def test_one_setting_that_fails_makes_atas_sensitive(folder):
     runs = [(77, name, seed, {"right": right}) for seed in range(3) for name, right in
             (("atas", 0.5), ("atas/gamma12", 0.52), ("atas/c04", 0.1))]  # fmt: skip

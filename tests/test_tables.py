@@ -71,6 +71,11 @@ def test_a_suspect_network_is_marked_beside_its_number():
     assert pretty.loc[0, "masking suspected"] == "no gradient"
 
 
+def test_an_infinite_number_is_an_empty_cell():
+    table = summary(rows(("atas", "0", "aa", float("inf")), ("atas", "1", "aa", 44.0)))
+    assert table.loc[0, ["seeds", "aa"]].tolist() == [2, 44.0]
+
+
 def test_wilson_interval_equals_a_published_example():
     # Newcombe 1998, Table I, method 3: 81 of 263 -> 0.2553 to 0.3662
     assert tables.wilson(100 * 81 / 263, 263) == pytest.approx((25.53, 36.62), abs=0.01)

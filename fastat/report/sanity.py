@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastat.files import atomic
+from fastat.report.statistics import finite
 from fastat.runs import SUBSET
 
 RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
@@ -32,7 +33,7 @@ def panel(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["epoch"].isna() & ~rows["variant"].astype(str).str.fullmatch(SUBSET)]  # those are not attacked
     if rows.empty:
         return pd.DataFrame(columns=COLUMNS)
-    rows = rows.assign(value=pd.to_numeric(rows["value"], errors="coerce"), n=pd.to_numeric(rows["n"], errors="coerce"))
+    rows = rows.assign(value=finite(rows["value"]), n=finite(rows["n"]))
     wide = rows.drop_duplicates([*RUN, "metric"], keep="last").pivot(index=RUN, columns="metric", values=["value", "n"])
     checks = pd.concat([check(wide) for check in CHECKS], ignore_index=True)
     checks["holds"] = np.where(checks["margin"].isna(), np.nan, (checks["margin"] >= 0).astype(float))

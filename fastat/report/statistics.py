@@ -1,8 +1,12 @@
 """How sure are we? Intervals of proportions and means, paired comparisons of methods. pandas, scipy; never torch."""
 
 import base64
+import binascii
 import itertools
+import logging
 import math
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from scipy import stats
 
 from fastat.files import atomic
 
+log = logging.getLogger(__name__)
 CELL = ["dataset", "model", "eps", "method", "variant"]
 COLUMNS = [
     "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
@@ -20,6 +25,7 @@ COLUMNS = [
 ATTACKS = ("pgd50", "aa")
 DRAWS = 500  # of the bootstrap
 POWER = 0.8
+Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
 
 
 def binomial_interval(k: int, n: int, method: str = "wilson") -> tuple[float, float]:
@@ -29,6 +35,11 @@ def binomial_interval(k: int, n: int, method: str = "wilson") -> tuple[float, fl
     """
     interval = stats.binomtest(k, n).proportion_ci(method=method)
     return float(interval.low), float(interval.high)
+
+
+def finite(values: pd.Series) -> pd.Series:
+    """Numbers; NaN for texts and for infinities."""
+    return pd.to_numeric(values, errors="coerce").replace([math.inf, -math.inf], math.nan)
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
@@ -56,7 +67,9 @@ def pairs(correct: pd.DataFrame) -> pd.DataFrame:
     wanted = correct[correct["attack"].isin(ATTACKS) & correct["bits"].notna()]
     wanted = wanted.drop_duplicates([*CELL, "seed", "attack"], keep="last")
     for (dataset, model, eps, attack), part in wanted.groupby(["dataset", "model", "eps", "attack"], sort=True):
-        cells = {cell: seeds(group) for cell, group in part.groupby(["method", "variant"], sort=True)}
+        cells = whole(part)
+        if not cells:
+            continue
         best = max(cells, key=lambda cell: np.mean([bits.mean() for bits, _ in cells[cell].values()]))
         references = [one for one in dict.fromkeys([("atas", "paper"), best]) if one in cells]
         for other, one in itertools.product(references, cells):
@@ -70,22 +83,47 @@ def pairs(correct: pd.DataFrame) -> pd.DataFrame:
     return table.assign(p_adjusted=holm(table["p"].to_numpy(float)))
 
 
-def seeds(group: pd.DataFrame) -> dict[str, tuple[np.ndarray, str]]:
-    """Seed -> correctness of each image, and which images they are."""
+def whole(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:
+    """(method, variant) -> seed -> verdicts, of those that have any. rows: correct.csv at one place and attack."""
+    cells = {(str(m), str(v)): seeds(group) for (m, v), group in rows.groupby(["method", "variant"], sort=True)}
+    return {cell: found for cell, found in cells.items() if found}
+
+
+def seeds(group: pd.DataFrame) -> dict[str, Verdicts]:
+    """Seed -> verdicts, of rows of one cell and attack. Damaged rows are left out."""
     columns = (group[name] for name in ("seed", "bits", "n", "images"))
-    return {
-        str(seed): (unpacked(str(bits), int(n)), str(images)) for seed, bits, n, images in zip(*columns, strict=True)
-    }
+    found = {}
+    for seed, bits, n, images in zip(*columns, strict=True):
+        right = unpacked(bits, n)
+        if right is None or pd.isna(images):
+            log.warning("correct.csv: %s, seed %s, is damaged: left out", "/".join(map(str, group[CELL].iloc[0])), seed)
+        else:
+            found[str(seed)] = (right, str(images))
+    return found
 
 
-def unpacked(bits: str, n: int) -> np.ndarray:
-    """The inverse of what tidy.py packs: (n,) bool."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=n).astype(bool)
+def unpacked(bits: object, n: float) -> np.ndarray | None:
+    """The inverse of what tidy.py packs: (n,) bool; None if these are not the bits of n images."""
+    try:
+        packed = np.frombuffer(base64.b64decode(str(bits), validate=True), np.uint8)
+    except binascii.Error:
+        return None
+    if pd.isna(n) or n < 1 or len(packed) != math.ceil(n / 8):
+        return None
+    return np.unpackbits(packed, count=int(n)).astype(bool)
 
 
-def compare(one: dict[str, tuple[np.ndarray, str]], other: dict[str, tuple[np.ndarray, str]]) -> dict[str, Any] | None:
+def shared(one: Mapping[Any, Verdicts], other: Mapping[Any, Verdicts]) -> list[Any]:
+    """The runs that both have on the same images; where these differ between runs, on those that most have."""
+    images = {key: (which, len(right)) for key, (right, which) in sorted(one.items())}
+    both = [key for key in images if key in other and images[key] == (other[key][1], len(other[key][0]))]
+    most = Counter(images[key] for key in both).most_common(1)
+    return [key for key in both if images[key] == most[0][0]]
+
+
+def compare(one: dict[str, Verdicts], other: dict[str, Verdicts]) -> dict[str, Any] | None:
     """One method against another, on the seeds and images that both have; None if there is no such pair."""
-    both = [seed for seed in sorted(one) if seed in other and one[seed][1] == other[seed][1]]
+    both = shared(one, other)
     if not both:
         return None
     a, b = (np.array([cell[seed][0] for seed in both]) for cell in (one, other))

@@ -13,6 +13,7 @@ import pandas as pd
 from fastat import runs
 from fastat.files import atomic
 from fastat.report import sanity, statistics
+from fastat.report.statistics import finite
 
 CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]
@@ -100,11 +101,11 @@ def per_run(rows: pd.DataFrame) -> pd.DataFrame:
     """measured.csv -> a row per run: its metrics as columns, `aa_n`, and `cause` and `device` as text."""
     rows = rows[rows["epoch"].isna()].dropna(subset=RUN).drop_duplicates([*RUN, "metric"], keep="last")
     words = rows["metric"].isin(["cause", "device"])
-    numbers = rows[~words].assign(value=pd.to_numeric(rows["value"], errors="coerce"))
+    numbers = rows[~words].assign(value=finite(rows["value"]))
     wide = numbers.pivot(index=RUN, columns="metric", values="value")
     wide = wide.join(rows[words].pivot(index=RUN, columns="metric", values="value"), how="outer")
     n = rows[rows["metric"] == "aa"].set_index(RUN)["n"]
-    wide["aa_n"] = pd.to_numeric(n, errors="coerce").reindex(wide.index)
+    wide["aa_n"] = finite(n).reindex(wide.index)
     for name in (
         "aa",
         "diverged",
@@ -210,13 +211,12 @@ def ranked(correct: pd.DataFrame) -> Marks:
     marks: Marks = {}
     for key, part in rows.groupby(["dataset", "model", "eps", "attack"]):
         assert isinstance(key, tuple)
-        cells = {cell: statistics.seeds(group) for cell, group in part.groupby(["method", "variant"])}
+        cells = statistics.whole(part)
         order = sorted(cells, key=lambda cell: -sum(bits.mean() for bits, _ in cells[cell].values()) / len(cells[cell]))
         for word, one, other in zip(("best", "second"), order, order[1:], strict=False):
             found = statistics.compare(cells[one], cells[other])
             if found is None or not found["low"] > 0:
                 break
-            assert isinstance(one, tuple)
             marks[tuple(map(str, (*key[:3], *one, key[3])))] = word
     return marks
 
