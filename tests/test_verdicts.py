@@ -84,6 +84,30 @@ def test_hours_are_shown_with_the_hardware_and_not_judged():
     assert (found["verdict"], found["ours"], found["reason"]) == ("other hardware", 0.3, "an H100 and a V100")
 
 
+def test_hours_of_two_kinds_of_hardware_are_not_averaged_and_say_so():
+    mixed = rows({"train_seconds": 3600, "device": "an H100"}, {"train_seconds": 36000, "device": "a CPU"})
+    found = judged(mixed, metric="train_hours")
+    assert pd.isna(found["ours"]) and pd.isna(found["gap"]) and "a CPU and an H100: no mean" in found["reason"]
+
+
+def test_a_number_that_cannot_be_judged_is_never_called_not_reproduced():
+    found = judged(rows({"aa": 45.3}, {"aa": 45.4}, n=None))
+    assert (found["verdict"], found["reason"]) == ("within noise", "on how many images is not known")
+    assert judged(rows({"aa": float("inf")}))["verdict"] == "not run"
+
+
+def test_no_image_of_a_few_still_leaves_an_interval():
+    found = judged(rows({"aa": 0.0}, n=50))
+    assert found["high"] - found["low"] > 5
+
+
+def test_only_runs_that_were_watched_say_how_often_it_collapses():
+    assert judged(rows({"aa": 0.0, "collapsed_at_end": 1}, {"aa": 44.0}))["verdict"] == "collapsed in 1 of 1"
+    unseen = rows({"aa": 0.0}, who=("cifar10", "preact_resnet18", "12/255", "fgsm_rs", "paper"))
+    found = judged(unseen, "fgsm_rs", eps="12/255")
+    assert found["verdict"] == "not run" and "nobody looked" in found["reason"]
+
+
 def test_table_3_is_judged_from_the_losses_of_the_same_seeds():
     atta = rows(
         *[{"robust_train_loss": v} for v in (1.11, 1.12)], who=("cifar10", "preact_resnet18", "12/255", "atta", "paper")

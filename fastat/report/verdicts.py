@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from fastat.files import atomic
-from fastat.report.statistics import binomial_interval
+from fastat.report.statistics import binomial_interval, finite
 from fastat.runs import ROOT
 
 COLUMNS = [
@@ -53,11 +53,7 @@ def judge(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """measured.csv and the paper's numbers -> a row for each of the paper's."""
     rows = measured[measured["epoch"].isna()].drop_duplicates([*KEY, "variant", "seed", "metric"], keep="last")
     rows = rows.assign(method=rows["method"] + rows["variant"].map(lambda v: "" if v == "paper" else f"/{v}"))
-    rows = rows.assign(
-        text=rows["value"],
-        value=pd.to_numeric(rows["value"], errors="coerce"),
-        n=pd.to_numeric(rows["n"], errors="coerce"),
-    )
+    rows = rows.assign(text=rows["value"], value=finite(rows["value"]), n=finite(rows["n"]))
     rows = pd.concat([rows, losses(rows)])
     known = {key: part for key, part in rows.groupby(KEY, sort=False)}
     paper = paper[paper["value"].notna() & (paper["metric"] != "lam")]  # what it chose is no result
@@ -102,43 +98,51 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
         diverged = int((ours.loc[ours["metric"] == "diverged", "value"] == 1).sum())
         return {"verdict": "not run", "reason": f"{diverged} diverged" if diverged else "not measured", "n_seeds": 0}
     if metric == "train_seconds":
-        return time(row, ours, finished["value"].to_numpy() / 3600)
+        return time(row, ours, finished)
     values, n = finished["value"].to_numpy(), finished["n"].min()
     scale = MARGIN if metric in ATTACKED or metric == "clean" else 0.1 * abs(row["value"])
     found = {"ours": values.mean(), "std": values.std(ddof=1) if len(values) > 1 else math.nan}
     found |= {"n_seeds": len(values), "n_images": n, "gap": values.mean() - row["value"]}
-    fallen = ours[(ours["metric"] == "collapsed_at_end") & ours["seed"].isin(finished["seed"])]["value"]
-    k = int((fallen == 1).sum())
+    fallen = ours[(ours["metric"] == "collapsed_at_end") & ours["seed"].isin(finished["seed"])]["value"].dropna()
+    k, watched = int((fallen == 1).sum()), len(fallen)
+    if a_draw and not watched:
+        return {
+            **found,
+            "verdict": "not run",
+            "reason": "the paper's network collapsed; nobody looked whether ours did",
+        }
     if a_draw or k:
-        low, high = binomial_interval(k, len(values), "exact")
+        low, high = binomial_interval(k, watched, "exact")
         theirs = "the paper's network collapsed too" if a_draw else "the paper's did not"
         word = f"probability {100 * low:.0f} to {100 * high:.0f} %; {theirs}"
         return {
             **found,
             "low": 100 * low,
             "high": 100 * high,
-            "verdict": f"collapsed in {k} of {len(values)}",
+            "verdict": f"collapsed in {k} of {watched}",
             "reason": word,
         }
     of_images = metric in ATTACKED or metric == "clean"
     if len(values) == 1 and not of_images:
         return {**found, "verdict": "within noise", "reason": "one seed: how it scatters is not known"}
+    if of_images and not n >= 1:
+        return {**found, "verdict": "within noise", "reason": "on how many images is not known"}
     half = math.hypot(seeds_part(values), images_part(values.mean(), n, row) if of_images else 0.0)
     low, high = found["gap"] - half, found["gap"] + half
     alone = "one seed: its own scatter is not in the interval" if len(values) == 1 else ""
     return {**found, "low": low, "high": high, "verdict": word_of(low, high, scale), "reason": alone}
 
 
-def time(row: dict[str, Any], ours: pd.DataFrame, hours: np.ndarray) -> dict[str, Any]:
-    """Hours are shown and not judged: they are of other hardware."""
-    devices = ", ".join(sorted(set(ours.loc[ours["metric"] == "device", "text"].dropna().astype(str))))
-    found = {"ours": hours.mean(), "std": hours.std(ddof=1) if len(hours) > 1 else math.nan, "n_seeds": len(hours)}
-    return {
-        **found,
-        "gap": hours.mean() - row["value"],
-        "verdict": "other hardware",
-        "reason": f"{devices or 'ours'} and a V100",
-    }
+def time(row: dict[str, Any], ours: pd.DataFrame, finished: pd.DataFrame) -> dict[str, Any]:
+    """Hours are shown and not judged: they are of other hardware. Those of two kinds of hardware have no mean."""
+    of_these = (ours["metric"] == "device") & ours["seed"].isin(finished["seed"])
+    devices = sorted(set(ours.loc[of_these, "text"].dropna().astype(str)))
+    found = {"n_seeds": len(finished), "verdict": "other hardware"}
+    if len(devices) > 1:
+        return {**found, "reason": f"{' and '.join(devices)}: no mean over two kinds of hardware"}
+    hours = finished["value"].to_numpy() / 3600
+    found |= {"ours": hours.mean(), "std": hours.std(ddof=1) if len(hours) > 1 else math.nan}
+    return {**found, "gap": hours.mean() - row["value"], "reason": f"{devices[0] if devices else 'ours'} and a V100"}
 
 
 def seeds_part(values: np.ndarray) -> float:
@@ -149,9 +153,13 @@ def seeds_part(values: np.ndarray) -> float:
 
 
 def images_part(mean: float, n: float, row: dict[str, Any]) -> float:
-    """Half of the 95 % interval that our n test images and the paper's leave, in points."""
-    both = ((mean / 100, n), (row["value"] / 100, PAPER_IMAGES.get(row["dataset"], 10_000)))
-    return 100 * float(stats.norm.ppf(0.975)) * math.sqrt(sum(p * (1 - p) / m for p, m in both))
+    """Half of the 95 % interval that our n test images and the paper's leave, in points.
+
+    Two right and two wrong images are added to each (Agresti and Coull 1998): 0 of 50 is not known exactly.
+    """
+    both = ((mean, n), (row["value"], PAPER_IMAGES.get(row["dataset"], 10_000)))
+    shares = [((percent / 100 * m + 2) / (m + 4), m + 4) for percent, m in both]
+    return 100 * float(stats.norm.ppf(0.975)) * math.sqrt(sum(p * (1 - p) / m for p, m in shares))
 
 
 def word_of(low: float, high: float, margin: float) -> str:
