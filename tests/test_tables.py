@@ -68,7 +68,23 @@ def test_a_suspect_network_is_marked_beside_its_number():
     seen = rows(("atas", "0", "aa", 40.0), ("atas", "0", "gradient", 3.0), ("atas", "0", "pgd50", 50.0))
     wide = tables.per_run(seen).merge(tables.suspects(tables.sanity.panel(seen)), on=tables.RUN, how="left")
     pretty = tables.readable(tables.summary(wide, ["aa"]), ["aa"], {})
-    assert pretty.loc[0, "masking suspected"] == "no gradient"
+    assert pretty.loc[0, "masking suspected"] == "no gradient" and pretty.loc[0, "AA (n = 50)"].startswith("40.0†")
+
+
+def test_the_papers_layout_says_what_diverged_and_what_is_suspect(tmp_path):
+    seen = rows(
+        ("atas", "0", "aa", 40.0), ("atas", "0", "gradient", 3.0), ("atta", "0", "diverged", 1),
+        ("ssat", "0", "aa", 30.0), ("ssat", "0", "gradient", 100.0),
+    )  # fmt: skip
+    tables.write_all(seen, pd.DataFrame(columns=CORRECT), {"digits": "77/255"}, tmp_path)
+    for name in ("table1", "table2"):
+        lines = (tmp_path / f"{name}.tex").read_text().splitlines()
+        line = {
+            method: next(line for line in lines if line.startswith(f"{method} &"))
+            for method in ("atas", "atta", "ssat")
+        }
+        assert r"40.0$^\dagger$" in line["atas"] and "diverged" in line["atta"] and "dagger" not in line["ssat"]
+        assert "masked gradients" in (tmp_path / f"{name}.md").read_text()
 
 
 def test_an_infinite_number_is_an_empty_cell():

@@ -41,11 +41,12 @@ def write_all(rows: pd.DataFrame, correct: pd.DataFrame, table1_eps: dict[str, s
     one = summary(whole[whole["eps"] == whole["dataset"].map(table1_eps)], COLUMNS[1])
     two = summary(whole, COLUMNS[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
+    note = SUSPECT if wide["masking"].fillna("").any() else ""
     every = [m for m in HEADINGS if m in wide]
     attacked = summary(wide[~wide["variant"].str.fullmatch(runs.SUBSET)], every)
-    write(out / "table1", one, readable(one, COLUMNS[1], marks), none + CAPTIONS[1], by_model(one, marks))
-    write(out / "table2", two, readable(two, COLUMNS[2], marks), CAPTIONS[2], by_eps(two, marks))
-    write(out / "supplement", attacked, readable(attacked, every, marks), CAPTIONS["supplement"])
+    write(out / "table1", one, readable(one, COLUMNS[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
+    write(out / "table2", two, readable(two, COLUMNS[2], marks), note + CAPTIONS[2], by_eps(two, marks))
+    write(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
     for number, table in ((3, table3(wide)), (4, table4(wide)), (5, table5())):
         write(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 
@@ -63,7 +64,7 @@ def write(
     for ending, content in {
         "csv": table.to_csv(index=False),
         "md": f"{body}\n\n{caption}\n",
-        "tex": latex(layout or [("", pretty)], caption),
+        "tex": latex(layout or [("", pretty)], caption + EMPTY if layout else caption),
     }.items():
         with atomic(Path(f"{out}.{ending}")) as partial:
             partial.write_text(content)
@@ -75,6 +76,8 @@ LEGEND = (
     "recovered by the end, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
+SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "
+EMPTY = " Empty: not run, or not measured."
 BEST = (
     "Bold: the best fast method, underlined (in Markdown: italic): the second, only where the 95 % interval of the "
     "difference to the next, on the same images and seeds, leaves out 0; with one seed that knows of the images alone."
@@ -335,11 +338,19 @@ def names(table: pd.DataFrame) -> pd.Series:
 
 
 def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
-    """Mean and spread of each row, within {best} or {second} where it is."""
+    """Mean and spread of each row, within {best} or {second} where it is, and † where masking is suspected."""
     cells = table[CELL].itertuples(index=False, name=None)
-    for cell, mean, std in zip(cells, table[metric], table[f"{metric}_std"], strict=True):
+    columns = (table[name] for name in (metric, f"{metric}_std", "masking"))
+    for cell, mean, std, suspected in zip(cells, *columns, strict=True):
         mark = f"{{{marks[(*cell, metric)]}}}" if (*cell, metric) in marks else ""
-        yield f"{mark}{show(mean, std)}{mark}"
+        dagger = "†" if suspected and metric in ACCURACIES and pd.notna(mean) else ""
+        yield f"{mark}{show(mean, std)}{mark}{dagger}"
+
+
+def in_layout(table: pd.DataFrame, metric: str, marks: Marks) -> dict[str, str]:
+    """Method -> its text in the paper's layout, which has no column to say that it diverged."""
+    texts = zip(names(table), marked(table, metric, marks), table["diverged"], strict=True)
+    return {name: shown or ("diverged" if diverged else "") for name, shown, diverged in texts}
 
 
 def by_model(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
@@ -350,7 +361,7 @@ def by_model(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]
         for model, rows in part.groupby("model", sort=False):
             for metric in COLUMNS[1]:
                 key = f"{model}: {HEADINGS[metric]}"
-                columns[key] = dict(zip(names(rows), marked(rows, metric, marks), strict=True))
+                columns[key] = in_layout(rows, metric, marks)
             columns[f"{model}: seeds"] = dict(zip(names(rows), rows["seeds"].astype(str), strict=True))
         parts.append((f"{dataset}, eps = {eps}", as_rows(part, columns)))
     return parts
@@ -363,7 +374,7 @@ def by_eps(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
     for title, rows in (("small networks", table[~large]), ("large networks", table[large])):
         columns = {}
         for (dataset, model, eps), cells in rows.groupby(["dataset", "model", "eps"], sort=False):
-            columns[f"{dataset} {model} {eps}"] = dict(zip(names(cells), marked(cells, "aa", marks), strict=True))
+            columns[f"{dataset} {model} {eps}"] = in_layout(cells, "aa", marks)
         if columns:
             parts.append((title, as_rows(rows, columns)))
     return parts
@@ -377,7 +388,17 @@ def as_rows(table: pd.DataFrame, columns: dict[str, dict[str, str]]) -> pd.DataF
     return pd.DataFrame({"method": methods, **cells})
 
 
-ESCAPES = {"±": r"$\pm$", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "^": r"\^{}", "~": r"\~{}", "$": r"\$"}
+ESCAPES = {
+    "±": r"$\pm$",
+    "†": r"$^\dagger$",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "^": r"\^{}",
+    "~": r"\~{}",
+    "$": r"\$",
+}
 
 
 def latex(parts: list[tuple[str, pd.DataFrame]], caption: str) -> str:
