@@ -57,6 +57,16 @@ def test_seeds_that_scatter_widen_the_interval():
     assert calm["more_seeds"] == 0 and wild["more_seeds"] > 50
 
 
+def test_seeds_that_fail_on_the_same_images_do_not_add_images():
+    one = np.repeat([1.0, -1.0, 0.0], (30, 20, 50))
+    alike, apart = np.stack([one] * 5), np.stack([np.roll(one, 20 * k) for k in range(5)])
+    width = {
+        name: np.ptp(statistics.bootstrap(d)) for name, d in (("alike", alike), ("apart", apart), ("one", one[None]))
+    }
+    assert width["alike"] == pytest.approx(width["one"], rel=0.1)
+    assert width["apart"] < 0.8 * width["one"]
+
+
 def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
     right = fabricate.correct(fabricate.runs(12, 3))
     table = statistics.pairs(right)

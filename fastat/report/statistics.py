@@ -61,7 +61,8 @@ def pairs(correct: pd.DataFrame) -> pd.DataFrame:
 
     Two methods are compared on the seeds that both have and the images that both were attacked on. p: McNemar's exact
     test on all image-seed pairs; p_adjusted: Holm's over the table. The interval of the difference is a bootstrap's
-    over seeds and, within them, images: pairs of one seed share a network, which McNemar does not know.
+    over seeds and images: pairs of one seed share a network, and pairs of one image its pixels, which McNemar does not
+    know.
     """
     rows: list[dict[str, Any]] = []
     wanted = correct[correct["attack"].isin(ATTACKS) & correct["bits"].notna()]
@@ -138,12 +139,19 @@ def compare(one: dict[str, Verdicts], other: dict[str, Verdicts]) -> dict[str, A
 
 
 def bootstrap(difference: np.ndarray) -> tuple[float, float]:
-    """(seeds, images) of -1, 0, 1 -> 95 % interval of the mean, in points: seeds are drawn, and images in each."""
+    """(seeds, images) of -1, 0, 1 -> 95 % interval of the mean, in points: seeds and images are drawn.
+
+    All seeds were attacked on the same images, some of which are hard for all of one method's networks, so that the
+    images of a draw are the same for all its seeds (Owen 2007, "The pigeonhole bootstrap"). Their mean is drawn as
+    what it is for many images, normal with the covariance between seeds.
+    """
     rng = np.random.default_rng(0)
     n_seeds, n_images = difference.shape
-    shares = np.stack([(difference == value).mean(1) for value in (-1, 0, 1)], 1)
-    drawn = rng.multinomial(n_images, shares[rng.integers(n_seeds, size=(DRAWS, n_seeds))])
-    means = ((drawn[..., 2] - drawn[..., 0]) / n_images).mean(1)
+    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=DRAWS) / n_seeds
+    images = np.cov(difference, bias=True).reshape(n_seeds, n_seeds) / n_images  # of the seeds' means over drawn images
+    scatter = np.sqrt(np.maximum(((of_seeds @ images) * of_seeds).sum(1), 0))
+    normal = stats.norm.ppf((rng.permutation(DRAWS) + 0.5) / DRAWS)  # evenly, so that no luck of 500 draws is in it
+    means = of_seeds @ difference.mean(1) + scatter * normal
     low, high = np.percentile(100 * means, [2.5, 97.5])
     return float(low), float(high)
 
