@@ -65,6 +65,15 @@ def test_atas_is_first_only_if_it_is_first_everywhere(folder):
     assert found["verdict"] == "does not hold" and "77/255: rank 2" in found["evidence"]
 
 
+def test_a_rank_within_the_noise_decides_nothing(folder):
+    runs = both({"right": 0.5}, "atta", {"right": 0.505})
+    found = verdict("atas-best", *runs, tmp_path=folder)
+    assert (found["verdict"], found["value"]) == ("undecided", 0) and "worse at 0" in found["evidence"]
+    assert (
+        verdict("atas-best", *both({"right": 0.505}, "atta", {"right": 0.5}), tmp_path=folder)["verdict"] == "undecided"
+    )
+
+
 def test_on_a_par_with_pgd10_means_no_more_than_two_points_lost(folder):
     for lost, word in ((-0.1, "holds"), (0.2, "does not hold")):
         found = verdict("atas-pgd10", *both({"right": 0.5}, "pgd10", {"right": 0.5 + lost}), tmp_path=folder)
@@ -95,6 +104,16 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     assert found["verdict"] == "holds" and found["value"] > 0.5
     none = [(e, n, s, {}) for e, n, s, _ in steps]
     assert verdict("step-collapse", *none, tmp_path=folder)["verdict"] == "undecided"
+
+
+def test_remedies_against_collapse_are_counted_together_and_told_apart(folder):
+    runs = both({"right": 0.5}, "fgsm_rs", {"collapse_epoch": 9})
+    assert verdict("others-avoid", *runs, tmp_path=folder)["verdict"] == "not run"
+    runs += [(77, name, seed, {"collapse_epoch": 9 if (name, seed) == ("ssat", 0) else None})
+             for name in ("fgsm_ga", "ssat") for seed in range(4)]  # fmt: skip
+    found = verdict("others-avoid", *runs, tmp_path=folder)
+    assert found["verdict"] == "holds"
+    assert found["evidence"] == "FGSM-RS 4 of 4 runs, the others 1 of 8: fgsm_ga 0 of 4, ssat 1 of 4"
 
 
 def test_subsets_with_large_norms_collapse(folder):
@@ -131,6 +150,7 @@ def test_the_adaptive_step_prevents_collapse_and_is_larger(folder):
     assert verdict("adaptive-prevents", *runs, tmp_path=folder)["verdict"] == "holds"
     found = verdict("adaptive-larger", *runs, tmp_path=folder)
     assert found["verdict"] == "holds" and found["value"] == pytest.approx(81.5 / 77 - 1)
+    assert "fgsm_adaptive: mean step 1.17 eps in 4 runs, 0 collapsed" in found["evidence"]
 
 
 def test_ratio_and_losses(folder):
@@ -151,6 +171,14 @@ def test_ratio_and_losses(folder):
     )
     table = claims.judge(*results(*worse), folder).set_index("claim")["verdict"]
     assert table[["tail", "loss", "time"]].tolist() == ["does not hold"] * 3
+
+
+def test_seconds_that_scatter_decide_nothing(folder):
+    def noisy(_e, seed):
+        return 10 * (0.2, 0.6, 1.1, 2.7)[seed]
+
+    found = verdict("time", *both({"train_seconds": noisy}, "atta", {"train_seconds": 15}), tmp_path=folder)
+    assert found["verdict"] == "undecided" and found["low"] < 0.9 < found["high"]
 
 
 def test_seconds_on_two_kinds_of_hardware_are_not_compared(folder):

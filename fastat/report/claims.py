@@ -15,12 +15,13 @@ import pandas as pd
 from scipy import stats
 
 from fastat.files import atomic
-from fastat.report.statistics import bootstrap, finite, mean_interval, seeds, shared
+from fastat.report.statistics import bootstrap, compare, finite, mean_interval, seeds, shared, whole
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
 RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
 SLOW = ("pgd10",)
 REFERENCES = ("clean",)
+AVOIDING = ("fgsm_ga", "ssat", "nuat", "subat", "fgsm_sdi", "fgsm_pgi")  # made to prevent collapse
 Found = dict[str, Any]
 
 
@@ -171,7 +172,12 @@ def atas_beats(other: str) -> Callable[[Evidence], Found]:
 
 
 def atas_beats_all(evidence: Evidence) -> Found:
-    """In how many eps and networks ATAS has the best mean under AutoAttack among the fast methods."""
+    """In how many eps and networks ATAS has the best mean under AutoAttack among the fast methods.
+
+    Judged against the best of the others at each, on the same images and seeds: it must be better beyond the noise
+    everywhere to hold, and worse beyond the noise anywhere not to. The best of many is partly lucky, which counts
+    against ATAS.
+    """
     rows = evidence.wide
     rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
     if "aa" not in rows or "atas" not in set(rows["method"]):
@@ -185,8 +191,26 @@ def atas_beats_all(evidence: Evidence) -> Found:
     told = ", ".join(
         f"{where[0]} {where[1]}/255: rank {rank:g}" for where, rank in zip(ranks.index, ranks, strict=True)
     )
-    word = "holds" if first == len(ranks) else "does not hold"
+    found = [one for one in (best_other(evidence, *where) for where in ranks.index) if one]
+    if not found:
+        raise NotRun("no run of ATAS and another fast method on the same images")
+    better, worse = sum(one["low"] > 0 for one in found), sum(one["high"] < 0 for one in found)
+    word = "holds" if better == len(ranks) else "does not hold" if worse else "undecided"
+    told += f"; beyond the noise: better than the best other at {better}, worse at {worse}"
     return {"value": first / len(ranks), "verdict": word, "evidence": f"of up to {means.shape[1]} methods; {told}"}
+
+
+def best_other(evidence: Evidence, model: str, eps_255: int) -> Found | None:
+    """ATAS against the best other fast method there, or None if they share no run."""
+    rows = evidence.correct
+    rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == f"{eps_255}/255")]
+    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
+    cells = whole(rows)
+    others = {cell: found for cell, found in cells.items() if cell != ("atas", "paper")}
+    if len(others) == len(cells) or not others:
+        return None
+    best = max(others.values(), key=lambda cell: np.mean([right.mean() for right, _ in cell.values()]))
+    return compare(cells["atas", "paper"], best)
 
 
 def as_good_as_pgd10(evidence: Evidence) -> Found:
@@ -227,6 +251,24 @@ def rs_collapses_more(evidence: Evidence) -> Found:
     one, other = fallen(evidence.of("fgsm_rs")), fallen(evidence.of("atas"))
     key = ["model", "eps", "seed"]
     return fisher(one.merge(other[key], on=key), other.merge(one[key], on=key), ("FGSM-RS", "ATAS"))
+
+
+def others_avoid(evidence: Evidence) -> Found:
+    """FGSM-RS against the methods with a regulariser or another start, on the eps, models and seeds that both have."""
+    one = fallen(evidence.of("fgsm_rs"))
+    other = evidence.wide[evidence.wide["method"].isin(AVOIDING) & (evidence.wide["variant"] == "paper")]
+    key = ["model", "eps", "seed"]
+    other = fallen(other.merge(one[key], on=key))
+    if other.empty:
+        raise NotRun("no run of GradAlign and the like beside FGSM-RS")
+    one = one.merge(other[key].drop_duplicates(), on=key)
+    found = fisher(one, other, ("FGSM-RS", "the others"))
+    by_method = other.groupby("method")["collapsed"]
+    told = ", ".join(
+        f"{name} {k} of {n}"
+        for name, k, n in zip(by_method.sum().index, by_method.sum(), by_method.size(), strict=True)
+    )
+    return {**found, "evidence": f"{found['evidence']}: {told}"}
 
 
 def larger_eps(evidence: Evidence) -> Found:
@@ -300,13 +342,20 @@ def adaptive_step_prevents(evidence: Evidence) -> Found:
 
 
 def adaptive_step_is_larger(evidence: Evidence) -> Found:
-    """Mean step of FGSM-RS with the adaptive step and of ATAS over eps, minus 1: the fixed step of Fig. 5 is eps."""
-    rows = pd.concat([evidence.of("atas", needs="mean_alpha_255")])
-    ratio = (rows["mean_alpha_255"] / rows["eps_255"]).to_numpy()
-    low, high = mean_interval(ratio - 1)
-    if len(ratio) < 2:
-        raise NotRun("one run of ATAS only")
-    return side(float(ratio.mean() - 1), low, high, f"mean step {ratio.mean():.2f} eps in {len(ratio)} runs of ATAS")
+    """Mean step over eps, minus 1, of ATAS or FGSM-RS with its step, the smaller: the fixed step of Fig. 5 is eps."""
+    wide = evidence.wide
+    rows = fallen(wide[wide["method"].isin(["atas", "fgsm_adaptive"]) & (wide["variant"] == "paper")])
+    rows = rows.assign(ratio=rows["mean_alpha_255"] / rows["eps_255"]).dropna(subset=["ratio"])
+    parts = {str(name): part for name, part in rows.groupby("method") if len(part) > 1}
+    if not parts:
+        raise NotRun("no two runs of a method with an adaptive step")
+    told = "; ".join(
+        f"{name}: mean step {part['ratio'].mean():.2f} eps in {len(part)} runs, {part['collapsed'].sum()} collapsed"
+        for name, part in parts.items()
+    )
+    least = min((part["ratio"].to_numpy() - 1 for part in parts.values()), key=np.mean)
+    low, high = mean_interval(least)
+    return side(float(least.mean()), low, high, told)
 
 
 # Ratios and losses
@@ -361,15 +410,17 @@ def tails_and_losses(evidence: Evidence) -> Found:
 
 
 def as_fast(evidence: Evidence) -> Found:
-    """Training seconds of ATAS over ATTA's, on the same hardware: within 10 % of 1."""
+    """Training seconds of ATAS over ATTA's, on the same hardware: within 10 % of 1 (geometric mean, t-interval)."""
     key = ["model", "eps_255", "seed", "hardware"]
     one, other = (evidence.of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
     both = one.merge(other, on=key, suffixes=("", "_atta"))
     if both.empty:
         raise NotRun("no run that ATAS and ATTA both have on the same hardware")
-    ratio = float((both["train_seconds"] / both["train_seconds_atta"]).median())
-    word = "holds" if 0.9 <= ratio <= 1.1 else "undecided" if 0.8 <= ratio <= 1.25 else "does not hold"
-    return {"value": ratio, "verdict": word, "evidence": f"median of {len(both)} pairs of runs; clocks are noisy"}
+    logs = np.log((both["train_seconds"] / both["train_seconds_atta"]).to_numpy())
+    low, high = np.exp(mean_interval(logs))
+    word = "holds" if low >= 0.9 and high <= 1.1 else "does not hold" if high < 0.9 or low > 1.1 else "undecided"
+    told = f"geometric mean of {len(both)} pairs of runs; clocks are noisy"
+    return {"value": float(np.exp(logs.mean())), "low": low, "high": high, "verdict": word, "evidence": told}
 
 
 def insensitive(evidence: Evidence) -> Found:
@@ -418,6 +469,13 @@ CLAIMS = (
         "Fig. 8",
         "difference in the share of collapsed runs; Fisher",
         rs_collapses_more,
+    ),
+    Claim(
+        "others-avoid",
+        "GradAlign and other remedies avoid collapse where FGSM-RS does not",
+        "Sec. II, Sec. V-B",
+        "difference in the share of collapsed runs; Fisher",
+        others_avoid,
     ),
     Claim("eps-collapse", "A larger eps makes FGSM-RS collapse", "Table II", "Spearman, eps and collapse", larger_eps),
     Claim(
