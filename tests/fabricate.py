@@ -73,6 +73,13 @@ def correct(who: list[tuple[str, ...]], n: int = 200, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows, columns=[*RUN, "attack", "n", "images", "bits"])
 
 
+def step(name: str) -> dict[str, str]:
+    """`alpha` of a run called .../step175/... or .../step175_d1_2/...: 1.75 eps; fgsm_rs's own is 1.25 eps."""
+    method, variant = name.split("/")[3:5]
+    digits = variant[4:7] if variant.startswith("step") else "125" if method == "fgsm_rs" else ""
+    return {"alpha": f"{int(digits) / 100:g} eps"} if digits else {}
+
+
 def evidence(who: list[tuple[str, ...]]) -> list[dict[str, Any]]:
     """A run.json per run, with `folder`."""
     names = [
@@ -80,7 +87,9 @@ def evidence(who: list[tuple[str, ...]]) -> list[dict[str, Any]]:
     ]
     return [
         {
-            "run": name, "recipe": {"epochs": 6, "batch_size": 64, "schedule": {"kind": "piecewise", "lr": 0.04}},
+            "run": name, "recipe": {
+                "epochs": 6, "batch_size": 64, "schedule": {"kind": "piecewise", "lr": 0.04}, "params": step(name),
+            },
             "made_from": f"{k:016x}", "n_parameters": 77562, "versions": {"fastat": "0.0", "torch": "made-up"},
             "git_commit": "0123456789abcdef", "device": "made-up GPU", "threads": 1, "status": "finished", "cause": "",
             "collapse": {"first": None, "at_end": False}, "train_seconds": 10.0 + k, "peak_memory_mb": 740.0,

@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 import methods
+from fastat import theory
 from fastat.errors import BadInput
-from fastat.report import figure_data, figures
+from fastat.report import figure_data, figures, grid
 from fastat.report.catalog import FIGURE_SIDES, FIGURES
 from fastat.report.figures import style
 from fastat.report.tidy import MEASURED
@@ -36,10 +37,21 @@ def results(folder, who, instances=True):
         )
         points = fabricate.surfaces([who[k]]).drop(columns=fabricate.RUN)
         points.to_csv(run / "eval/surfaces.csv", index=False)
+        if who[k][4] == "step175":
+            parts = [points.assign(epoch=epoch, group=group) for epoch in (2, 3) for group in ("D1", "D10")]
+            pd.concat(parts).to_csv(run / "eval/surfaces_by_epoch.csv", index=False)
         steps = [(start, a, a, 2.0, 500) for start in ("uniform", "carried") for a in (0.5, 1.0, 2.0)]
         columns = ["start", "alpha", "loss", "pgd10_loss", "n"]
         pd.DataFrame(steps, columns=columns).to_csv(run / "eval/steps.csv", index=False)
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_theory():
+    """The regrets of few steps: their own tests are in test_theory.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theory, "HORIZONS", (20, 40))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +61,140 @@ def made(tmp_path_factory):
     figure_data.write(folder, None, EPS, folder / "figures")
     figures.write_all(folder / "figures", folder / "drawn")
     return folder
+
+
+STEPS = [
+    "pgd10/paper", "fgsm_rs/paper", "fgsm_rs/fgsm", "fgsm_rs/step100", "fgsm_rs/step175", "fgsm_rs/step175_d1_2",
+    "fgsm_rs/step175_d9_10", "fgsm_adaptive/paper", "atta/paper", "atta/step100", "atta/step175", "atas/paper",
+]  # fmt: skip
+
+
+def named(names, seeds=2):
+    """Runs of METHOD/VARIANT on digits at 8/255. Every fifth one collapses (fabricate.measured)."""
+    return [("digits", "preact_tiny", "8/255", *name.split("/"), str(seed)) for name in names for seed in range(seeds)]
+
+
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory):
+    """What Figures 1-5 need: step sizes, subsets, networks of every epoch."""
+    folder = results(tmp_path_factory.mktemp("stepped") / "results", named(STEPS))
+    figure_data.write(folder, None, EPS, folder / "figures")
+    figures.write_all(folder / "figures", folder / "drawn")
+    return folder
+
+
+def words(folder, name):
+    return (folder / f"drawn/{name}.txt").read_text()
+
+
+def test_a_grid_with_steps_subsets_and_snapshots_leaves_no_figure_empty(stepped):
+    assert [name for name in FIGURES if words(stepped, name).startswith("Nothing")] == []
+
+
+def test_figure_1_shows_the_landscape_of_a_run_that_ended_collapsed_and_its_curve(stepped):
+    rows = pd.read_csv(stepped / "figures/fig01.csv", dtype={"seed": str})
+    surface, curves = rows[rows["panel"] == "surface"], rows[rows["panel"] == "curve"]
+    (who,) = set(zip(surface["variant"], surface["seed"], strict=True))
+    assert who == ("fgsm", "0")  # the fifth run
+    ended = curves[(curves["variant"] == who[0]) & (curves["seed"] == who[1])].sort_values("epoch")
+    assert ended["value"].iloc[-1] < 2 and ended["collapse"].tolist() == [0, 0, 0, 1, 0, 0]
+    assert set(zip(curves["method"], curves["variant"], strict=True)) == {
+        ("pgd10", "paper"), ("fgsm_rs", "paper"), ("fgsm_rs", "fgsm"),
+    }  # fmt: skip
+
+
+def test_figure_1_goes_to_another_eps_only_if_nothing_collapsed_at_the_first(tmp_path):
+    who = [("digits", "preact_tiny", eps, "fgsm_rs", "paper", "0") for eps in ("4/255", "8/255", "9/255", "16/255")]
+    folder = results(tmp_path / "results", [*who, ("digits", "preact_tiny", "12/255", "fgsm_rs", "paper", "0")])
+    figure_data.write(folder, None, EPS, folder / "figures")
+    assert set(pd.read_csv(folder / "figures/fig01.csv")["eps"]) == {"12/255"}  # the fifth run
+
+
+def test_figure_3_counts_the_collapses_on_small_and_on_large_norms(stepped):
+    rows = pd.read_csv(stepped / "figures/fig03.csv")
+    assert set(rows["subset"]) == {"1-2", "9-10"} and set(rows["alpha"]) == {1.75} and (rows["n_seeds"] == 2).all()
+    assert rows["progress"].max() == 1 and rows.groupby("subset")["collapses"].sum().to_dict() == {"1-2": 0, "9-10": 0}
+    fallen = rows.assign(collapses=((rows["subset"] == "9-10") & (rows["progress"] == 0.5)).astype(int))
+    assert "0 of 2 on small norms, 1 of 2 on large norms" in figures.FIGURES["fig03"][0](fallen)[1]
+
+
+def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
+    rows = pd.read_csv(stepped / "figures/fig04.csv")
+    trained = rows[(rows["panel"] == "accuracy") & (rows["method"] == "fgsm_rs")]
+    assert set(zip(trained["variant"], trained["alpha"], strict=True)) == {
+        ("paper", 1.25), ("step100", 1), ("step175", 1.75),
+    }  # fmt: skip
+    rows = pd.read_csv(stepped / "figures/fig05.csv")
+    constant = rows[rows["method"].isin(["fgsm_rs", "atta"])]
+    assert set(constant["variant"]) == {"step100"} and set(constant["mean_alpha_255"]) == {8}
+
+
+def test_a_step_size_is_read_in_eps_and_an_unknown_one_is_none():
+    assert grid.in_eps("1.5 eps", 8) == 1.5 and grid.in_eps("4/255", 8) == 0.5
+    assert np.isnan([grid.in_eps(length, 8) for length in (None, 4, "4", "eps", "1 eps / 2")]).all()
+
+
+def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_runs_out(tmp_path):
+    folder = results(tmp_path / "results", named(["fgsm_rs/paper", "atas/paper"], 5), instances=False)
+    measured = pd.read_csv(folder / "measured.csv")
+    atas = (measured["method"] == "atas") & (measured["metric"] == "diverged") & (measured["seed"] < 2)
+    measured.loc[atas, "value"] = "1"
+    measured.to_csv(folder / "measured.csv", index=False)
+    figure_data.write(folder, None, EPS, folder / "figures")
+    rows = pd.read_csv(folder / "figures/collapse_map.csv").query("panel == 'eps'").set_index("method")
+    assert rows.loc["fgsm_rs", ["k", "n", "diverged"]].tolist() == [1, 5, 0]
+    assert rows.loc["atas", ["k", "n", "diverged"]].tolist() == [1, 3, 2]
+    # Clopper-Pearson of 1 of 5: 0.5 % to 71.6 %
+    assert rows.loc["fgsm_rs", ["low", "high"]].tolist() == pytest.approx([0.00505, 0.71642], abs=1e-5)
+
+
+def test_bad_rows_leave_gaps_and_no_figure_fails(tmp_path):
+    folder = results(tmp_path / "results", named(STEPS, 1))
+    measured = pd.read_csv(folder / "measured.csv", dtype=str)
+    measured.loc[measured.index % 7 == 0, "value"] = "nan"
+    measured.loc[measured.index % 11 == 0, "value"] = "not a number"
+    measured.loc[measured.index % 13 == 0, "eps"] = None
+    measured.loc[measured.index % 17 == 0, "eps"] = "eight"
+    pd.concat([measured, measured[::3]]).to_csv(folder / "measured.csv", index=False)
+    (folder / "evidence.jsonl").write_text('{"run": 1}\nnot json\n')
+    for damaged in folder.glob("runs/*/*/*/atas/paper/*/*.safetensors"):
+        damaged.write_bytes(b"damaged")
+    for damaged in folder.glob("runs/*/*/*/fgsm_rs/*/*/eval/*.csv"):
+        damaged.write_text("")
+    figure_data.write(folder, None, EPS, folder / "figures")
+    figures.write_all(folder / "figures", folder / "drawn")
+    assert "Nothing to draw" in words(folder, "fig10") and "Nothing to draw" not in words(folder, "curves")
+
+
+def test_runs_that_were_not_asked_for_are_not_drawn(stepped, tmp_path):
+    figure_data.write(stepped, ["digits/preact_tiny/eps8/atas/paper/seed1"], EPS, tmp_path)
+    rows = pd.read_csv(tmp_path / "curves.csv")
+    assert set(rows["method"]) == {"atas"} and set(rows["seed"]) == {1}
+
+
+def test_of_very_many_runs_the_curves_are_means_with_the_range_of_seeds(stepped, tmp_path, monkeypatch):
+    monkeypatch.setattr(figure_data, "MOST_RUNS", 3)
+    figure_data.write(stepped, None, EPS, tmp_path)
+    rows = pd.read_csv(tmp_path / "curves.csv")
+    assert rows["seed"].isna().all() and (rows["n_seeds"] == 2).all() and (rows["low"] < rows["high"]).all()
+    figures.write_all(tmp_path, tmp_path, ["curves", "fig08"])
+    assert "means with the range of seeds" in (tmp_path / "curves.txt").read_text()
+
+
+def test_machines_of_two_kinds_have_cost_panels_of_their_own(stepped):
+    rows = pd.read_csv(stepped / "figures/cost_robustness.csv", dtype={"seed": str})
+    rows.loc[rows["seed"] == "1", "device"] = "another made-up GPU"
+    figure, _ = figures.FIGURES["cost_robustness"][0](rows)
+    titles = {axes.get_title().split("\n")[1] for axes in figure.axes}
+    assert titles == {"made-up GPU", "another made-up GPU"}
+
+
+def test_more_methods_than_a_panel_holds_are_left_out_aloud_and_once(tmp_path):
+    rows = [("digits", "m", "8/255", f"method{k}", "paper", "aa", 40.0, 39.0, 41.0, 2) for k in range(20)]
+    columns = ["dataset", "model", "eps", "method", "variant", "metric", "mean", "low", "high", "n_seeds"]
+    table = pd.DataFrame([*rows, *(row[:5] + ("pgd50",) + row[6:] for row in rows)], columns=columns)
+    figure, _ = figures.FIGURES["accuracy_by_eps"][0](table)
+    assert figure.get_supxlabel().count("16 methods and variants") == 1
 
 
 def test_there_is_a_picture_a_caption_and_small_data_for_every_figure(made):

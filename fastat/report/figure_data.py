@@ -76,20 +76,24 @@ def curves(grid: Grid) -> Parts:
 
 
 def fig01(grid: Grid) -> Parts:
-    """Left: standard and fast AT by epoch. Right: the mean surface of a fast run that ended collapsed.
+    """Left: standard and fast AT by epoch. Right: the mean surface of one of the fast runs, which ended collapsed.
 
-    At the first eps if a fast run collapsed at it or none did at any, else at the least eps at which one did.
+    Fast: FGSM, and FGSM-RS with any step size, its own first. At the first eps if such a run ended collapsed at it or
+    none did at any, else at the least eps at which one did.
     """
-    here = grid.whole["method"].isin(["pgd10", "fgsm_rs"]) & grid.whole["variant"].isin(["paper", "fgsm"])
+    here = (grid.whole["method"] == "pgd10") & (grid.whole["variant"] == "paper")
+    here |= (grid.whole["method"] == "fgsm_rs") & grid.whole["variant"].str.fullmatch(f"{STEPS}|fgsm")
     for _, part in grid.whole[here].groupby(["dataset", "model"]):
-        fast = part[part["method"] == "fgsm_rs"]
-        fallen = fast[fast["collapsed_at_end"] == 1].sort_values(["eps_255", "variant", "seed"], key=paper_first)
-        telling = part[part["is_first_eps"]]
+        fallen = part[(part["method"] == "fgsm_rs") & (part["collapsed_at_end"] == 1)]
+        at_one = part["is_first_eps"]
         if len(fallen) and not fallen["is_first_eps"].any():
-            telling = part[part["eps_255"] == fallen["eps_255"].min()]
-        yield curve(grid, telling).assign(panel="curve")
-        for rows in islice(grid.tables(fallen[fallen["eps"].isin(telling["eps"])], "eval/surfaces.csv"), 1):
+            at_one = part["eps_255"] == fallen["eps_255"].min()
+        fallen = fallen[at_one[fallen.index]].sort_values(["variant", "seed"], key=paper_first)
+        wanted = part["variant"].isin(["paper", "fgsm"])
+        for rows in islice(grid.tables(fallen, "eval/surfaces.csv"), 1):
             yield rows[rows["group"] == "mean"].assign(panel="surface")
+            wanted |= (part["variant"] == rows["variant"].iloc[0]) & (part["seed"] == rows["seed"].iloc[0])
+        yield curve(grid, part[at_one & wanted]).assign(panel="curve")
 
 
 def paper_first(values: pd.Series) -> pd.Series:

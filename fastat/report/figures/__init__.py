@@ -52,6 +52,7 @@ def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
             log.info("%s: %s", name, caption)
 
 
+TEXT = ("panel", "dataset", "model", "eps", "method", "method_b", "variant", "seed", "device", "subset", "group")
 STYLE = {
     "svg.hashsalt": "fastat", "axes.grid": True, "grid.color": "#dddddd", "axes.spines.top": False,
     "axes.spines.right": False, "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.5,
@@ -62,7 +63,7 @@ def drawn(name: str, path: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     draw, needs = FIGURES[name]
     try:
-        rows = pd.read_csv(path, dtype={"seed": str, "variant": str}, low_memory=False)
+        rows = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), low_memory=False)
     except FileNotFoundError:
         words = f"Nothing to draw: {path.name} is not there."
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -5,12 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
 
 ATTACKS = {"clean": "clean", "pgd50": "PGD50", "aa": "AutoAttack"}
-MOST_CELLS = 24  # rows of the collapse map
+MOST_CELLS = 24  # methods and variants in the collapse map and among the costs
 
 
 def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -27,50 +28,50 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
                 style.say(panel, f"no run attacked by {label}")
                 continue
             cells = style.in_order(zip(here["method"], here["variant"], strict=True))
-            if len(cells) > style.MOST_LINES:
-                words = f"{style.MOST_LINES} methods and variants a panel are drawn. {words}".strip()
-            drawn |= set(cells[: style.MOST_LINES])
-            for k, (method, variant) in enumerate(cells[: style.MOST_LINES]):
+            cells = style.fewer(cells, words)
+            drawn |= set(cells)
+            for k, (method, variant) in enumerate(cells):
                 one = at(here, method=method, variant=variant).sort_values("eps_255")
                 spread = [one["mean"] - one["low"], one["high"] - one["mean"]]
                 apart = one["eps_255"] * (1 + 0.003 * (k - len(cells) / 2))
-                panel.errorbar(apart, one["mean"], spread, color=style.colour(method), ls=style.dash(method, variant),
-                               marker=style.marker(method), ms=5, lw=1.1, elinewidth=0.8)  # fmt: skip
+                look = {"color": style.colour(method), "ls": style.dash(method, variant)}
+                sign = {"marker": style.marker(method), "mfc": style.face(method, variant), "ms": 5}
+                panel.errorbar(apart, one["mean"], spread, **look, **sign, lw=1.1, elinewidth=0.8)
             panel.set_xticks(sorted(here["eps_255"].unique()))
-            panel.set_ylim(0, None if metric != "clean" else 101)
+            panel.set_ylim(-1.5, None if metric != "clean" else 102)
     style.legend(figure, drawn, marks=True)
     style.note(figure, words)
-    low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
         f"Accuracy on test images by eps: clean, under PGD50 and under AutoAttack ({style.where(rows)}; mean of "
-        f"{low if low == high else f'{low} to {high}'} seeds, bars span them). All fall as eps grows; 0 under attack "
-        "is a network that collapsed."
+        f"{style.spread(rows['n_seeds'])}, bars span them). At 0 under an attack, no image withstands it."
     )
 
 
 def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
     """How often a method collapsed, by eps and by step size."""
     places, words = style.places(rows, ["dataset", "model"])
-    heights = [0.8 + 0.34 * min(MOST_CELLS, at(rows, dataset=d, model=m, panel="eps")[["method", "variant"]]
+    heights = [0.8 + 0.36 * min(MOST_CELLS, at(rows, dataset=d, model=m, panel="eps")[["method", "variant"]]
                                 .drop_duplicates().shape[0]) for d, m in places]  # fmt: skip
     figure, axes = style.panels(len(places), 2, width=5.6, height=max(2.8, float(np.mean(heights))))
     for row, (dataset, model) in zip(axes, places, strict=True):
         here = at(rows, dataset=dataset, model=model)
         by_eps, by_step = at(here, panel="eps"), at(here, panel="step")
         by_eps = by_eps.assign(x=by_eps["eps"], y=list(zip(by_eps["method"], by_eps["variant"], strict=True)))
-        order = style.in_order(by_eps["y"])
-        if len(order) > MOST_CELLS:
-            words = f"{MOST_CELLS} methods and variants are drawn. {words}".strip()
-        heat(row[0], by_eps, order[:MOST_CELLS], style.eps_order(by_eps["x"]), lambda y: style.name(*y))
+        order = style.fewer(style.in_order(by_eps["y"]), words, MOST_CELLS)
+        heat(row[0], by_eps, order, style.eps_order(by_eps["x"]), lambda y: style.name(*y))
         row[0].set(title=f"{dataset}, {model}", xlabel="eps")
         by_step = by_step.assign(
             x=by_step["alpha"].round(3), y=list(zip(by_step["method"], by_step["eps"], strict=True))
         )
-        if by_step["x"].nunique() < 2:
+        by_step = by_step[by_step.groupby("y")["x"].transform("nunique") > 1]
+        if by_step.empty:
             style.say(row[1], "no runs of fgsm_rs or atta with several step sizes")
         else:
-            order = sorted(set(by_step["y"]), key=lambda y: (style.rank(y[0]), int(y[1].split("/")[0])))
-            heat(row[1], by_step, order, sorted(by_step["x"].unique()), lambda y: f"{style.name(y[0])}, eps {y[1]}")
+            ys = sorted(set(by_step["y"]), key=lambda y: (style.rank(y[0]), int(y[1].split("/")[0])))
+            heat(row[1], by_step, ys, sorted(by_step["x"].unique()), lambda y: f"{style.name(y[0])}, eps {y[1]}")
+            row[1].set_ylim(max(len(ys), len(order)) - 0.5, -0.5)  # cells as high as on the left
+            row[1].spines["left"].set_bounds(len(ys) - 0.5, -0.5)
+            row[1].spines["bottom"].set_position(("data", len(ys) - 0.5))
         row[1].set(title=f"{dataset}, {model}", xlabel="step size (eps)")
     style.note(figure, words)
     only = at(rows, panel="eps")
@@ -116,10 +117,9 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
                 style.say(panel, f"no run with {costs[cost]} and {ATTACKS[attack]}")
                 continue
             cells = style.in_order(zip(known["method"], known["variant"], strict=True))
-            if len(cells) > 2 * style.MOST_LINES:
-                words = f"{2 * style.MOST_LINES} methods and variants a panel are drawn. {words}".strip()
-            drawn |= set(cells[: 2 * style.MOST_LINES])
-            cloud(panel, known, cost, attack, cells[: 2 * style.MOST_LINES])
+            cells = style.fewer(cells, words, MOST_CELLS)
+            drawn |= set(cells)
+            cloud(panel, known, cost, attack, cells)
     style.legend(figure, drawn, marks=True, lines=False)
     style.note(figure, words)
     return figure, (
@@ -134,15 +134,15 @@ def cloud(axes: Axes, rows: pd.DataFrame, cost: str, attack: str, cells: list[tu
     means = rows.groupby(["method", "variant"])[[cost, attack]].mean()
     for method, variant in cells:
         one, colour = at(rows, method=method, variant=variant), style.colour(method)
-        face = colour if variant == "paper" else "white"
         if len(one) > 1:
             axes.scatter(one[cost], one[attack], color=colour, marker=".", s=14, alpha=0.6)
-        axes.scatter(*means.loc[(method, variant)], facecolor=face, edgecolor=colour, marker=style.marker(method), s=55,
-                     zorder=3, lw=1.2)  # fmt: skip
+        look = {"facecolor": style.face(method, variant), "edgecolor": colour, "marker": style.marker(method)}
+        axes.scatter(*means.loc[(method, variant)], s=55, zorder=3, lw=1.2, **look)
     best = means.sort_values([cost, attack], ascending=[True, False])
     front = best[best[attack] > best[attack].cummax().shift(fill_value=-1.0)]
     axes.step(front[cost], front[attack], where="post", color="#888888", lw=1, zorder=1)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
 
@@ -184,13 +184,13 @@ def theory(rows: pd.DataFrame) -> tuple[Figure, str]:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     printed = rows[rows["eta"] == "printed"]
     over = (printed["regret"] / printed["bound"]).groupby(printed["problem"]).max()
-    worst = ", ".join(f"{value:.2f} of it on {kind}" for kind, value in over.items())
+    worst = " and ".join(f"{value:.2f} times the bound on `{kind}`" for kind, value in over.items())
     counted = (rows["regret"] / rows["bound_counted"]).max()
     return figure, (
         f"Regret on a problem with a known saddle point, long-tailed gradient norms and {rows['seed'].nunique()} "
         "seeds, beside the bounds of Theorems IV.1 and IV.2: with the printed step sizes the largest regret is "
-        f"{worst}; it stays below {counted:.2f} of the bound that counts all n images. Right: how many times larger "
-        "SGD_BCA's regret is, by the tail."
+        f"{worst}, and never above {counted:.2f} times the bound that counts all n images. Right: how many times as "
+        "large SGD_BCA's regret is, by the tail."
     )
 
 
@@ -206,13 +206,22 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
         row[0].text(-0.25, 1.12, f"{dataset}, {model}, eps {eps}", transform=row[0].transAxes, fontsize=9)
     style.note(figure, words)
     gaps = at(rows, panel="gap")
-    n = f"{int(gaps['n'].iloc[0])} training images" if len(gaps) else "no run"
+    n = f"{int(gaps['n'].iloc[0])} training images" if len(gaps) else "none"
     return figure, (
         f"FGSM-RS (a, b) and ATTA (c, d) on {style.where(rows)}. (a, c) How much higher the loss under PGD10 is than "
-        f"after one step of each size, on {n} of trained networks (mean and range of seeds): larger steps attack "
-        "better. (b, d) Accuracy on test images of networks trained with each step size, a dot a seed; crosses ended "
-        "collapsed."
+        f"after one step of each size, on {n} of trained networks (mean and range of seeds){ends(gaps)}. (b, d) "
+        "Accuracy on test images of networks trained with each step size, a dot a seed; crosses ended collapsed."
     )
+
+
+def ends(gaps: pd.DataFrame) -> str:
+    """The mean gap after the smallest and the largest step, in words."""
+    told = []
+    for method, part in gaps.groupby("method", sort=False):
+        means = part.groupby("alpha")["gap"].mean()
+        steps = (f"{means[step]:.2f} at {step:g} eps" for step in (means.index.min(), means.index.max()))
+        told.append(f"{style.name(str(method))} {', '.join(steps)}")
+    return f": {'; '.join(told)}" if told else ""
 
 
 def gap(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
@@ -244,5 +253,5 @@ def trained(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
         for end, part in rows.groupby(rows["collapsed_at_end"] == 1):
             look = {"marker": "x", "color": "black"} if end else {"marker": shape, "color": style.colour(method)}
             axes.scatter(part["alpha"], part[metric], s=16, zorder=3, **look)
-    axes.set_ylim(0, None)
+    axes.set_ylim(-1.5, None)
     axes.legend(frameon=False, fontsize=8)

@@ -16,10 +16,10 @@ SUBSETS = {  # Fig. 3: blues have small gradient norms, reds large ones
 }  # fmt: skip
 
 
-def lines(axes: Axes, rows: pd.DataFrame, width: float = 1.2) -> list[tuple[str, str]]:
+def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) -> list[tuple[str, str]]:
     """A line for each seed, or a mean in a band where the data is one; a cross at each collapse. Returns the cells."""
-    cells = style.in_order(zip(rows["method"], rows["variant"], strict=True))
-    for method, variant in cells[: style.MOST_LINES]:
+    cells = style.fewer(style.in_order(zip(rows["method"], rows["variant"], strict=True)), words)
+    for method, variant in cells:
         part = at(rows, method=method, variant=variant).fillna({"seed": ""})
         look = {"color": style.colour(method), "ls": style.dash(method, variant), "lw": width}
         for _, one in part.groupby("seed"):
@@ -29,34 +29,32 @@ def lines(axes: Axes, rows: pd.DataFrame, width: float = 1.2) -> list[tuple[str,
                 axes.fill_between(one["epoch"], one["low"], one["high"], color=look["color"], alpha=0.15, lw=0)
             fell = one[one["collapse"] > 0]
             axes.scatter(fell["epoch"], fell["value"], marker="x", color="black", s=28, zorder=5)
-    return cells[: style.MOST_LINES]
+    return cells
 
 
-def facets(
-    rows: pd.DataFrame, title: str = "{dataset}, {model}, eps {eps}"
-) -> tuple[Figure, set[tuple[str, str]], str]:
-    """A row of panels for each data set and network, a column for each eps."""
+def from_zero(panels: list[Axes]) -> None:
+    """Begin the accuracies a little below 0, so that lines at 0 are seen; after all are drawn, for they share it."""
+    for panel in panels:
+        panel.set_ylim(bottom=-1.5)
+
+
+def facets(rows: pd.DataFrame, width: float = 4.2) -> tuple[Figure, list[list[Axes]], set[tuple[str, str]], list[str]]:
+    """A row of panels for each data set and network, a column for each eps: figure, panels, cells, and what to note."""
     places, words = style.places(rows, ["dataset", "model"])
     columns = max(rows[(rows["dataset"] == d) & (rows["model"] == m)]["eps"].nunique() for d, m in places)
-    figure, axes = style.panels(len(places), columns, sharey=True)
+    figure, axes = style.panels(len(places), columns, width, 0.85 * width, sharey="row")
     cells: set[tuple[str, str]] = set()
+    drawn = []
     for row, (dataset, model) in zip(axes, places, strict=True):
         here = at(rows, dataset=dataset, model=model)
         every = style.eps_order(here["eps"])
-        for k, panel in enumerate(row):
-            if k >= len(every):
-                panel.axis("off")
-                continue
-            part = at(here, eps=every[k])
-            cells |= set(lines(panel, part))
-            drawn = part[["method", "variant"]].drop_duplicates()
-            if len(drawn) > style.MOST_LINES:
-                words = f"{style.MOST_LINES} methods and variants a panel are drawn. {words}".strip()
-            panel.set_title(title.format(dataset=dataset, model=model, eps=every[k]))
-            panel.set_xlabel("epoch")
-            panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
-        row[0].set_ylabel(ACCURACY)
-    return figure, cells, words
+        for panel, eps in zip(row, every, strict=False):
+            cells |= set(lines(panel, at(here, eps=eps), words))
+            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch")
+        for panel in row[len(every) :]:
+            panel.axis("off")
+        drawn.append(row[: len(every)])
+    return figure, drawn, cells, words
 
 
 def told(rows: pd.DataFrame) -> str:
@@ -68,7 +66,10 @@ def told(rows: pd.DataFrame) -> str:
 
 def curves(rows: pd.DataFrame) -> tuple[Figure, str]:
     """PGD10 accuracy on training images by epoch."""
-    figure, cells, words = facets(rows)
+    figure, axes, cells, words = facets(rows, 5.2)
+    for row in axes:
+        row[0].set_ylabel(ACCURACY)
+        from_zero(row)
     style.legend(figure, cells)
     style.note(figure, words)
     return figure, f"PGD10 accuracy on training images by epoch ({told(rows)}). {CROSS}."
@@ -82,9 +83,10 @@ def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
     cells: set[tuple[str, str]] = set()
     for (left, right), (dataset, model) in zip(axes, places, strict=True):
         here = at(by_epoch, dataset=dataset, model=model)
-        cells |= set(lines(left, here))
+        cells |= set(lines(left, here, words))
         left.set_title(f"{dataset}, {model}, eps {', '.join(style.eps_order(here['eps']))}")
-        left.set(xlabel="epoch", ylabel=ACCURACY, ylim=(0, None))
+        left.set(xlabel="epoch", ylabel=ACCURACY)
+        from_zero([left])
         if "pgd10" not in set(here["method"]):
             left.text(0.02, 0.98, "no run of standard AT (pgd10)", transform=left.transAxes, va="top", color="#555555")
         seen = at(surfaces, dataset=dataset, model=model)
@@ -100,92 +102,125 @@ def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
     if len(surfaces):
         end = (
             f"Right: mean loss of {int(surfaces['n'].iloc[0])} test images of a run that ended collapsed, along the "
-            "sign of the gradient (v1) and random signs (v2): high inside the budget, low at FGSM's corner."
+            f"sign of the gradient (v1) and random signs (v2): along v1 alone it is highest at {peaks(surfaces)} eps, "
+            "where FGSM would expect 1."
         )
-    return (
-        figure,
-        f"Left: PGD10 accuracy of standard and fast adversarial training by epoch ({told(by_epoch)}). {CROSS}. {end}",
-    )
+    return figure, f"Left: PGD10 accuracy of standard and fast AT by epoch ({told(by_epoch)}). {CROSS}. {end}"
+
+
+def peaks(surfaces: pd.DataFrame) -> str:
+    """Where each surface is highest along v1 alone, in eps."""
+    along = surfaces[surfaces["w"] == 0]
+    rows = along.loc[along.groupby(["dataset", "model"])["loss"].idxmax()]
+    return ", ".join(f"{u:g}" for u in rows["u"])
 
 
 def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Trainings on subsets by gradient norm: a row a method, a column a step size."""
     rows = rows.sort_values(["method", "alpha"], key=lambda c: c.map(style.rank) if c.name == "method" else c)
     places, words = style.places(rows, ["dataset", "model", "eps"], 2)
-    rows_of = [(p, m) for p in places for m in at(rows, dataset=p[0], model=p[1], eps=p[2])["method"].unique()]
-    steps = {key: at(rows, dataset=key[0][0], model=key[0][1], eps=key[0][2], method=key[1]) for key in rows_of}
-    figure, axes = style.panels(len(rows_of), max(p["variant"].nunique() for p in steps.values()), sharey=True)
-    for row, ((dataset, model, eps), method) in zip(axes, rows_of, strict=True):
-        here = steps[(dataset, model, eps), method]
+    parts = [at(rows, dataset=d, model=m, eps=e) for d, m, e in places]
+    rows_of = [at(part, method=method) for part in parts for method in part["method"].unique()]
+    figure, axes = style.panels(len(rows_of), max(here["variant"].nunique() for here in rows_of), sharey="row")
+    for row, here in zip(axes, rows_of, strict=True):
         variants = list(here["variant"].unique())
-        for k, panel in enumerate(row):
-            if k >= len(variants):
-                panel.axis("off")
-                continue
-            part = at(here, variant=variants[k])
-            for subset, one in part.groupby("subset"):
-                one, look = one.sort_values("progress"), SUBSETS.get(str(subset), "#666666")
-                panel.plot(one["progress"], one["mean"], color=look, lw=1.2)
-                spread = one["std"].fillna(0)
-                panel.fill_between(
-                    one["progress"], one["mean"] - spread, one["mean"] + spread, color=look, alpha=0.2, lw=0
-                )
-            alpha = part["alpha"].iloc[0]
-            size = f"step {alpha:g} eps" if np.isfinite(alpha) else variants[k]
-            panel.set_title(f"{style.name(method)}, {size}, eps {eps}\n{dataset}, {model}", fontsize=9)
-            panel.set(xlabel="share of the training", ylim=(0, None))
+        for panel, variant in zip(row, variants, strict=False):
+            on_subsets(panel, at(here, variant=variant))
+        for panel in row[len(variants) :]:
+            panel.axis("off")
         row[0].set_ylabel(ACCURACY)
+        from_zero(row[: len(variants)])
     present = [s for s in SUBSETS if s in set(rows["subset"])] + sorted(set(rows["subset"]) - set(SUBSETS))
-    handles = [Line2D([], [], color=SUBSETS.get(s, "#666666"), label=f"$D_{{{s.split('-')[0]}}}^{{{s.split('-')[1]}}}$")
-               for s in present]  # fmt: skip
+    handles = [Line2D([], [], color=SUBSETS.get(s, "#666666"), label=tenths(s)) for s in present]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, title="trained on")
     style.note(figure, words)
-    last = rows.groupby(["dataset", "model", "eps", "method", "variant", "subset"])
-    fell, trained = int(last["collapses"].sum().sum()), int(last["n_seeds"].max().sum())
-    low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
+    told = [f"{style.name(str(method))}: {fallen(part)}" for method, part in rows.groupby("method", sort=False)]
     return figure, (
-        "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone "
-        f"({style.where(rows)}; mean and standard deviation over {low if low == high else f'{low} to {high}'} seeds; "
-        f"as many iterations each). A sudden fall is catastrophic overfitting: {fell} of {trained} trainings "
-        "collapsed."
+        "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone, as many "
+        f"iterations each ({style.where(rows)}; mean and standard deviation over {style.spread(rows['n_seeds'])}). "
+        f"Trainings that collapsed: {'; '.join(told)}."
     )
+
+
+def on_subsets(panel: Axes, rows: pd.DataFrame) -> None:
+    """One recipe on several subsets."""
+    for subset, one in rows.groupby("subset"):
+        one, colour = one.sort_values("progress"), SUBSETS.get(str(subset), "#666666")
+        spread = one["std"].fillna(0)
+        panel.plot(one["progress"], one["mean"], color=colour, lw=1.2)
+        panel.fill_between(one["progress"], one["mean"] - spread, one["mean"] + spread, color=colour, alpha=0.2, lw=0)
+    who = rows.iloc[0]
+    size = f"step {who['alpha']:g} eps" if np.isfinite(who["alpha"]) else who["variant"]
+    title = f"{style.name(who['method'])}, {size}, eps {who['eps']}\n{who['dataset']}, {who['model']}"
+    panel.set_title(title, fontsize=9)
+    panel.set_xlabel("share of the training")
+    panel.text(0.02, 0.99, f"collapsed: {fallen(rows)}", transform=panel.transAxes, va="top", size=7)
+
+
+def tenths(subset: str) -> str:
+    """`9-10` -> D_9^10."""
+    first, last = subset.split("-")
+    return f"$D_{{{first}}}^{{{last}}}$"
+
+
+def fallen(rows: pd.DataFrame) -> str:
+    """How many of the trainings on small and on large norms collapsed."""
+    runs = rows.groupby(["dataset", "model", "eps", "method", "variant", "subset"])
+    counts = runs.agg(k=("collapses", "sum"), n=("n_seeds", "max")).reset_index()
+    small = counts["subset"].str.startswith("1-")
+    told = [(counts[side][["k", "n"]].sum(), word) for side, word in ((small, "small"), (~small, "large"))]
+    return ", ".join(f"{sums['k']:g} of {sums['n']:g} on {word} norms" for sums, word in told if sums["n"])
 
 
 def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Constant against adaptive steps."""
     places, words = style.places(rows, ["dataset", "model", "eps"])
-    figure, axes = style.panels(len(places), 2, width=4.8, sharey=True)
+    figure, axes = style.panels(len(places), 2, width=4.8, sharey="row")
     wanted = {"a": ("FGSM-RS with a step of 1 eps", "fgsm_adaptive"), "b": ("ATTA with a step of 1 eps", "atas")}
     for row, (dataset, model, eps) in zip(axes, places, strict=True):
+        filled = [
+            letter for letter in wanted if letter in set(at(rows, dataset=dataset, model=model, eps=eps)["panel"])
+        ]
         for panel, (letter, (constant, adaptive)) in zip(row, wanted.items(), strict=True):
             here = at(rows, dataset=dataset, model=model, eps=eps, panel=letter)
             panel.set_title(f"({letter}) {dataset}, {model}, eps {eps}")
-            if here.empty:
+            if letter not in filled:
                 style.say(panel, f"no run of {constant}, and none of {adaptive}")
                 continue
-            cells = lines(panel, here)
-            handles = []
-            for method, variant in cells:
-                step = at(here, method=method, variant=variant)["mean_alpha_255"].mean()
-                label = f"{style.name(method, variant)}, mean step {step:.1f}/255"
-                look = {"color": style.colour(method), "ls": style.dash(method, variant)}
-                handles.append(Line2D([], [], label=label, **look))
+            cells = lines(panel, here, words)
+            steps = {cell: at(here, method=cell[0], variant=cell[1])["mean_alpha_255"].mean() for cell in cells}
+            handles = [
+                Line2D([], [], color=style.colour(cell[0]), ls=style.dash(*cell), label=stepped(cell, step))
+                for cell, step in steps.items()
+            ]
             panel.legend(handles=handles, fontsize=8, frameon=False)
             drawn = {constant: any(m != adaptive for m, _ in cells), adaptive: any(m == adaptive for m, _ in cells)}
-            lacking = [word for word, there in drawn.items() if not there]
-            if lacking:
-                panel.text(
-                    0.5, 0.02, f"no run of {lacking[0]}", transform=panel.transAxes, ha="center", color="#555555"
-                )
+            lacking = [f"no run of {word}" for word, there in drawn.items() if not there]
+            panel.text(0.5, 0.02, "".join(lacking), transform=panel.transAxes, ha="center", color="#555555")
             panel.set_xlabel("epoch")
-        row[0].set_ylim(bottom=0)  # shared with its neighbour, when both are drawn
         row[0].set_ylabel(ACCURACY)
+        from_zero(row[:1] if filled else [])
     style.note(figure, words)
     return figure, (
         "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "
-        f"step, whose mean is in the legend ({told(rows)}). {CROSS}: does the larger mean step of the adaptive method "
-        "do without?"
+        f"step, whose mean is in the legend ({told(rows)}). {CROSS}. {collapsed(rows)}."
     )
+
+
+def stepped(cell: tuple[str, str], step: float) -> str:
+    """A method and its mean step, where it is known."""
+    return style.name(*cell) + (f", mean step {step:.1f}/255" if np.isfinite(step) else "")
+
+
+def collapsed(rows: pd.DataFrame) -> str:
+    """`ATAS: 0 of 3 trainings collapsed; ...`."""
+    told = []
+    for method, variant in style.in_order(zip(rows["method"], rows["variant"], strict=True)):
+        part = at(rows, method=method, variant=variant)
+        runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
+        n = int(runs["n_seeds"].max().sum())
+        told.append(f"{style.name(method, variant)}: {int(part['collapse'].sum())} of {n} trainings collapsed")
+    return "; ".join(told)
 
 
 def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -194,30 +229,29 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     if rows.empty:
         return style.blank("Nothing to draw: no adversarial training."), "Nothing to draw: no adversarial training."
     smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, collapse=0)
-    figure, cells, words = facets(smooth)
-    losses = smooth["value"][smooth["value"] > 0]
-    for axes in (axes for axes in figure.axes if axes.lines):
-        axes.set_yscale("log")
-        axes.set_ylim(0.9 * losses.min(), min(1.1 * losses.max(), 8 * float(losses.median())))
-        axes.yaxis.set_major_formatter("{x:g}")
-    for axes in figure.axes[:: max(1, len(figure.axes))]:
-        axes.set_ylabel("loss under PGD10 (nats)")
+    figure, axes, cells, words = facets(smooth)
+    for row in axes:
+        losses = np.concatenate([line.get_ydata() for panel in row for line in panel.lines])
+        losses = losses[losses > 0]
+        row[0].set_yscale("log")
+        row[0].set_ylim(0.9 * losses.min(), min(1.1 * losses.max(), 8 * float(np.median(losses))))
+        row[0].yaxis.set_major_formatter("{x:g}")
+        row[0].set_ylabel("loss under PGD10 (nats)")
     style.legend(figure, cells)
     style.note(figure, words)
-    low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
         f"Cross-entropy under PGD10 on training images by epoch ({style.where(rows)}; mean over "
-        f"{low if low == high else f'{low} to {high}'} seeds, running mean over 3 epochs, logarithmic). Lower at the "
-        "end is a better fit to the attack; lines that leave at the top collapsed."
+        f"{style.spread(rows['n_seeds'])}, running mean over 3 epochs, logarithmic, cut at the top). Lower at the end "
+        "is a better fit to the attack."
     )
 
 
 def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
     """FGSM-RS and ATAS again and again."""
-    figure, cells, words = facets(rows)
+    figure, axes, cells, words = facets(rows)
+    for row in axes:
+        row[0].set_ylabel(ACCURACY)
+        from_zero(row)
     style.legend(figure, cells)
     style.note(figure, words)
-    fell = {m: int((at(rows, method=m)["collapse"] > 0).sum()) for m in rows["method"].unique()}
-    runs = rows.groupby("method")[["dataset", "model", "eps", "seed"]].apply(lambda part: len(part.drop_duplicates()))
-    words = "; ".join(f"{style.name(str(m))}: {fell[m]} of {runs[m]} trainings collapsed" for m in fell)
-    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch ({told(rows)}). {CROSS}. {words}."
+    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch ({told(rows)}). {CROSS}. {collapsed(rows)}."

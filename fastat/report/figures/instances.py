@@ -24,8 +24,8 @@ def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
             left.stairs(100 * one["share"], edges, fill=True, alpha=0.35, color=colour)
             left.stairs(100 * one["share"], edges, color=colour, label=f"{label}, eps {one['eps'].iloc[0]}")
         one = at(ratios, dataset=dataset, model=model)
-        one = one.assign(eps_255=one["eps"].str.split("/").str[0].astype(int))
         if len(one):
+            one = one.assign(eps_255=one["eps"].str.split("/").str[0].astype(int))
             means = one.groupby("eps_255")["ratio"].mean()
             middle.plot(means.index, means, color=colour, lw=1, label=label)
             middle.scatter(one["eps_255"], one["ratio"], color=colour, s=14, zorder=3)
@@ -38,7 +38,7 @@ def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.legend(frameon=False, fontsize=8)
     place = correlations(right, ranks)
     style.note(figure, words)
-    n = f"{int(drawn['n'].iloc[0])} image trainings of {int(drawn['n_seeds'].iloc[0])} seeds" if len(drawn) else "none"
+    n = of_images(drawn) if len(drawn) else "none"
     return figure, (
         f"ATAS on {style.where(rows)}. (a) Histogram of each training image's largest gradient norm ({n}; the last "
         "bin holds what is larger). (b) The ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer "
@@ -93,12 +93,10 @@ def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch", ylabel=label, ylim=(0, None))
         row[0].legend(frameon=False, fontsize=8)
     style.note(figure, words)
-    low, high = int(rows["n_seeds"].min()), int(rows["n_seeds"].max())
     return figure, (
         f"ATAS on {style.where(rows)}: mean gradient norm and step size after epoch 5 of the tenths of the training "
-        "images with the smallest, middle and largest norms (mean and deviation over "
-        f"{low if low == high else f'{low} to {high}'} seeds; dotted: perturbations drawn anew). If the order stays, "
-        "the norm is a property of the image."
+        f"images with the smallest, middle and largest norms (mean and deviation over {style.spread(rows['n_seeds'])}; "
+        "dotted: perturbations drawn anew). If the order stays, the norm is a property of the image."
     )
 
 
@@ -117,8 +115,18 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.stairs(100 * one["share"], edges, fill=True, color=style.colour("atas"))
             panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel=label, ylabel="images (%)", xlim=(0, 1.02))
     style.note(figure, words)
+    first = at(rows, dataset=places[0][0], model=places[0][1], eps=places[0][2])
+    full = 100 * first[(first["quantity"] == "delta_linf") & (first["right"] > 0.999)]["share"].sum()
+    lengths = at(first, quantity="delta_l2")
+    middle = (lengths["right"] * lengths["share"]).sum() - 0.5 * (lengths["right"] - lengths["left"]).mean()
     return figure, (
-        f"Norms of the perturbations that ATAS trained on in its last epoch ({style.where(rows)}; "
-        f"{int(rows['n'].iloc[0])} perturbations of {int(rows['n_seeds'].iloc[0])} seeds), in units of what the "
-        "budget allows. Some pixel of nearly every image reaches the budget (left), but not all pixels do (right)."
+        f"Norms of the perturbations that ATAS trained on in its last epoch ({style.where(rows)}; {of_images(rows)}), "
+        f"in units of what the budget allows. In {full:.1f} % of the images some pixel reaches the budget (left); did "
+        f"all pixels of all images, the lengths on the right would be 1: their mean is {middle:.2f}."
     )
+
+
+def of_images(rows: pd.DataFrame) -> str:
+    """`1437 images x 3 seeds`, of the first place."""
+    n, seeds = int(rows["n"].iloc[0]), int(rows["n_seeds"].iloc[0])
+    return f"{n // seeds} images x {seeds} seed{'s' * (seeds != 1)}"

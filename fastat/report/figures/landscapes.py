@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
@@ -20,10 +21,11 @@ def relief(figure: Figure, axes: Axes, rows: pd.DataFrame, limits: tuple[float, 
     solid.plot_surface(u, w, table.to_numpy(), cmap="viridis", vmin=low, vmax=high, rstride=1, cstride=1, lw=0.1,
                        edgecolor="#00000040")  # fmt: skip
     solid.set(xlabel="v1 (eps)", ylabel="v2 (eps)", zlim=(low, high), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    solid.set_zlabel("loss", labelpad=-2)
+    solid.set_zlabel("loss", labelpad=-3)
+    solid.zaxis.set_major_locator(MaxNLocator(4))
     solid.tick_params(pad=-2, labelsize=7)
     solid.view_init(elev=28, azim=-125)
-    solid.set_box_aspect((1, 1, 0.8), zoom=0.9)
+    solid.set_box_aspect((1, 1, 0.8), zoom=0.85)
     return solid
 
 
@@ -35,7 +37,7 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
     who = (fallen if len(fallen) else rows).iloc[0][keys]
     run = at(rows, **dict(who))
     epochs, groups = sorted(run["epoch"].unique()), [g for g in ("D1", "D10") if g in set(run["group"])]
-    figure, axes = style.panels(len(groups), len(epochs), width=3, height=2.8)
+    figure, axes = style.panels(len(groups), len(epochs), width=3, height=3)
     for row, group in zip(axes, groups, strict=True):
         here = at(run, group=group)
         limits = float(here["loss"].min()), float(here["loss"].max())
@@ -47,13 +49,13 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
             words = f"{'$D_1^1$' if group == 'D1' else '$D_{10}^{10}$'}, epoch {epoch:g}"
             relief(figure, panel, seen, limits).set_title(words)
     others = rows[keys].drop_duplicates().shape[0] - 1
-    style.note(figure, f"{others} more run{'s are' if others > 1 else ' is'} in the figure's data." if others else "")
+    style.note(figure, [f"{others} more run{'s are' if others > 1 else ' is'} in the figure's data."] if others else [])
     fell = who_fell(run)
     return figure, (
         f"Mean loss over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) and the "
         "largest (bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
         f"{style.name(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
-        f"{who['seed']}, {fell}. Each row has its own range of loss; a ridge inside the budget is catastrophic "
+        f"{who['seed']}, {fell}. Each row has its own range of loss. A ridge inside the budget is catastrophic "
         "overfitting."
     )
 

@@ -61,12 +61,17 @@ def marker(method: str) -> str:
     return STYLES[method][3] if method in STYLES else "o"
 
 
+def face(method: str, variant: str = "paper") -> str:
+    """What the marker is filled with: the method's colour for `paper`, white for its variants."""
+    return colour(method) if variant == "paper" else "white"
+
+
 def dash(method: str, variant: str = "paper") -> tuple[int, tuple[float, ...]]:
     """The method's dash for `paper`, another one for its variants."""
     own = STYLES[method][2] if method in STYLES else SOLID
     if variant == "paper":
         return own
-    others = [kind for kind in VARIANTS if kind != own]
+    others = [kind for kind in VARIANTS if kind not in (own, DASHED)]
     return DASHED if variant == "fgsm" else others[sum(map(ord, variant)) % len(others)]
 
 
@@ -117,24 +122,25 @@ def legend(figure: Figure, cells: Iterable[tuple[str, str]], marks: bool = False
             label=name(m, v),
             ls=dash(m, v) if lines else "",
             marker=marker(m) if marks else None,
+            markerfacecolor=face(m, v),
         )
         for m, v in in_order(cells)
     ]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
 
 
-def note(figure: Figure, words: str) -> None:
-    """Small words below the figure."""
+def note(figure: Figure, words: list[str]) -> None:
+    """Small sentences below the figure, each once."""
     if words:
-        figure.supxlabel(words, size=8, color="#555555", x=0.01, ha="left")
+        figure.supxlabel(" ".join(dict.fromkeys(words)), size=8, color="#555555", x=0.01, ha="left")
 
 
-def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], str]:
-    """The different values of `keys`, at most `most` of them, and what to say of the others."""
+def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The different values of `keys`, at most `most` of them, and what to say of the others, if anything."""
     every = list(rows[keys].drop_duplicates().itertuples(index=False, name=None))
     every.sort(key=lambda place: [int(v[:-4]) if v.endswith("/255") else v for v in place])
     words = f"{most} of {len(every)} rows of panels are drawn; the others are in the figure's data."
-    return every[:most], words if len(every) > most else ""
+    return every[:most], [words] if len(every) > most else []
 
 
 def at(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
@@ -144,11 +150,22 @@ def at(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
     return rows
 
 
+def fewer(cells: list[tuple[str, str]], words: list[str], most: int = MOST_LINES) -> list[tuple[str, str]]:
+    """The first `most` cells; that there are more is added to `words`."""
+    if len(cells) > most:
+        words.append(f"{most} methods and variants a panel are drawn; the others are in the figure's data.")
+    return cells[:most]
+
+
 def seeds(rows: pd.DataFrame) -> str:
     """`2 seeds`, `1 to 3 seeds`: of a cell."""
-    counts = rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique()
+    return spread(rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique())
+
+
+def spread(counts: pd.Series) -> str:
+    """`2 seeds`, `1 to 3 seeds`."""
     low, high = int(counts.min()), int(counts.max())
-    return f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
+    return f"{low} seed{'s' * (low != 1)}" if low == high else f"{low} to {high} seeds"
 
 
 def where(rows: pd.DataFrame) -> str:
