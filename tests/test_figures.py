@@ -197,6 +197,13 @@ def test_more_methods_than_a_panel_holds_are_left_out_aloud_and_once(tmp_path):
     assert figure.get_supxlabel().count("16 methods and variants") == 1
 
 
+def test_when_some_are_left_out_every_methods_own_recipe_stays():
+    cells = [(method, variant) for method in ("pgd10", "atas") for variant in ("paper", "a", "b")]
+    said = []
+    assert style.fewer(cells, said, 3) == [("pgd10", "paper"), ("pgd10", "a"), ("atas", "paper")] and len(said) == 1
+    assert style.fewer(cells, said, 6) == style.in_order(cells) and len(said) == 1
+
+
 def test_there_is_a_picture_a_caption_and_small_data_for_every_figure(made):
     assert set(figures.FIGURES) == set(FIGURES)
     for name in FIGURES:

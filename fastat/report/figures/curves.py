@@ -26,7 +26,7 @@ def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) 
             one = one.sort_values("epoch")
             axes.plot(one["epoch"], one["value"], **look)
             if one["low"].notna().any():
-                axes.fill_between(one["epoch"], one["low"], one["high"], color=look["color"], alpha=0.15, lw=0)
+                axes.fill_between(one["epoch"], one["low"], one["high"], color=look["color"], alpha=0.08, lw=0)
             fell = one[one["collapse"] > 0]
             axes.scatter(fell["epoch"], fell["value"], marker="x", color="black", s=28, zorder=5)
     return cells
@@ -42,12 +42,15 @@ def facets(rows: pd.DataFrame, width: float = 4.2) -> tuple[Figure, list[list[Ax
     """A row of panels for each data set and network, a column for each eps: figure, panels, cells, and what to note."""
     places, words = style.places(rows, ["dataset", "model"])
     columns = max(rows[(rows["dataset"] == d) & (rows["model"] == m)]["eps"].nunique() for d, m in places)
+    if columns > style.MOST_COLUMNS:
+        columns = style.MOST_COLUMNS
+        words.append(f"The smallest {columns} eps are drawn; the others are in the figure's data.")
     figure, axes = style.panels(len(places), columns, width, 0.85 * width, sharey="row")
     cells: set[tuple[str, str]] = set()
     drawn = []
     for row, (dataset, model) in zip(axes, places, strict=True):
         here = at(rows, dataset=dataset, model=model)
-        every = style.eps_order(here["eps"])
+        every = style.eps_order(here["eps"])[:columns]
         for panel, eps in zip(row, every, strict=False):
             cells |= set(lines(panel, at(here, eps=eps), words))
             panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch")
@@ -175,16 +178,14 @@ def fallen(rows: pd.DataFrame) -> str:
 def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Constant against adaptive steps."""
     places, words = style.places(rows, ["dataset", "model", "eps"])
-    figure, axes = style.panels(len(places), 2, width=4.8, sharey="row")
+    figure, axes = style.panels(len(places), 2, width=4.8)
     wanted = {"a": ("FGSM-RS with a step of 1 eps", "fgsm_adaptive"), "b": ("ATTA with a step of 1 eps", "atas")}
     for row, (dataset, model, eps) in zip(axes, places, strict=True):
-        filled = [
-            letter for letter in wanted if letter in set(at(rows, dataset=dataset, model=model, eps=eps)["panel"])
-        ]
+        top = at(rows, dataset=dataset, model=model, eps=eps)[["value", "high"]].max(axis=None)
         for panel, (letter, (constant, adaptive)) in zip(row, wanted.items(), strict=True):
             here = at(rows, dataset=dataset, model=model, eps=eps, panel=letter)
             panel.set_title(f"({letter}) {dataset}, {model}, eps {eps}")
-            if letter not in filled:
+            if here.empty:
                 style.say(panel, f"no run of {constant}, and none of {adaptive}")
                 continue
             cells = lines(panel, here, words)
@@ -193,13 +194,11 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
                 Line2D([], [], color=style.colour(cell[0]), ls=style.dash(*cell), label=stepped(cell, step))
                 for cell, step in steps.items()
             ]
-            panel.legend(handles=handles, fontsize=8, frameon=False)
             drawn = {constant: any(m != adaptive for m, _ in cells), adaptive: any(m == adaptive for m, _ in cells)}
             lacking = [f"no run of {word}" for word, there in drawn.items() if not there]
-            panel.text(0.5, 0.02, "".join(lacking), transform=panel.transAxes, ha="center", color="#555555")
-            panel.set_xlabel("epoch")
+            panel.legend(handles=handles, title="".join(lacking) or None, fontsize=8, title_fontsize=8, frameon=False)
+            panel.set(xlabel="epoch", ylim=(-1.5, 1.25 * top))
         row[0].set_ylabel(ACCURACY)
-        from_zero(row[:1] if filled else [])
     style.note(figure, words)
     return figure, (
         "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "

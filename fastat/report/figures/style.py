@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 from fastat.files import atomic  # noqa: E402
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
+MOST_COLUMNS = 6
 MOST_LINES = 16  # methods and variants in one panel
 
 SOLID, DASHED, DOTTED, DASHDOT = (0, ()), (0, (5, 2)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5))
@@ -101,7 +102,7 @@ def panels(n_rows: int, n_columns: int, width: float = 4.2, height: float = 3.2,
 def say(axes: Axes, words: str) -> None:
     """Put words where nothing can be drawn."""
     axes.text(0.5, 0.5, words, ha="center", va="center", wrap=True, transform=axes.transAxes, color="#555555", size=9)
-    axes.set(xticks=[], yticks=[])
+    axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     axes.grid(False)
 
 
@@ -151,10 +152,10 @@ def at(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 
 def fewer(cells: list[tuple[str, str]], words: list[str], most: int = MOST_LINES) -> list[tuple[str, str]]:
-    """The first `most` cells; that there are more is added to `words`."""
+    """At most `most` cells, each method's `paper` before any variant; that there are more is added to `words`."""
     if len(cells) > most:
         words.append(f"{most} methods and variants a panel are drawn; the others are in the figure's data.")
-    return cells[:most]
+    return in_order(sorted(cells, key=lambda cell: cell[1] != "paper")[:most])
 
 
 def seeds(rows: pd.DataFrame) -> str:
