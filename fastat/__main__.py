@@ -115,7 +115,8 @@ def add_configfile(sub: argparse.ArgumentParser) -> None:
 def add_report(sub: argparse.ArgumentParser) -> None:
     """What is reported, and which eps of a data set is the first to be shown."""
     sub.add_argument("--results", type=Path, default=Path("results"))
-    sub.add_argument("--eps", default="{}", help="dataset -> eps of Table I, as JSON")
+    sub.add_argument("--eps", help="dataset -> eps of Table I, as JSON; by default it comes from the config")
+    add_configfile(sub)
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
@@ -537,7 +538,12 @@ def do_figure_data(args: argparse.Namespace) -> None:
     from fastat.report import figure_data
 
     names = args.runs.read_text().split() if args.runs else None
-    figure_data.write(args.results, names, json.loads(args.eps), args.results / "figures")
+    figure_data.write(args.results, names, first_eps(args), args.results / "figures")
+
+
+def first_eps(args: argparse.Namespace) -> dict[str, str]:
+    """Data set -> the eps that Table I and figures of one eps show."""
+    return dict(json.loads(args.eps) if args.eps else runs.load_config(args.configfile)["table1_eps"])
 
 
 def do_judge(args: argparse.Namespace) -> int:
@@ -546,7 +552,7 @@ def do_judge(args: argparse.Namespace) -> int:
 
     results = args.results
     measured, correct = (tidy.read(results / name) for name in ("measured.csv", "correct.csv"))
-    tables.write_all(measured, correct, json.loads(args.eps), results / "tables")
+    tables.write_all(measured, correct, first_eps(args), results / "tables")
     sanity.write(measured, results / "sanity.csv")
     statistics.write(correct, results / "pairs.csv")
     claims.write(measured, correct, results / "figures", results / "claims.csv")

@@ -115,6 +115,7 @@ def describe(lines: list[Line]) -> str:
             f"{hours} {evaluation} {memory:6.2f}  {line.basis}"
         )
     n_runs = sum(line.n_runs for line in lines)
+    n_evaluated = sum(line.n_runs for line in lines if line.each.evaluation_flops)
     known = [line for line in lines if line.hours is not None]
     training = sum(line.n_runs * line.hours for line in known if line.hours is not None)
     evaluating = sum(line.n_runs * line.evaluation_hours for line in known if line.evaluation_hours is not None)
@@ -122,7 +123,7 @@ def describe(lines: list[Line]) -> str:
     parts = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in largest.each.memory.items())
     shown += [
         "",
-        f"{n_runs} trainings and {2 * n_runs} evaluations; each line is of one run",
+        f"{n_runs} trainings and {n_evaluated} evaluations; each line is of one run",
         f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
         + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate here)"),
         f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
@@ -196,8 +197,8 @@ def estimate(spec: RunSpec, recipe: Recipe, share: Share, build: Callable[[Share
     per_image, forward = flops_per_image(spec, recipe, task, model, method)
     n_images = recipe.epochs * task.n_batches * recipe.batch_size
     n_test = recipe.n_test or facts.n_test
-    attacks = forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
-    rows = 8 * n_test * 20  # eight attacks leave a row of some 20 bytes for every image
+    attacks = 0.0 if spec.subset else forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
+    rows = 12 * n_test * 20  # twelve attacks and checks leave a row of some 20 bytes for every image
     remembered = 2 * 2 * recipe.epochs * task.n_train  # gradient norms and step sizes: fastat/training/instances.py
     state = 2 * weights_bytes(model) + cost.state_bytes(method) + remembered
     flops, passes = per_image * n_images, per_image * n_images / (3 * forward * (recipe.n_train or facts.n_train))

@@ -33,6 +33,13 @@ def test_a_line_is_of_one_run_and_counts_eps_and_seeds():
     assert line.each.memory["images"] == 60_000 * 3 * 32 * 32 + 50_000 * 3 * 40 * 40
 
 
+def test_a_training_on_a_subset_takes_as_many_iterations_and_is_not_attacked():
+    whole, part = lines(block(method=["atas", "atas/paper_d9_10"], eps="8/255", seed=0))
+    assert part.each.images == pytest.approx(whole.each.images, rel=0.02)
+    assert whole.each.evaluation_flops > 0 == part.each.evaluation_flops
+    assert "2 trainings and 1 evaluations" in plan.describe([whole, part])
+
+
 def test_state_is_what_the_cards_say():
     atas, pgi = lines(block(method=["atas", "fgsm_pgi"], eps="8/255"))
     assert atas.each.memory["state of the method"] == 960_000_000 + 200_000  # float32 in 40 x 40 frames, and v

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from fastat.data.catalog import CATALOG
 from fastat.files import atomic
 from fastat.report.statistics import finite
 from fastat.runs import SUBSET
@@ -16,8 +17,7 @@ from fastat.runs import SUBSET
 RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
 COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
 Z = 3.2905  # two-sided 99.9 %
-N_CLASSES = {"cifar100": 100, "imagenet": 1000}  # 10 elsewhere
-SQUARE = 10.0  # % of the images standing before it that Square may break: it finds few where gradients are honest
+SQUARE = 10.0  # % of what AutoAttack broke that Square may have broken: it finds few where gradients are honest
 BLIND = 1.0  # % of images that may have no gradient at all: a network can be certain of some
 NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that ended collapsed
 
@@ -83,8 +83,8 @@ def fgsm_finds_more_than_noise(wide: pd.DataFrame) -> pd.DataFrame:
 def far_leaves_nothing(wide: pd.DataFrame) -> pd.DataFrame:
     """At eps 128/255 every image can be made grey: no more may be right than guessing gets."""
     far, n = values(wide, "far")
-    classes = wide.index.get_level_values("dataset").map(lambda name: N_CLASSES.get(name, 10))
-    guessing = pd.Series(100 / classes.to_numpy(float), index=wide.index)
+    names = wide.index.get_level_values("dataset")
+    guessing = pd.Series([100 / CATALOG[name].n_classes if name in CATALOG else np.nan for name in names], wide.index)
     return judged("far <= guessing", far, guessing + slack(guessing, n), 1)
 
 
