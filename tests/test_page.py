@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastat.report import page
-from fastat.report.tables import wilson
+from fastat.report.statistics import wilson
 from tests import fabricate
 
 PIXEL = base64.b64decode(

@@ -94,7 +94,7 @@ def test_an_infinite_number_is_an_empty_cell():
 
 def test_wilson_interval_equals_a_published_example():
     # Newcombe 1998, Table I, method 3: 81 of 263 -> 0.2553 to 0.3662
-    assert tables.wilson(100 * 81 / 263, 263) == pytest.approx((25.53, 36.62), abs=0.01)
+    assert tables.statistics.wilson(100 * 81 / 263, 263) == pytest.approx((25.53, 36.62), abs=0.01)
 
 
 def test_methods_stand_in_the_papers_order_and_eps_rises():

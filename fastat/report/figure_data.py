@@ -18,7 +18,7 @@ from fastat import theory
 from fastat.data.catalog import CATALOG
 from fastat.files import atomic
 from fastat.report.grid import CELL, RUN, Grid, gather
-from fastat.report.statistics import binomial_interval
+from fastat.report.statistics import exact
 from fastat.report.tables import ABLATION
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
@@ -322,9 +322,7 @@ def collapse_map(grid: Grid) -> Parts:
         told = {"k": ("k", "sum"), "n": ("stands", "sum"), "n_all": ("stands", "size"), "at_end": ("end", "sum")}
         rows = counts.groupby(CELL, sort=False).agg(**told, alpha=("alpha", "first")).reset_index()
         rows["diverged"] = rows["n_all"] - rows["n"]
-        known = {
-            pair: binomial_interval(*pair, "exact") for pair in set(zip(rows["k"], rows["n"], strict=True)) if pair[1]
-        }
+        known = {pair: exact(*pair) for pair in set(zip(rows["k"], rows["n"], strict=True)) if pair[1]}
         pairs = [known.get(pair, (np.nan, np.nan)) for pair in zip(rows["k"], rows["n"], strict=True)]
         rows[["low", "high"]] = np.array(pairs).reshape(-1, 2)
         yield rows.assign(panel=panel)

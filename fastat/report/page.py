@@ -18,7 +18,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fastat.files import atomic
-from fastat.report.tables import wilson
+from fastat.report.statistics import wilson
 
 CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]

@@ -28,13 +28,22 @@ POWER = 0.8
 Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
 
 
-def binomial_interval(k: int, n: int, method: str = "wilson") -> tuple[float, float]:
-    """The 95 % interval of a proportion k of n, in [0, 1]; `exact` is Clopper-Pearson's.
+def exact(k: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion k of n, in [0, 1] (Clopper and Pearson 1934): for few trials.
 
     Raises: ValueError if k is not in 0..n, or n is 0.
     """
-    interval = stats.binomtest(k, n).proportion_ci(method=method)
+    interval = stats.binomtest(k, n).proportion_ci(method="exact")
     return float(interval.low), float(interval.high)
+
+
+def wilson(percent: float, n: float) -> tuple[float, float]:
+    """The 95 % interval, in %, of a proportion measured on n images (Wilson 1927)."""
+    if pd.isna(percent) or not n:
+        return math.nan, math.nan
+    p, z = percent / 100, 1.959964
+    centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return 100 * (centre - spread) / (1 + z**2 / n), 100 * (centre + spread) / (1 + z**2 / n)
 
 
 def finite(values: pd.Series) -> pd.Series:

@@ -150,7 +150,7 @@ def summary(wide: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
             table["aa_n"] = cells["aa_n"].max()
             pooled = zip(cells["aa_standing"].sum(), cells["aa_n"].sum(), strict=True)
             table["aa_low"], table["aa_high"] = zip(
-                *(wilson(k / n if n else math.nan, n) for k, n in pooled), strict=True
+                *(statistics.wilson(k / n if n else math.nan, n) for k, n in pooled), strict=True
             )
     mixed = table["hardware"].str.contains(" and ")
     if "train_seconds" in metrics:  # seconds of two machines have no mean
@@ -196,15 +196,6 @@ def co(first: float, at_end: float) -> str:
     if pd.isna(first):
         return "-"
     return f"{int(first)}" if at_end == 1 else f"{int(first)}(r)"
-
-
-def wilson(percent: float, n: float) -> tuple[float, float]:
-    """The 95 % interval, in %, of a proportion measured on n images (Wilson 1927)."""
-    if pd.isna(percent) or not n:
-        return math.nan, math.nan
-    p, z = percent / 100, 1.959964
-    centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return 100 * (centre - spread) / (1 + z**2 / n), 100 * (centre + spread) / (1 + z**2 / n)
 
 
 def ranked(correct: pd.DataFrame) -> Marks:

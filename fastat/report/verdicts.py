@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from fastat.files import atomic
-from fastat.report.statistics import binomial_interval, finite
+from fastat.report.statistics import exact, finite
 from fastat.runs import ROOT
 
 COLUMNS = [
@@ -112,7 +112,7 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
             "reason": "the paper's network collapsed; nobody looked whether ours did",
         }
     if a_draw or k:
-        low, high = binomial_interval(k, watched, "exact")
+        low, high = exact(k, watched)
         theirs = "the paper's network collapsed too" if a_draw else "the paper's did not"
         word = f"probability {100 * low:.0f} to {100 * high:.0f} %; {theirs}"
         return {
