@@ -16,9 +16,9 @@ from scipy import stats
 
 from fastat.files import atomic
 from fastat.report.statistics import bootstrap, compare, finite, mean_interval, seeds, shared, whole
+from fastat.report.tidy import RUN
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
-RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
 SLOW = ("pgd10",)
 REFERENCES = ("clean",)
 AVOIDING = ("fgsm_ga", "ssat", "nuat", "subat", "fgsm_sdi", "fgsm_pgi")  # made to prevent collapse

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fastat.data.catalog import CATALOG
+from fastat.report.tidy import CELL, RUN
 from fastat.runs import PATTERN, ROOT, RunSpec
 
 log = logging.getLogger(__name__)
-CELL = ["dataset", "model", "eps", "method", "variant"]
-RUN = [*CELL, "seed"]
 OF_RUN = [
     "diverged", "train_seconds", "collapse_epoch", "collapsed_at_end", "clean", "pgd10", "pgd50", "aa", "ratio",
 ]  # fmt: skip

@@ -19,9 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fastat.files import atomic
 from fastat.report.statistics import wilson
+from fastat.report.tidy import CELL, RUN
 
-CELL = ["dataset", "model", "eps", "method", "variant"]
-RUN = [*CELL, "seed"]
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
 DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
 MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"]  # of the seeds, in the leaderboard

@@ -12,9 +12,9 @@ import pandas as pd
 from fastat.data.catalog import CATALOG
 from fastat.files import atomic
 from fastat.report.statistics import finite
+from fastat.report.tidy import RUN
 from fastat.runs import SUBSET
 
-RUN = ["dataset", "model", "eps", "method", "variant", "seed"]
 COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
 Z = 3.2905  # two-sided 99.9 %
 SQUARE = 10.0  # % of what AutoAttack broke that Square may have broken: it finds few where gradients are honest

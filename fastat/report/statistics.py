@@ -15,9 +15,9 @@ import pandas as pd
 from scipy import stats
 
 from fastat.files import atomic
+from fastat.report.tidy import CELL
 
 log = logging.getLogger(__name__)
-CELL = ["dataset", "model", "eps", "method", "variant"]
 COLUMNS = [
     "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
     "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",

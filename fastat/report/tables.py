@@ -14,9 +14,8 @@ from fastat import runs
 from fastat.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.statistics import finite
+from fastat.report.tidy import CELL, RUN
 
-CELL = ["dataset", "model", "eps", "method", "variant"]
-RUN = [*CELL, "seed"]
 HEADINGS = {
     "clean": "clean", "fgsm": "FGSM", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s",
     "robust_train_loss": "train loss", "peak_memory_mb": "memory MB",

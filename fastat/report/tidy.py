@@ -17,8 +17,10 @@ from fastat.files import atomic
 from fastat.runs import RunSpec
 
 log = logging.getLogger(__name__)
-MEASURED = ["dataset", "model", "eps", "method", "variant", "seed", "metric", "epoch", "value", "n"]
-CORRECT = ["dataset", "model", "eps", "method", "variant", "seed", "attack", "n", "images", "bits"]
+CELL = ["dataset", "model", "eps", "method", "variant"]
+RUN = [*CELL, "seed"]
+MEASURED = [*RUN, "metric", "epoch", "value", "n"]
+CORRECT = [*RUN, "attack", "n", "images", "bits"]
 PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")
 
@@ -58,7 +60,7 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in (CORRECT if "bits" in rows else MEASURED) if name not in rows]
     if missing:
         raise BadInput(f"{path} lacks the columns {', '.join(missing)}: it was not made by `python -m fastat tidy`")
-    complete = rows[MEASURED[:6]].notna().all(axis=1) & rows["eps"].astype(str).str.fullmatch(r"\d+/255")
+    complete = rows[RUN].notna().all(axis=1) & rows["eps"].astype(str).str.fullmatch(r"\d+/255")
     if not complete.all():
         log.warning("%s: %d rows without a run's name or with another eps than N/255 left out", path, (~complete).sum())
     return rows[complete]
