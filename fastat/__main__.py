@@ -183,7 +183,7 @@ def show_value(value: Any) -> str:
 def do_check(args: argparse.Namespace) -> None:
     """Check the config, then build every method and model of it without memory, on the meta device."""
     from fastat import models
-    from fastat.types import in_pixels
+    from fastat.units import in_pixels
 
     config = runs.load_config(args.configfile)
     step = config["evaluation"]["pgd_step"]
@@ -283,7 +283,7 @@ def build_method(
         shared.set_state(rng.get_state())
         rng = shared
     task = Task(
-        eps=spec.eps_255 / 255,
+        eps=spec.eps,
         n_train=-(-n_train // recipe.shards) * recipe.shards // share.size,  # as many in every process
         n_classes=facts.n_classes,
         image_shape=facts.shape,
@@ -400,7 +400,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     tables |= {"surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
     protocol = json.loads(args.protocol) if args.protocol else None
     protocol = protocol or runs.protocol(runs.load_config(args.configfile), spec.dataset)
-    folder, eps, seed = args.results / "runs" / spec.name, spec.eps_255 / 255, protocol["seed"]
+    folder, eps, seed = args.results / "runs" / spec.name, spec.eps, protocol["seed"]
     about = finished(folder, spec)
 
     def write(name: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -450,7 +450,7 @@ def do_probe(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     for epoch in probes.around(about["collapse"]["first"], about["epochs_done"]):
         model = load_network(folder / f"snapshots/epoch{epoch:03d}.safetensors", spec, about, device)
-        rows += probes.surfaces(model, data.train, groups, eps=spec.eps_255 / 255, seed=0, epoch=epoch)
+        rows += probes.surfaces(model, data.train, groups, eps=spec.eps, seed=0, epoch=epoch)
     files.write_rows(folder / "eval/surfaces_by_epoch.csv", probes.SURFACE_COLUMNS, probes.rounded(rows))
 
 

@@ -20,6 +20,7 @@ import yaml
 
 from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
+from fastat.units import eps_text, parse_eps
 
 PRECISIONS = ("float32", "tf32", "bf16")
 COMPILERS = ("off", "default", "cudagraphs")
@@ -43,6 +44,11 @@ class RunSpec:
     def name(self) -> str:
         """`digits/preact_tiny/eps77/atas/paper/seed0`."""
         return PATTERN.format(**self.wildcards)
+
+    @property
+    def eps(self) -> float:
+        """The radius; pixels lie in [0, 1]."""
+        return self.eps_255 / 255
 
     @property
     def wildcards(self) -> dict[str, str]:
@@ -272,19 +278,6 @@ def _guess(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def parse_eps(value: Any) -> int:
-    """`77/255` -> 77.
-
-    Raises: BadInput for anything else, a plain 8 above all.
-    """
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*255\s*", value) if isinstance(value, str) else None
-    if match and 0 < int(match[1]) < 128:
-        return int(match[1])
-    whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 128
-    hint = f" Did you mean {value}/255?" if whole else ""
-    raise BadInput(f"eps is written N/255 with a whole N from 1 to 127 (pixels lie in [0, 1]), got {value!r}.{hint}")
-
-
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
@@ -472,10 +465,10 @@ def chosen(value: Any, spec: RunSpec, where: str) -> Any:
             )
         return table.get(spec.model, table.get("other"))
     if spec.eps_255 not in table:
-        known = ", ".join(f"{eps}/255" if isinstance(eps, int) else repr(eps) for eps in table)
+        known = ", ".join(eps_text(eps) if isinstance(eps, int) else repr(eps) for eps in table)
         raise BadInput(
-            f"{where} is given for eps {known}, not for {spec.eps_255}/255. Add it under `recipes` in the config, as "
-            f"{{by_eps: {{{spec.eps_255}: ...}}}}."
+            f"{where} is given for eps {known}, not for {eps_text(spec.eps_255)}. Add it under `recipes` in the "
+            f"config, as {{by_eps: {{{spec.eps_255}: ...}}}}."
         )
     return table[spec.eps_255]
 

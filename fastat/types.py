@@ -4,7 +4,6 @@ B images in a batch, C channels, H x W pixels seen by the network, Hf x Wf pixel
 (H + 2 pad), K classes, n training images. Pixels lie in [0, 1]; eps and alpha are in the same unit.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -91,23 +90,3 @@ class Method(Protocol):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """Attack the batch, then descend on it."""
-
-
-Length = str
-"""A distance in pixel space as people write it: `4/255` (absolute) or `1.25 eps` (relative to the radius)."""
-
-_ABSOLUTE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*255")
-_RELATIVE = re.compile(r"(\d+(?:\.\d+)?)\s*\*?\s*eps")
-
-
-def in_pixels(length: Length, eps: float) -> float:
-    """The distance in [0, 1] pixel units.
-
-    Raises: ValueError if `length` is neither `N/255` nor `N eps`.
-    """
-    text = str(length).strip()
-    if match := _ABSOLUTE.fullmatch(text):
-        return float(match[1]) / 255
-    if match := _RELATIVE.fullmatch(text):
-        return float(match[1]) * eps
-    raise ValueError(f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}")

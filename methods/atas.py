@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from fastat.attacks import eval_mode, input_gradient, project_linf
 from fastat.training.store import DeltaStore
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 1}

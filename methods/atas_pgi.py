@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fastat.types import Batch, Length, Task
+from fastat.types import Batch, Task
+from fastat.units import Length
 from methods import fgsm_pgi
 from methods.atas import StepSize
 

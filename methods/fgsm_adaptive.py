@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
-from fastat.types import Batch, Learner, Length, StepReport, Task
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length
 from methods.atas import StepSize
 
 VERSION = 1

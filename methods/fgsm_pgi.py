@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from fastat.attacks import project_linf
 from fastat.losses import check_soft_target, soft_target_loss
 from fastat.training.store import DeltaStore
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 2}

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from fastat.attacks import input_gradient
 from fastat.losses import check_soft_target, soft_target_loss
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 CYCLE = 20  # PASSES are means over so many batches

@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastat.attacks import eval_mode, project_linf
 from fastat.losses import nuclear_norm
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 PASSES = {"forward": 3, "input_backward": 1, "parameter_backward": 2}

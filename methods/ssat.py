@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import eval_mode, gradient_and_logits, project_linf, uniform_like
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 PASSES = {"forward": 4, "input_backward": 1, "parameter_backward": 1}

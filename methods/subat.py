@@ -18,7 +18,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
-from fastat.types import Batch, Learner, Length, StepReport, Task, in_pixels
+from fastat.types import Batch, Learner, StepReport, Task
+from fastat.units import Length, in_pixels
 
 VERSION = 1
 PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 1}

@@ -10,7 +10,7 @@ import yaml
 from fastat.runs import ROOT, method_names, read_yaml
 
 ALLOWED = {"contextlib", "dataclasses", "itertools", "math", "typing", "torch"}
-ALLOWED |= {"fastat.types", "fastat.attacks", "fastat.losses", "fastat.training.store"}
+ALLOWED |= {"fastat.types", "fastat.attacks", "fastat.losses", "fastat.units", "fastat.training.store"}
 ALLOWED |= {"methods", "methods.atas"}  # a combination of two methods names them
 
 

@@ -129,9 +129,10 @@ def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
     assert set(constant["variant"]) == {"step100"} and set(constant["mean_alpha_255"]) == {8}
 
 
-def test_a_step_size_is_read_in_eps_and_an_unknown_one_is_none():
-    assert grid.in_eps("1.5 eps", 8) == 1.5 and grid.in_eps("4/255", 8) == 0.5
-    assert np.isnan([grid.in_eps(length, 8) for length in (None, 4, "4", "eps", "1 eps / 2")]).all()
+def test_a_step_size_is_read_in_eps_as_the_methods_read_it_and_what_is_none_is_left_out():
+    assert grid.step_in_eps("1.5 eps", 8) == grid.step_in_eps("1.5*eps", 8) == pytest.approx(1.5)
+    assert grid.step_in_eps("4/255", 8) == pytest.approx(0.5)
+    assert np.isnan([grid.step_in_eps(length, 8) for length in (None, 4, "4", "eps", "1 eps / 2")]).all()
 
 
 def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_runs_out(tmp_path):

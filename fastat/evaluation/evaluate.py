@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from fastat.attacks import Attacked, fgsm, input_gradient, pgd, project_linf, uniform_like
 from fastat.data.datasets import Part, generator, stratified
 from fastat.errors import BadInput
-from fastat.types import in_pixels
+from fastat.units import in_pixels
 
 COLUMNS = ["attack", "index", "label", "correct", "step"]
 FAR = 128 / 255  # where any image can be made grey all over: nothing is left to recognise

@@ -17,6 +17,7 @@ from scipy import stats
 from fastat.files import atomic
 from fastat.report.statistics import bootstrap, compare, finite, mean_interval, seeds, shared, whole
 from fastat.report.tidy import RUN
+from fastat.units import eps_text, parse_eps
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
 SLOW = ("pgd10",)
@@ -117,7 +118,7 @@ def judge(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path) -> pd.Da
     wide = wide.merge(mean_step, on=RUN, how="left")
     device = rows[rows["metric"] == "device"].set_index(RUN)["value"].astype(str).rename("hardware")
     wide = wide.merge(device.reset_index(), on=RUN, how="left")
-    wide["eps_255"] = wide["eps"].astype(str).str.removesuffix("/255").astype(int)
+    wide["eps_255"] = wide["eps"].map(parse_eps).astype(int)
     lines = []
     for dataset in sorted(set(wide["dataset"])) or [""]:
         mine = Evidence(dataset, wide[wide["dataset"] == dataset], correct[correct["dataset"] == dataset], figures)
@@ -189,7 +190,7 @@ def atas_beats_all(evidence: Evidence) -> Found:
         raise NotRun("no other fast method beside ATAS")
     first = int((ranks == 1).sum())
     told = ", ".join(
-        f"{where[0]} {where[1]}/255: rank {rank:g}" for where, rank in zip(ranks.index, ranks, strict=True)
+        f"{where[0]} {eps_text(where[1])}: rank {rank:g}" for where, rank in zip(ranks.index, ranks, strict=True)
     )
     found = [one for one in (best_other(evidence, *where) for where in ranks.index) if one]
     if not found:
@@ -203,7 +204,7 @@ def atas_beats_all(evidence: Evidence) -> Found:
 def best_other(evidence: Evidence, model: str, eps_255: int) -> Found | None:
     """ATAS against the best other fast method there, or None if they share no run."""
     rows = evidence.correct
-    rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == f"{eps_255}/255")]
+    rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == eps_text(eps_255))]
     rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
     cells = whole(rows)
     others = {cell: found for cell, found in cells.items() if cell != ("atas", "paper")}
@@ -366,7 +367,7 @@ def tail_ratio(evidence: Evidence) -> Found:
     rows = evidence.of("atas", needs="ratio")
     values = np.sqrt(rows["ratio"].to_numpy()) - 1
     low, high = mean_interval(values)
-    told = "; ".join(f"{eps}/255: {np.sqrt(part['ratio']).mean():.3f}" for eps, part in rows.groupby("eps_255"))
+    told = "; ".join(f"{eps_text(eps)}: {np.sqrt(part['ratio']).mean():.3f}" for eps, part in rows.groupby("eps_255"))
     told += " (1 or more by Cauchy-Schwarz, so how much counts: 0.1 asked)"
     return side(float(values.mean()), low, high, told, than=0.1)
 
@@ -374,7 +375,7 @@ def tail_ratio(evidence: Evidence) -> Found:
 def ratio_grows(evidence: Evidence) -> Found:
     """Rank correlation of eps and the ratio over runs of ATAS."""
     rows = evidence.of("atas", needs="ratio")
-    told = "; ".join(f"{eps}/255: {part['ratio'].mean():.2f}" for eps, part in rows.groupby("eps_255"))
+    told = "; ".join(f"{eps_text(eps)}: {part['ratio'].mean():.2f}" for eps, part in rows.groupby("eps_255"))
     return rank_correlation(rows, "eps_255", "ratio", told)
 
 
@@ -395,7 +396,7 @@ def lower_loss(evidence: Evidence) -> Found:
     """Robust training loss of ATTA minus ATAS, nats."""
     rows = losses(evidence)
     low, high = mean_interval(rows["gap"].to_numpy())
-    told = "; ".join(f"{eps}/255: {part['gap'].mean():+.3f}" for eps, part in rows.groupby("eps_255"))
+    told = "; ".join(f"{eps_text(eps)}: {part['gap'].mean():+.3f}" for eps, part in rows.groupby("eps_255"))
     if len(rows) < 2:
         return {"value": rows["gap"].mean(), "verdict": "undecided", "evidence": told}
     return side(rows["gap"].mean(), low, high, told)

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fastat.data.catalog import CATALOG
+from fastat.errors import BadInput
 from fastat.report.tidy import CELL, RUN
 from fastat.runs import PATTERN, ROOT, RunSpec
+from fastat.units import eps_text, in_pixels, is_eps, parse_eps
 
 log = logging.getLogger(__name__)
 OF_RUN = [
@@ -83,8 +85,8 @@ def gather(results: Path, names: list[str] | None, table1_eps: dict[str, str]) -
     measured = measured.dropna(subset=[*RUN, "metric"])
     measured["run"] = measured.groupby(RUN, observed=True, sort=False).ngroup()
     whole = measured.drop_duplicates("run").set_index("run")[RUN].astype(str)
-    whole = whole[whole["eps"].str.fullmatch(r"\d+/255") & whole["seed"].str.fullmatch(r"\d+")]
-    whole["eps_255"] = whole["eps"].str.removesuffix("/255").astype(int)
+    whole = whole[whole["eps"].map(is_eps).astype(bool) & whole["seed"].str.fullmatch(r"\d+")]
+    whole["eps_255"] = whole["eps"].map(parse_eps).astype(int)
     whole["name"] = [
         PATTERN.format(eps=str(run["eps_255"]), **{str(key): run[key] for key in run if key != "eps"})
         for run in whole.to_dict("records")
@@ -115,7 +117,7 @@ def first_eps(whole: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]
     for dataset, part in whole.groupby("dataset"):
         every = sorted(set(part["eps_255"]))
         wanted = table1_eps.get(str(dataset), "")
-        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else f"{every[(len(every) - 1) // 2]}/255"
+        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else eps_text(every[(len(every) - 1) // 2])
     return chosen
 
 
@@ -134,15 +136,17 @@ def recipes(whole: pd.DataFrame, evidence: Path) -> pd.DataFrame:
         params = recipe.get("params") or {}
         every = params.get("reset_every", default_reset(str(method)))
         size = recipe.get("n_train") or (CATALOG[str(dataset)].n_train if dataset in CATALOG else np.nan)
-        rows.append((in_eps(params.get("alpha"), int(str(eps_255))), recipe.get("epochs", np.nan), every, size))
+        rows.append((step_in_eps(params.get("alpha"), int(str(eps_255))), recipe.get("epochs", np.nan), every, size))
     table = pd.DataFrame(rows, index=whole.index, columns=["alpha", "epochs", "reset_every", "n_train"])
     return table.astype(float)
 
 
-def in_eps(length: object, eps_255: int) -> float:
-    """`1.5 eps` -> 1.5 and `4/255` -> 4 / eps_255; NaN for anything else."""
-    match = re.fullmatch(r"([\d.]+)(?: (eps)|/255)", length) if isinstance(length, str) else None
-    return float("nan") if match is None else float(match[1]) if match[2] else float(match[1]) / eps_255
+def step_in_eps(alpha: object, eps_255: int) -> float:
+    """`1.5 eps` -> 1.5 and, at 8/255, `4/255` -> 0.5; NaN for what is no length."""
+    try:
+        return in_pixels(str(alpha), eps_255 / 255) / (eps_255 / 255)
+    except BadInput:
+        return float("nan")
 
 
 RESETS: dict[str, float] = {}

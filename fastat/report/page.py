@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fastat.files import atomic
 from fastat.report.statistics import wilson
 from fastat.report.tidy import CELL, RUN
+from fastat.units import is_eps, parse_eps
 
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
 DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
@@ -170,7 +171,7 @@ def leaderboard(runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame
     """A row per cell, in the order of `runs.cell`: means over its seeds, and what there is to say against them."""
     by = runs.groupby("cell", sort=True)
     cells = by[CELL].first()
-    cells["eps_255"] = pd.to_numeric(cells["eps"].str.removesuffix("/255"), errors="coerce")
+    cells["eps_255"] = cells["eps"].map(lambda eps: parse_eps(eps) if is_eps(eps) else np.nan)
     cells["seeds"] = by.size()
     cells["diverged"] = by["diverged"].sum()
     for metric in MEANS:
@@ -254,7 +255,8 @@ def interned(
     facts: dict[str, int] = {}
     listed: list[list[int] | None] = []
     for dataset, model, eps, method, variant, seed in runs[RUN].itertuples(index=False):
-        about = evidence.get(f"{dataset}/{model}/eps{eps.removesuffix('/255')}/{method}/{variant}/seed{seed}")
+        number = parse_eps(eps) if is_eps(eps) else eps
+        about = evidence.get(f"{dataset}/{model}/eps{number}/{method}/{variant}/seed{seed}")
         listed.append(
             None
             if about is None

@@ -4,6 +4,7 @@ import pandas as pd
 
 from fastat.files import atomic
 from fastat.runs import ROOT
+from fastat.units import parse_eps
 
 MARK = "<!-- made by `make docs` from here on -->\n"
 RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
@@ -69,7 +70,7 @@ def published(name: str) -> str:
         index=["dataset", "model", "eps"], columns="metric", values="value"
     )
     wide = wide.reindex(columns=["clean", "pgd10", "pgd50", "aa"]).reset_index()
-    order = wide["eps"].str.removesuffix("/255").astype(int)
+    order = wide["eps"].map(parse_eps).astype(int)
     wide = wide.assign(_eps=order).sort_values(["dataset", "model", "_eps"]).drop(columns="_eps")
     texts = wide.map(lambda cell: "" if pd.isna(cell) else str(cell))
     return texts.to_markdown(index=False, disable_numparse=True)

@@ -15,6 +15,7 @@ from fastat.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.statistics import finite
 from fastat.report.tidy import CELL, RUN
+from fastat.units import parse_eps
 
 HEADINGS = {
     "clean": "clean", "fgsm": "FGSM", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s",
@@ -176,7 +177,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
             "dataset": table["dataset"], "model": table["model"],
-            "eps": table["eps"].str.removesuffix("/255").astype(int),
+            "eps": table["eps"].map(parse_eps).astype(int),
             "rank": table["method"].map(lambda name: rank.get(name, len(rank))), "method": table["method"],
             "variant": table["variant"], "seed": table["seed"],
         }
@@ -277,7 +278,7 @@ def table5() -> pd.DataFrame:
     config = runs.load_config()
     lines = []
     for row in paper[paper["metric"] == "lam"].itertuples():
-        spec = runs.RunSpec(str(row.dataset), str(row.model), runs.parse_eps(row.eps), "fgsm_ga", "paper", 0)
+        spec = runs.RunSpec(str(row.dataset), str(row.model), parse_eps(row.eps), "fgsm_ga", "paper", 0)
         lam = runs.resolve(spec, config).params["lam"]
         lines.append({"dataset": row.dataset, "model": row.model, "eps": row.eps, "lambda": lam, "paper": row.value})
     return pd.DataFrame(lines)

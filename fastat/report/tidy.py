@@ -15,6 +15,7 @@ from safetensors import safe_open
 from fastat.errors import BadInput
 from fastat.files import atomic
 from fastat.runs import RunSpec
+from fastat.units import eps_text, is_eps
 
 log = logging.getLogger(__name__)
 CELL = ["dataset", "model", "eps", "method", "variant"]
@@ -34,7 +35,7 @@ def write(results: Path, names: list[str] | None, out: Path) -> None:
     evidence = []
     for name in sorted(names):
         folder, spec = results / "runs" / name, RunSpec.parse(name)
-        who = {**spec.wildcards, "eps": f"{spec.eps_255}/255"}
+        who = {**spec.wildcards, "eps": eps_text(spec.eps_255)}
         about = json.loads((folder / "run.json").read_text())
         evidence.append(json.dumps({"folder": str(folder), **about}))
         numbers += [{**who, "epoch": "", "n": "", **row} for row in measured(folder, about)]
@@ -60,7 +61,7 @@ def read(path: Path) -> pd.DataFrame:
     missing = [name for name in (CORRECT if "bits" in rows else MEASURED) if name not in rows]
     if missing:
         raise BadInput(f"{path} lacks the columns {', '.join(missing)}: it was not made by `python -m fastat tidy`")
-    complete = rows[RUN].notna().all(axis=1) & rows["eps"].astype(str).str.fullmatch(r"\d+/255")
+    complete = rows[RUN].notna().all(axis=1) & rows["eps"].map(is_eps).astype(bool)
     if not complete.all():
         log.warning("%s: %d rows without a run's name or with another eps than N/255 left out", path, (~complete).sum())
     return rows[complete]

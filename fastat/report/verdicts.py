@@ -23,6 +23,7 @@ from scipy import stats
 from fastat.files import atomic
 from fastat.report.statistics import exact, finite
 from fastat.runs import ROOT
+from fastat.units import parse_eps
 
 COLUMNS = [
     "table", "dataset", "model", "eps", "method", "metric", "paper", "ours", "std", "n_seeds", "n_images", "low",
@@ -81,7 +82,7 @@ def draws_of_a_collapse(paper: pd.DataFrame) -> set[tuple[str, ...]]:
     As CIFAR100, WRN-28-10, 8/255, SubAT: 7.08 %, but 12.58 % at 12/255.
     """
     aa = paper[paper["metric"] == "aa"].drop_duplicates(KEY).copy()
-    aa["n"] = aa["eps"].str.removesuffix("/255").astype(int)
+    aa["n"] = aa["eps"].map(parse_eps).astype(int)
     aa = aa.sort_values("n", ascending=False)
     beyond = aa.groupby(["dataset", "model", "method"])["value"].transform(lambda v: v.cummax().shift())
     found = aa[(aa["value"] < COLLAPSED) | (aa["value"] < beyond)]

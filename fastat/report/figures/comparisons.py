@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
+from fastat.units import parse_eps
 
 ATTACKS = {"clean": "clean", "pgd50": "PGD50", "aa": "AutoAttack"}
 MOST_CELLS = 24  # methods and variants in the collapse map and among the costs
@@ -16,7 +17,7 @@ MOST_CELLS = 24  # methods and variants in the collapse map and among the costs
 
 def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Clean, PGD50 and AutoAttack accuracy on test images against eps; bars span the seeds."""
-    rows = rows.assign(eps_255=rows["eps"].str.split("/").str[0].astype(int))
+    rows = rows.assign(eps_255=rows["eps"].map(parse_eps).astype(int))
     places, words = style.places(rows, ["dataset", "model"])
     figure, axes = style.panels(len(places), 3)
     drawn: set[tuple[str, str]] = set()

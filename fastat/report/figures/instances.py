@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
+from fastat.units import parse_eps
 
 PLACES = ["#0048c8", "#d62728", "#5b9252", "#feae08", "#7d0867", "#56b4e9", "#833844", "#5ed781"]
 TENTHS = {"D1": ("#1f4e9c", "$D_1^1$"), "D5": ("#777777", "$D_5^5$"), "D10": ("#a50f15", "$D_{10}^{10}$")}
@@ -25,7 +26,7 @@ def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
             left.stairs(100 * one["share"], edges, color=colour, label=f"{label}, eps {one['eps'].iloc[0]}")
         one = at(ratios, dataset=dataset, model=model)
         if len(one):
-            one = one.assign(eps_255=one["eps"].str.split("/").str[0].astype(int))
+            one = one.assign(eps_255=one["eps"].map(parse_eps).astype(int))
             means = one.groupby("eps_255")["ratio"].mean()
             middle.plot(means.index, means, color=colour, lw=1, label=label)
             middle.scatter(one["eps_255"], one["ratio"], color=colour, s=14, zorder=3)

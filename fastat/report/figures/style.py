@@ -13,6 +13,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 
 from fastat.files import atomic  # noqa: E402
+from fastat.units import is_eps, parse_eps  # noqa: E402
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
 MOST_COLUMNS = 6
@@ -88,7 +89,7 @@ def in_order(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def eps_order(values: Iterable[str]) -> list[str]:
     """`8/255` before `12/255`."""
-    return sorted(set(values), key=lambda eps: int(str(eps).split("/")[0]))
+    return sorted(set(values), key=parse_eps)
 
 
 def panels(n_rows: int, n_columns: int, width: float = 4.2, height: float = 3.2, **more: bool) -> tuple[Figure, list]:
@@ -139,7 +140,7 @@ def note(figure: Figure, words: list[str]) -> None:
 def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], list[str]]:
     """The different values of `keys`, at most `most` of them, and what to say of the others, if anything."""
     every = list(rows[keys].drop_duplicates().itertuples(index=False, name=None))
-    every.sort(key=lambda place: [int(v[:-4]) if v.endswith("/255") else v for v in place])
+    every.sort(key=lambda place: [parse_eps(v) if is_eps(v) else v for v in place])
     words = f"{most} of {len(every)} rows of panels are drawn; the others are in the figure's data."
     return every[:most], [words] if len(every) > most else []
 

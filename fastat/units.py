@@ -1,0 +1,56 @@
+"""Distances in pixel space as people write them: one grammar for configs, recipes and tables. Standard library only.
+
+A radius is `77/255`. A length is `4/255` (absolute) or `0.5 eps`, also `0.5*eps` (in proportion to the radius). Pixels
+lie in [0, 1], so that 77/255 is 0.302; a plain 8 is refused everywhere.
+"""
+
+import re
+from typing import Any
+
+from fastat.errors import BadInput
+
+Length = str
+"""`4/255` or `0.5 eps`."""
+
+_RADIUS = re.compile(r"\s*(\d+)\s*/\s*255\s*")
+_ABSOLUTE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*255")
+_RELATIVE = re.compile(r"(\d+(?:\.\d+)?)\s*\*?\s*eps")
+
+
+def parse_eps(value: Any) -> int:
+    """`77/255` -> 77: the radius in 255ths.
+
+    Raises: BadInput for anything else, a plain 8 above all.
+    """
+    match = _RADIUS.fullmatch(value) if isinstance(value, str) else None
+    if match and 0 < int(match[1]) < 128:
+        return int(match[1])
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 128
+    hint = f" Did you mean {value}/255?" if whole else ""
+    raise BadInput(f"eps is written N/255 with a whole N from 1 to 127 (pixels lie in [0, 1]), got {value!r}.{hint}")
+
+
+def eps_text(eps_255: object) -> str:
+    """77 -> `77/255`: the inverse of `parse_eps`."""
+    return f"{eps_255}/255"
+
+
+def is_eps(value: Any) -> bool:
+    """Whether `parse_eps` takes it."""
+    try:
+        return parse_eps(value) > 0
+    except BadInput:
+        return False
+
+
+def in_pixels(length: Length, eps: float) -> float:
+    """The distance in [0, 1] pixel units; eps is in the same unit.
+
+    Raises: BadInput if `length` is neither `N/255` nor `N eps`.
+    """
+    text = str(length).strip()
+    if match := _ABSOLUTE.fullmatch(text):
+        return float(match[1]) / 255
+    if match := _RELATIVE.fullmatch(text):
+        return float(match[1]) * eps
+    raise BadInput(f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}")
