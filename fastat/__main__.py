@@ -338,10 +338,13 @@ def do_train(args: argparse.Namespace) -> int | None:
     example = torch.zeros((task.batch_size, *facts.shape), device=device)
     passes = importlib.import_module(f"methods.{spec.method}").PASSES
     compiled = devices.compile_model(model, recipe.compile, example, "double_backward" in passes)
+    redraws = getattr(method, "redraws", lambda epoch: False)
     made_from = runs.fingerprint(spec.name, recipe.to_json(), images)
     about = {
         "run": spec.name,
         "recipe": json.loads(recipe.to_json()),
+        "config": asdict(method.config),
+        "redrawn": [epoch for epoch in range(1, recipe.epochs + 1) if redraws(epoch)],
         "made_from": made_from,
         "data_sha256": data.sha256,
         "images": f"D_{spec.subset[0]}^{spec.subset[1]} by {spec.ranked_by.name}" if spec.subset else "all",

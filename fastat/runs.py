@@ -4,6 +4,7 @@ A run's name is its path: `digits/preact_tiny/eps77/atas/paper/seed0`. A recipe 
 change a run's numbers, resolved from config/recipes.yaml, from the general to the particular.
 """
 
+import ast
 import difflib
 import functools
 import hashlib
@@ -370,11 +371,11 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
 
 @functools.cache
 def method_version(name: str) -> int:
-    """The number after `VERSION =` in methods/NAME.py, read without importing it."""
-    match = re.search(r"^VERSION = (\d+)", (ROOT / f"methods/{name}.py").read_text(), re.MULTILINE)
-    if not match:
-        raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
-    return int(match[1])
+    """`VERSION` of methods/NAME.py, without importing it: the workflow has no torch."""
+    for node in ast.parse((ROOT / f"methods/{name}.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+            return int(ast.literal_eval(node.value))
+    raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
 
 
 # --------------------------------------------------------------------------------------------- recipes

@@ -5,7 +5,7 @@ B images in a batch, C channels, H x W pixels seen by the network, Hf x Wf pixel
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,13 @@ class Learner(Protocol):
 class Method(Protocol):
     """An adversarial training algorithm: an `nn.Module` for its state, with two verbs.
 
-    What is not as usual is said in attributes of the class or instance: `radius` of a method that trains outside the
-    eps-ball, `leaves_pixel_range`, `ONE_PROCESS` (why several processes cannot share its training) and, on every
-    module that holds them, `SHARDED`: its buffers with a row per training image or per position in the batch.
+    `config` holds its every value. What is not as usual is said in attributes of the class or instance: `radius` of a
+    method that trains outside the eps-ball, `leaves_pixel_range`, `redraws(epoch)` of one that draws its perturbations
+    anew before some epochs, `ONE_PROCESS` (why several processes cannot share its training) and, on every module that
+    holds them, `SHARDED`: its buffers with a row per training image or per position in the batch.
     """
+
+    config: Any
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Called once before the first batch of `epoch` (from 1)."""

@@ -41,9 +41,13 @@ class Method(nn.Module):
         self.alpha = in_pixels(config.alpha, task.eps)
         self.delta = DeltaStore(task, config.store, size=config.store_size)
 
+    def redraws(self, epoch: int) -> bool:
+        """At the start and every `reset_every` epochs, but not for the last one."""
+        return epoch == 1 or (epoch % self.config.reset_every == 0 and epoch != self.task.n_epochs)
+
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
-        """delta_i ~ U(-eps, eps) at the start and every `reset_every` epochs, but not for the last one."""
-        if epoch == 1 or (epoch % self.config.reset_every == 0 and epoch != self.task.n_epochs):
+        """delta_i ~ U(-eps, eps)."""
+        if self.redraws(epoch):
             self.delta.redraw()
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:

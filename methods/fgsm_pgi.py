@@ -68,9 +68,13 @@ class Method(nn.Module):
         if config.prior == "mep":
             self.momentum = DeltaStore(task, **kind)
 
+    def redraws(self, epoch: int) -> bool:
+        """Every `reset_every` epochs, the first one included (FGSM_MEP.py:187-197)."""
+        return (epoch - 1) % self.config.reset_every == 0
+
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
-        """Every `reset_every` epochs, the first one included: random corners, no momentum (FGSM_MEP.py:187-197)."""
-        if (epoch - 1) % self.config.reset_every == 0:
+        """Random corners, no momentum."""
+        if self.redraws(epoch):
             self.delta.redraw_corners(min(self.alpha, self.task.eps))
             if self.config.prior == "mep":
                 self.momentum.delta.zero_()

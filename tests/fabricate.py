@@ -90,6 +90,7 @@ def evidence(who: list[tuple[str, ...]]) -> list[dict[str, Any]]:
             "run": name, "recipe": {
                 "epochs": 6, "batch_size": 64, "schedule": {"kind": "piecewise", "lr": 0.04}, "params": step(name),
             },
+            "config": step(name), "redrawn": [1, 5] if "/atas/" in name else [],
             "made_from": f"{k:016x}", "n_parameters": 77562, "versions": {"fastat": "0.0", "torch": "made-up"},
             "git_commit": "0123456789abcdef", "device": "made-up GPU", "threads": 1, "status": "finished", "cause": "",
             "collapse": {"first": None, "at_end": False}, "train_seconds": 10.0 + k, "peak_memory_mb": 740.0,

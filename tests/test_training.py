@@ -1,6 +1,7 @@
 """Training end to end on digits: exact resume, refused state, SIGTERM."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -127,3 +128,18 @@ def test_missing_data_and_unwritable_results_are_bad_input(tmp_path, results, ca
     (results / "runs").write_text("a file, not a folder")
     assert main(command(results)) == 2
     assert "cannot write into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name,said,redrawn",
+    [
+        ("digits/preact_tiny/eps77/yopo/paper/seed0", {"n_outer": 5, "n_inner": 3, "sigma": "0.25 eps"}, []),
+        (NAME, {"beta": 0.5, "gamma_over_c": "2 eps", "reset_every": 10}, [1]),
+    ],
+)
+def test_run_json_says_every_value_of_the_method_its_defaults_too(results, name, said, redrawn):
+    whole = json.loads(runs.resolve(runs.RunSpec.parse(name), runs.load_config()).to_json())
+    short = json.dumps(whole | {"epochs": 1, "n_train": 128, "schedule": {"kind": "triangular"}})
+    assert main(["train", "--run", name, "--results", str(results), "--recipe", short, "--threads", "1"]) == 0
+    about = json.loads((results / "runs" / name / "run.json").read_text())
+    assert about["config"].items() >= said.items() and about["redrawn"] == redrawn

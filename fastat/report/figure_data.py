@@ -266,17 +266,12 @@ def fig10(grid: Grid) -> Parts:
                 by_epoch, _ = per_image(values[seen][tenth == group].T)
                 about = {key: getattr(run, key) for key in RUN} | {"quantity": quantity, "group": f"D{group}"}
                 epochs = range(1, len(by_epoch) + 1)
-                resets = [is_reset(epoch, run.reset_every, len(by_epoch)) for epoch in epochs]
+                resets = [int(epoch in run.redrawn) for epoch in epochs]
                 rows.append(pd.DataFrame({**about, "epoch": epochs, "value": by_epoch, "reset": resets}))
     if rows:
         keys = [*CELL, "quantity", "group", "epoch"]
         told = {"mean": ("value", "mean"), "std": ("value", "std"), "n_seeds": ("value", "size")}
         yield pd.concat(rows).groupby(keys, sort=False).agg(**told, reset=("reset", "max")).reset_index()
-
-
-def is_reset(epoch: int, every: float, epochs: int) -> int:
-    """Whether the perturbations are drawn anew before this epoch (methods/atas.py: begin_epoch)."""
-    return int(epoch == 1 or (epoch % every == 0 and epoch != epochs))
 
 
 def fig11(grid: Grid) -> Parts:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
 from fastat.report.tidy import CELL, RUN
-from fastat.runs import PATTERN, ROOT, RunSpec
+from fastat.runs import PATTERN, RunSpec
 from fastat.units import eps_text, in_pixels, is_eps, parse_eps
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,8 @@ class Grid:
     """The runs of a grid.
 
     whole: a row per run, with RUN, OF_RUN, device, eps_255, is_first_eps, and of its recipe alpha (step size in eps),
-    epochs, reset_every, n_train. epochs: run (the index of `whole`), epoch, BY_EPOCH.
+    epochs, redrawn (before which epochs perturbations were drawn anew), n_train. epochs: run (the index of `whole`),
+    epoch, BY_EPOCH.
     """
 
     folder: Path
@@ -122,23 +122,24 @@ def first_eps(whole: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]
 
 
 def recipes(whole: pd.DataFrame, evidence: Path) -> pd.DataFrame:
-    """alpha (in eps), epochs, reset_every and n_train of each run's recipe; NaN where there is no evidence of it."""
+    """alpha (in eps), epochs, redrawn and n_train of each run's recipe; NaN where there is no evidence of it."""
     found = {}
     for line in evidence.read_text().splitlines() if evidence.exists() else ():
         try:
             about = json.loads(line)
-            found[about["run"]] = about["recipe"]
+            found[about["run"]] = about
         except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: a line is damaged (%r): left out", evidence, error)
     rows = []
-    for name, method, dataset, eps_255 in whole[["name", "method", "dataset", "eps_255"]].itertuples(index=False):
-        recipe = found.get(name, {})
-        params = recipe.get("params") or {}
-        every = params.get("reset_every", default_reset(str(method)))
+    for name, dataset, eps_255 in whole[["name", "dataset", "eps_255"]].itertuples(index=False):
+        about = found.get(name, {})
+        recipe = about.get("recipe") or {}
+        config = about.get("config") or recipe.get("params") or {}  # runs made before they said their config
         size = recipe.get("n_train") or (CATALOG[str(dataset)].n_train if dataset in CATALOG else np.nan)
-        rows.append((step_in_eps(params.get("alpha"), int(str(eps_255))), recipe.get("epochs", np.nan), every, size))
-    table = pd.DataFrame(rows, index=whole.index, columns=["alpha", "epochs", "reset_every", "n_train"])
-    return table.astype(float)
+        alpha = step_in_eps(config.get("alpha"), int(str(eps_255)))
+        rows.append((alpha, recipe.get("epochs", np.nan), frozenset(about.get("redrawn") or ()), size))
+    table = pd.DataFrame(rows, index=whole.index, columns=["alpha", "epochs", "redrawn", "n_train"])
+    return table.astype({"alpha": float, "epochs": float, "n_train": float})
 
 
 def step_in_eps(alpha: object, eps_255: int) -> float:
@@ -147,19 +148,6 @@ def step_in_eps(alpha: object, eps_255: int) -> float:
         return in_pixels(str(alpha), eps_255 / 255) / (eps_255 / 255)
     except BadInput:
         return float("nan")
-
-
-RESETS: dict[str, float] = {}
-
-
-def default_reset(method: str) -> float:
-    """`reset_every` of the method's Config, read without importing it; NaN for a method that has none."""
-    if method not in RESETS:
-        path = ROOT / f"methods/{method}.py"
-        text = path.read_text() if path.exists() else ""
-        match = re.search(r"^    reset_every: int = (\d+)", text, re.MULTILINE)
-        RESETS[method] = float(match[1]) if match else float("nan")
-    return RESETS[method]
 
 
 def gflops(cost: Path) -> dict[str, float]:

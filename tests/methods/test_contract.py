@@ -190,6 +190,15 @@ def resume_at_every_cut(name, recipe, tmp_path):
                 assert torch.equal(tensor, found[part][key]), (epoch, number, part, key)
 
 
+def test_what_redraws_says_is_what_begin_epoch_does(name):
+    task, model, learner = tiny()
+    method = methods.build(name, task, **SMALL.get(name, {}))
+    for epoch in range(1, task.n_epochs + 1) if hasattr(method, "redraws") else ():
+        before = method.delta.delta.clone()
+        method.begin_epoch(model, learner, epoch)
+        assert torch.equal(before, method.delta.delta) != method.redraws(epoch), epoch
+
+
 def test_no_step_waits_for_the_device_or_mixes_devices(name):
     """On `meta` there are no values to wait for: reading one, or a tensor left on the CPU, is an error."""
     with torch.device("meta"):
