@@ -9,7 +9,10 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat import runs
+from fastat.config import grid
+from fastat.config.recipe import resolve
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
 from fastat.report.catalog import FIGURE_SIDES, FIGURES, TABLES
 
 
@@ -17,15 +20,15 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 try:
-    runs.check_config(config)
-except runs.BadInput as error:
+    grid.check_config(config)
+except BadInput as error:
     raise WorkflowError(str(error))
 
-SPECS = runs.expand(config)
+SPECS = grid.expand(config)
 MEASURED = [
     f"results/runs/{one.name}/{file}"
     for one in SPECS
-    for file in runs.files(one, config)
+    for file in grid.result_files(one, config)
 ]
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])

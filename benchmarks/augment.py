@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import torch  # noqa: E402
+import torch
 
-import methods  # noqa: E402
-from fastat import models  # noqa: E402
-from fastat.data.datasets import Part, TrainingStream  # noqa: E402
-from fastat.training import cost  # noqa: E402
-from fastat.types import Batch  # noqa: E402
+import methods
+from fastat import models
+from fastat.data.datasets import Part, TrainingStream
+from fastat.training import cost
+from fastat.types import Batch
 
 N, BATCH = 5000, 128
 

@@ -23,7 +23,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip, Resize, ToTensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from fastat.data import catalog, datasets, imagenet  # noqa: E402
+from fastat.config import catalog
+from fastat.data import datasets, imagenet
 
 N, BATCH = 1536, 128
 

@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent / "tests")]
-import pytest  # noqa: E402
-import test_cifar  # noqa: E402
-import test_imagenet  # noqa: E402
+import pytest
+import test_cifar
+import test_imagenet
 
-from fastat import runs  # noqa: E402
-from fastat.__main__ import main as fastat  # noqa: E402
+from fastat import ROOT
+from fastat.__main__ import main as fastat
+from fastat.config.grid import expand, load_config
+from fastat.config.recipe import Recipe, Schedule, resolve
 
 SIZES = {"epochs": 2, "batch_size": 2, "n_train": 8, "monitor_images": 2, "n_test": 2}
 PARAMS = {"subat": {"sampling_epochs": 1, "per_epoch": 2, "n_components": 1}}
 
 
-def cut(recipe: runs.Recipe, method: str) -> runs.Recipe:
+def cut(recipe: Recipe, method: str) -> Recipe:
     """The same recipe for two epochs of a few images; its schedule ends before it begins to fall."""
-    schedule = runs.Schedule("piecewise", 0.01)
+    schedule = Schedule("piecewise", 0.01)
     small: dict[str, Any] = {**SIZES, "shards": min(recipe.shards, 2)}
     return replace(
         recipe, **small, schedule=schedule, weight_decay_epochs=None, params=recipe.params | PARAMS.get(method, {})
@@ -42,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="runs with this in their name")
     args = parser.parse_args()
-    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
-    specs = [s for s in runs.expand(config) if s.seed == 0 and s.variant == "paper" and s.eps_255 in (2, 8)]
+    config = load_config([ROOT / "config/paper.yaml"])
+    specs = [s for s in expand(config) if s.seed == 0 and s.variant == "paper" and s.eps_255 in (2, 8)]
     failed = 0
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
@@ -57,7 +59,7 @@ def main() -> None:
         for spec in specs:
             if args.only not in spec.name:
                 continue
-            recipe, started = cut(runs.resolve(spec, config), spec.method).to_json(), time.perf_counter()
+            recipe, started = cut(resolve(spec, config), spec.method).to_json(), time.perf_counter()
             call = ["train", "--run", spec.name, "--results", str(folder / "results"), "--recipe", recipe]
             code = fastat(call)
             about = json.loads((folder / f"results/runs/{spec.name}/run.json").read_text()) if code == 0 else {}

@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from fastat import runs  # noqa: E402
+from fastat.config.grid import load_config, overlay
+from fastat.config.recipe import fingerprint, resolve
+from fastat.config.spec import RunSpec
 
 COLUMNS = ["model", "eps", "method", "seed", "epochs", "batch_size", "lr", "clean", "fgsm", "pgd50", "monitor_pgd10"]
 
@@ -51,9 +53,9 @@ def measure(out: Path, extra: dict, model: str, eps: str, method: str, seed: str
     fields = {key: float(value) if key == "schedule" else int(value) for key, value in fields.items() if value != "-"}
     if "schedule" in fields:
         fields["schedule"] = {"lr": fields["schedule"]}
-    own = {"recipes": {"digits_dev": {name: runs.overlay(fields, extra)}}}
-    recipe = runs.resolve(runs.RunSpec.parse(run), runs.overlay(runs.load_config(), own))
-    results = out / runs.fingerprint(recipe.to_json())
+    own = {"recipes": {"digits_dev": {name: overlay(fields, extra)}}}
+    recipe = resolve(RunSpec.parse(run), overlay(load_config(), own))
+    results = out / fingerprint(recipe.to_json())
     folder = results / "runs" / run
     (results / "data").mkdir(parents=True, exist_ok=True)
     data = results / "data/digits_dev.safetensors"

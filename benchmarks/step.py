@@ -16,13 +16,13 @@ from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import torch  # noqa: E402
-from torch.nn.functional import cross_entropy  # noqa: E402
+import torch
+from torch.nn.functional import cross_entropy
 
-import methods  # noqa: E402
-from fastat import models  # noqa: E402
-from fastat.attacks import eval_mode, input_gradient  # noqa: E402
-from fastat.training import cost  # noqa: E402
+import methods
+from fastat import models
+from fastat.attacks import eval_mode, input_gradient
+from fastat.training import cost
 
 SHAPES = {"preact_tiny": (1, 8, 8), "preact_tiny_s2": (1, 28, 28), "preact_resnet18": (3, 32, 32)}
 BATCH = 128

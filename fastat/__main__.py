@@ -14,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastat import __version__, runs
+from fastat import ROOT, __version__
+from fastat.config.grid import expand, load_config, protocol_for
+from fastat.config.recipe import Recipe, fingerprint, named_recipe, resolve, variants
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 
 log = logging.getLogger("fastat")
@@ -133,18 +136,18 @@ def do_methods(args: argparse.Namespace) -> None:
     import methods
 
     if args.name:
-        if args.name not in runs.variants():
-            raise BadInput(f"unknown method {args.name!r}. Known: {', '.join(runs.variants())}")
+        if args.name not in variants():
+            raise BadInput(f"unknown method {args.name!r}. Known: {', '.join(variants())}")
         print(describe_method(args.name, only_differences=args.diff))
         return
     listed = {
         name: {"recipes": recipes, "params": asdict(methods.config_class(name)())}
-        for name, recipes in runs.variants().items()
+        for name, recipes in variants().items()
     }
     if args.json:
         print(json.dumps(listed, indent=2))
         return
-    for name, recipes in runs.variants().items():
+    for name, recipes in variants().items():
         title = str(importlib.import_module(f"methods.{name}").__doc__).splitlines()[0]
         print(f"{name:14} {', '.join(recipes):24} {title}")
     print("\nOne of them in full: python -m fastat methods NAME [--diff]")
@@ -157,7 +160,7 @@ def describe_method(name: str, only_differences: bool = False) -> str:
     module = importlib.import_module(f"methods.{name}")
     default = f"default of methods/{name}.py"
     defaults = {f"params.{key}": (value, default) for key, value in asdict(methods.config_class(name)()).items()}
-    recipes = {variant: defaults | runs.named_recipe(name, variant) for variant in runs.variants()[name]}
+    recipes = {variant: defaults | named_recipe(name, variant) for variant in variants()[name]}
     lines = [] if only_differences else [str(module.__doc__).strip(), "", "Recipes on CIFAR10; a value holds for all:"]
     for key in dict.fromkeys(key for recipe in reversed(recipes.values()) for key in recipe):
         said = {variant: recipe[key] for variant, recipe in recipes.items() if key in recipe}
@@ -185,17 +188,17 @@ def do_check(args: argparse.Namespace) -> None:
     from fastat import models
     from fastat.units import in_pixels
 
-    config = runs.load_config(args.configfile)
+    config = load_config(args.configfile)
     step = config["evaluation"]["pgd_step"]
     try:
         in_pixels(step, 0.1)
     except ValueError as error:
         raise BadInput(f"config: evaluation/pgd_step: {error}") from error
-    specs = runs.expand(config)
+    specs = expand(config)
     for spec in {replace(spec, seed=0): spec for spec in specs}.values():  # a seed changes no recipe
         if spec.model not in models.MODELS:
             raise BadInput(f"unknown model {spec.model!r}. Known: {', '.join(models.MODELS)}")
-        _, method = build_method(spec, runs.resolve(spec, config), "meta")
+        _, method = build_method(spec, resolve(spec, config), "meta")
         if config["processes"].get(spec.dataset, 1) > 1 and hasattr(method, "ONE_PROCESS"):
             raise BadInput(
                 f"config: processes: {spec.dataset} has {config['processes'][spec.dataset]}, but {spec.method} cannot "
@@ -210,8 +213,8 @@ def do_plan(args: argparse.Namespace) -> None:
 
     from fastat import files, plan
 
-    config, device = runs.load_config(args.configfile), pick_device(args)
-    specs = [spec for spec in runs.expand(config) if args.only in spec.name]
+    config, device = load_config(args.configfile), pick_device(args)
+    specs = [spec for spec in expand(config) if args.only in spec.name]
     if not specs:
         raise BadInput(f"no run of the grid has {args.only!r} in its name")
     if args.calibrate:
@@ -258,15 +261,13 @@ def do_data(args: argparse.Namespace) -> None:
     datasets.prepare(args.dataset, args.source, args.out)
 
 
-def build_method(
-    spec: runs.RunSpec, recipe: runs.Recipe, device_name: str, n_train: int | None = None, share: Any = None
-) -> Any:
+def build_method(spec: RunSpec, recipe: Recipe, device_name: str, n_train: int | None = None, share: Any = None) -> Any:
     """The run's task and method: of one process's share, where several train together."""
     import torch
 
     import methods
     from fastat import models
-    from fastat.data.catalog import CATALOG
+    from fastat.config.catalog import CATALOG
     from fastat.data.datasets import generator
     from fastat.sharing import ALONE, SharedGenerator
     from fastat.types import Task
@@ -310,14 +311,14 @@ def do_train(args: argparse.Namespace) -> int | None:
     import torch
 
     from fastat import devices, models, sharing
+    from fastat.config.catalog import CATALOG
     from fastat.data import datasets
-    from fastat.data.catalog import CATALOG
     from fastat.data.datasets import generator
     from fastat.training.learner import SGDLearner
     from fastat.training.trainer import Stopped, Training, train
 
-    spec = runs.RunSpec.parse(args.run)
-    recipe = runs.Recipe.from_json(args.recipe) if args.recipe else from_config(args, spec)
+    spec = RunSpec.parse(args.run)
+    recipe = Recipe.from_json(args.recipe) if args.recipe else from_config(args, spec)
     share, device = sharing.join(pick_device(args), recipe.shards)
     devices.set_precision(recipe.precision)
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
@@ -326,7 +327,7 @@ def do_train(args: argparse.Namespace) -> int | None:
         tenth = ranks(spec, args.results)
         chosen = torch.nonzero((tenth >= spec.subset[0]) & (tenth <= spec.subset[1])).flatten()
         data = replace(data, train=data.train.only(chosen.to(device)))
-        images = runs.fingerprint(images, chosen.tolist())
+        images = fingerprint(images, chosen.tolist())
     task, method = build_method(spec, recipe, str(device), len(data.train), share)
     if share.size > 1 and hasattr(method, "ONE_PROCESS"):
         raise BadInput(f"{spec.method} cannot be shared by {share.size} processes: {method.ONE_PROCESS}. Start one.")
@@ -339,7 +340,7 @@ def do_train(args: argparse.Namespace) -> int | None:
     passes = importlib.import_module(f"methods.{spec.method}").PASSES
     compiled = devices.compile_model(model, recipe.compile, example, "double_backward" in passes)
     redraws = getattr(method, "redraws", lambda epoch: False)
-    made_from = runs.fingerprint(spec.name, recipe.to_json(), images)
+    made_from = fingerprint(spec.name, recipe.to_json(), images)
     about = {
         "run": spec.name,
         "recipe": json.loads(recipe.to_json()),
@@ -368,7 +369,7 @@ def do_train(args: argparse.Namespace) -> int | None:
     return None
 
 
-def ranks(spec: runs.RunSpec, results: Path) -> Any:
+def ranks(spec: RunSpec, results: Path) -> Any:
     """(n,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
 
     Raises: BadInput if that run is not there, or has no gradient norms.
@@ -397,12 +398,12 @@ def do_evaluate(args: argparse.Namespace) -> None:
     from fastat.data import datasets
     from fastat.evaluation import autoattack, evaluate, probes
 
-    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    spec, device = RunSpec.parse(args.run), pick_device(args)
     devices.set_precision("float32")
     tables = {"whitebox": evaluate.COLUMNS, "autoattack": evaluate.COLUMNS}
     tables |= {"surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
     protocol = json.loads(args.protocol) if args.protocol else None
-    protocol = protocol or runs.protocol(runs.load_config(args.configfile), spec.dataset)
+    protocol = protocol or protocol_for(load_config(args.configfile), spec.dataset)
     folder, eps, seed = args.results / "runs" / spec.name, spec.eps, protocol["seed"]
     about = finished(folder, spec)
 
@@ -427,7 +428,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
         aa, n_test = protocol["autoattack"], len(data.test)
         index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
         weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-        partial = folder / f"state/autoattack-{runs.fingerprint(aa, seed, index.tolist(), weights)}.csv"
+        partial = folder / f"state/autoattack-{fingerprint(aa, seed, index.tolist(), weights)}.csv"
         options = {"eps": eps, "batch_size": aa["batch_size"], "seed": seed}
         with files.exclusive(folder / "state"):
             found = autoattack.standard(model, data.test.take, index, **options, partial=partial)
@@ -442,7 +443,7 @@ def do_probe(args: argparse.Namespace) -> None:
     from fastat.data import datasets
     from fastat.evaluation import probes
 
-    spec, device = runs.RunSpec.parse(args.run), pick_device(args)
+    spec, device = RunSpec.parse(args.run), pick_device(args)
     devices.set_precision("float32")
     folder = args.results / "runs" / spec.name
     about = finished(folder, spec)
@@ -457,7 +458,7 @@ def do_probe(args: argparse.Namespace) -> None:
     files.write_rows(folder / "eval/surfaces_by_epoch.csv", probes.SURFACE_COLUMNS, probes.rounded(rows))
 
 
-def finished(folder: Path, spec: runs.RunSpec) -> dict[str, Any]:
+def finished(folder: Path, spec: RunSpec) -> dict[str, Any]:
     """The run.json of a finished run.
 
     Raises: BadInput if there is none.
@@ -467,7 +468,7 @@ def finished(folder: Path, spec: runs.RunSpec) -> dict[str, Any]:
     return dict(json.loads((folder / "run.json").read_text()))
 
 
-def load_network(path: Path, spec: runs.RunSpec, about: dict[str, Any], device: Any) -> Any:
+def load_network(path: Path, spec: RunSpec, about: dict[str, Any], device: Any) -> Any:
     """The run's network with the weights of a file, in eval mode.
 
     Raises: BadInput if the file is damaged, missing or of another network.
@@ -477,7 +478,7 @@ def load_network(path: Path, spec: runs.RunSpec, about: dict[str, Any], device: 
     from safetensors.torch import load_file
 
     from fastat import models
-    from fastat.data.catalog import CATALOG
+    from fastat.config.catalog import CATALOG
 
     facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes, about["recipe"].get("arch", "shared"))
@@ -526,7 +527,7 @@ def do_pages(args: argparse.Namespace) -> None:
     """Write docs/methods/*.md."""
     from fastat.report import pages
 
-    pages.write({name: describe_method(name) for name in runs.variants()})
+    pages.write({name: describe_method(name) for name in variants()})
 
 
 def do_tidy(args: argparse.Namespace) -> None:
@@ -546,7 +547,7 @@ def do_figure_data(args: argparse.Namespace) -> None:
 
 def first_eps(args: argparse.Namespace) -> dict[str, str]:
     """Data set -> the eps that Table I and figures of one eps show."""
-    return dict(json.loads(args.eps) if args.eps else runs.load_config(args.configfile)["table1_eps"])
+    return dict(json.loads(args.eps) if args.eps else load_config(args.configfile)["table1_eps"])
 
 
 def do_judge(args: argparse.Namespace) -> int:
@@ -578,9 +579,9 @@ def do_page(args: argparse.Namespace) -> None:
     page.write(args.results, args.figures, args.out)
 
 
-def from_config(args: argparse.Namespace, spec: runs.RunSpec) -> runs.Recipe:
+def from_config(args: argparse.Namespace, spec: RunSpec) -> Recipe:
     """The recipe that the config gives this run."""
-    return runs.resolve(spec, runs.load_config(args.configfile))
+    return resolve(spec, load_config(args.configfile))
 
 
 def pick_device(args: argparse.Namespace) -> Any:
@@ -599,7 +600,7 @@ def pick_device(args: argparse.Namespace) -> Any:
 
 def git_commit() -> str:
     """The commit of this code, `-dirty` if it was changed since; '' outside a checkout."""
-    command = ["git", "-C", str(runs.ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

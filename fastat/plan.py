@@ -19,11 +19,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 import methods
-from fastat import models, runs
+from fastat import ROOT, models
+from fastat.config.catalog import CATALOG
+from fastat.config.recipe import Recipe, resolve
+from fastat.config.spec import RunSpec
 from fastat.data import views
-from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
-from fastat.runs import Recipe, RunSpec
 from fastat.sharing import ALONE, Share
 from fastat.training import cost
 from fastat.training.learner import SGDLearner
@@ -86,12 +87,12 @@ def of_grid(
     lines = []
     for (dataset, model, method, variant), members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
         images = variant if members[0].subset else "paper"
-        each = cost_of(dataset, model, method, runs.resolve(members[0], config).to_json(), images)
+        each = cost_of(dataset, model, method, resolve(members[0], config).to_json(), images)
         rate, basis = rates.get(f"{dataset}/{model}"), "calibration"
         for known in (method, "atas"):
             if rate is None and (dataset, model, known) in published:
                 paper = replace(members[0], method=known, variant="paper")
-                trained = cost_of(dataset, model, known, runs.resolve(paper, config).to_json())
+                trained = cost_of(dataset, model, known, resolve(paper, config).to_json())
                 rate = trained.flops / published[dataset, model, known] / 3600
                 basis = "paper" if trained == each else f"paper's {known}"
         hours, evaluation_hours = (
@@ -252,7 +253,7 @@ def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module,
 
 def published_hours() -> dict[tuple[str, str, str], float]:
     """(dataset, model, method) -> GPU-hours of Table I; ImageNet was trained on two GPUs."""
-    with open(runs.ROOT / "config/paper.csv", newline="") as file:
+    with open(ROOT / "config/paper.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "train_hours" and row["value"]]
     gpus = {"imagenet": 2}
     return {
@@ -265,7 +266,7 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
     rates = {}
     for dataset, name in pairs:
         facts = CATALOG[dataset]
-        recipe = runs.resolve(RunSpec(dataset, name, 8, "clean", "paper", 0), config)
+        recipe = resolve(RunSpec(dataset, name, 8, "clean", "paper", 0), config)
         options = {"pad": recipe.pad, "batch_size": recipe.batch_size}
         build = partial(methods.build, "clean")
         with torch.device("meta"):

@@ -4,8 +4,8 @@ import importlib
 from dataclasses import fields
 from typing import Any
 
+from fastat.config.recipe import method_names as names
 from fastat.errors import BadInput
-from fastat.runs import method_names as names
 from fastat.types import Method, Task
 
 __all__ = ["build", "config_class", "names"]

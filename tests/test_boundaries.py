@@ -7,7 +7,9 @@ import sys
 import pytest
 import yaml
 
-from fastat.runs import ROOT, method_names, read_yaml
+from fastat import ROOT
+from fastat.config.recipe import method_names
+from fastat.config.schema import read_yaml
 
 ALLOWED = {"contextlib", "dataclasses", "itertools", "math", "typing", "torch"}
 ALLOWED |= {"fastat.types", "fastat.attacks", "fastat.losses", "fastat.units", "fastat.training.store"}
@@ -22,7 +24,7 @@ def test_a_method_imports_only_tensors_and_its_tools(name):
     assert {m for m in imported if m not in ALLOWED and not m.startswith("torch.")} == set()
 
 
-@pytest.mark.parametrize("module", ["fastat.runs", "fastat.report.tidy", "fastat.report.tables", "fastat.files"])
+@pytest.mark.parametrize("module", ["fastat.config.grid", "fastat.report.tidy", "fastat.report.tables", "fastat.files"])
 def test_workflow_and_reports_leave_torch_unloaded(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -38,7 +40,7 @@ def test_environment_yml_takes_the_pins_from_the_locks():
 
 
 def test_schema_and_catalogue_name_the_same_datasets():
-    from fastat.data.catalog import CATALOG
+    from fastat.config.catalog import CATALOG
 
     schema = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
     assert schema["$defs"]["dataset"]["enum"] == list(CATALOG)

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fastat.__main__ import main
-from fastat.data import catalog, cifar, datasets
+from fastat.config import catalog
+from fastat.data import cifar, datasets
 
 FIVE = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
 

@@ -7,9 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from fastat import models
+from fastat import ROOT, models
 from fastat.attacks import input_gradient
-from fastat.runs import ROOT
 from fastat.training import cost
 
 

@@ -2,25 +2,26 @@
 
 import pytest
 
-from fastat import runs
+from fastat import ROOT
 from fastat.__main__ import describe_method
+from fastat.config.recipe import method_names
 from fastat.report import pages
 
 
-@pytest.mark.parametrize("name", runs.method_names())
+@pytest.mark.parametrize("name", method_names())
 def test_every_method_has_a_page_and_its_generated_part_is_current(name):
-    text = (runs.ROOT / f"docs/methods/{name}.md").read_text()
+    text = (ROOT / f"docs/methods/{name}.md").read_text()
     assert pages.page(text, name, describe_method(name)) == text, "run: make docs"
 
 
 def test_the_readmes_table_is_the_kept_one():
-    text = (runs.ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text()
     assert pages.with_table(text) == text and "| atas" in text, "run: make docs"
 
 
 def test_every_departure_names_a_method_or_all():
-    lines = [line for line in (runs.ROOT / "docs/departures.md").read_text().splitlines() if line.startswith("|")][2:]
+    lines = [line for line in (ROOT / "docs/departures.md").read_text().splitlines() if line.startswith("|")][2:]
     for line in lines:
         names = line.split("|")[1].replace(",", " ").split()
-        assert names[0] == "all" or names[0] in runs.method_names(), line
+        assert names[0] == "all" or names[0] in method_names(), line
         assert line.count("|") == 6, line

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from fastat.__main__ import main
-from fastat.data import catalog, datasets, imagenet
+from fastat.config import catalog
+from fastat.data import datasets, imagenet
 from fastat.data.datasets import TrainingStream
 from fastat.errors import BadInput
 from fastat.sharing import Share
@@ -110,7 +111,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path, monkeypatch
 import sys
 from dataclasses import replace
 from fastat.__main__ import main
-from fastat.data import catalog, imagenet
+from fastat.config import catalog
+from fastat.data import imagenet
 imagenet.CHUNK = 4
 catalog.CATALOG["imagenet"] = replace(catalog.CATALOG["imagenet"], n_classes=3, n_train=120, n_test=6)
 sys.exit(main(sys.argv[1:]))
@@ -201,7 +203,10 @@ def test_pixels_that_are_lost_or_of_another_shape_are_refused(prepared):
 
 @pytest.mark.parametrize("method", ["atas", "fgsm_pgi", "freeat"])
 def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method, monkeypatch):
-    from fastat import runs
+    from fastat import ROOT
+    from fastat.config.grid import load_config
+    from fastat.config.recipe import resolve
+    from fastat.config.spec import RunSpec
     from fastat.evaluation import probes
 
     monkeypatch.setattr(probes, "AXIS", [-1, 0, 1])  # of the 17 x 17 points of a loss surface
@@ -210,8 +215,8 @@ def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method, monke
     name, results = f"imagenet/resnet18/eps2/{method}/paper/seed0", prepared[1].parent / "results"
     (results / "data").parent.mkdir(parents=True)
     (results / "data").symlink_to(prepared[1])
-    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
-    recipe = runs.resolve(runs.RunSpec.parse(name), config)
+    config = load_config([ROOT / "config/paper.yaml"])
+    recipe = resolve(RunSpec.parse(name), config)
     small = {"epochs": 1, "batch_size": 4, "shards": 2, "n_train": 8, "monitor_images": 2, "n_test": 1}
     recipe = replace(recipe, **small, schedule=replace(recipe.schedule, milestones=()))
     assert main(["train", "--run", name, "--results", str(results), "--recipe", recipe.to_json()]) == 0

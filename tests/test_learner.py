@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from fastat import runs
-from fastat.runs import Recipe, Schedule
+from fastat.config.recipe import Recipe, Schedule, lay, named_recipe, recipe_from, variants
 from fastat.training.learner import SGDLearner, learning_rate, momentum
 
 
@@ -46,13 +45,13 @@ def test_a_step_is_sgd_with_momentum_and_decay_and_restart_forgets():
 def rates(method, variant, progresses):
     """Learning rates of a named recipe on CIFAR10."""
     fields: dict = {}
-    for key, (value, _) in runs.named_recipe(method, variant).items():
-        fields = runs.lay(fields, {key: value} if not key.startswith("params.") else {})
-    recipe = runs.recipe_from(fields, method)
+    for key, (value, _) in named_recipe(method, variant).items():
+        fields = lay(fields, {key: value} if not key.startswith("params.") else {})
+    recipe = recipe_from(fields, method)
     return [learning_rate(recipe.schedule, p, recipe.epochs) for p in progresses], recipe
 
 
-@pytest.mark.parametrize("method", [name for name in runs.variants() if name != "subat"])
+@pytest.mark.parametrize("method", [name for name in variants() if name != "subat"])
 def test_every_paper_recipe_anneals_to_at_most_a_hundredth_of_its_peak(method):
     steps = 391
     _, recipe = rates(method, "paper", [])

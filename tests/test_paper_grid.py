@@ -4,13 +4,16 @@ from collections import Counter
 
 import pytest
 
-from fastat import runs
+from fastat import ROOT
+from fastat.config.grid import expand, load_config, protocol_for
+from fastat.config.recipe import resolve, variants
+from fastat.config.spec import RunSpec
 
 METHODS = 12
 
 
-def specs(name: str) -> list[runs.RunSpec]:
-    return runs.expand(runs.load_config([runs.ROOT / f"config/{name}.yaml"]))
+def specs(name: str) -> list[RunSpec]:
+    return expand(load_config([ROOT / f"config/{name}.yaml"]))
 
 
 def test_the_papers_grid_has_the_runs_of_its_tables_and_figures():
@@ -29,7 +32,7 @@ def test_every_number_of_tables_1_and_2_has_its_run():
     ran = {(s.dataset, s.model, f"{s.eps_255}/255", s.method) for s in specs("paper") if s.variant == "paper"}
     import csv
 
-    with open(runs.ROOT / "config/paper.csv", newline="") as file:
+    with open(ROOT / "config/paper.csv", newline="") as file:
         cells = {
             (row["dataset"], row["model"], row["eps"], row["method"])
             for row in csv.DictReader(file)
@@ -70,15 +73,15 @@ def test_the_released_grid_is_tables_1_and_2_with_every_released_recipe():
     ],
 )
 def test_recipes_are_those_of_the_cards(name, expected):
-    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
-    recipe = runs.resolve(runs.RunSpec.parse(name), config)
+    config = load_config([ROOT / "config/paper.yaml"])
+    recipe = resolve(RunSpec.parse(name), config)
     everything = {**vars(recipe), **vars(recipe.schedule), **recipe.params}
     assert {key: everything[key] for key in expected} == expected
 
 
 def test_attacks_are_those_of_the_data_set():
-    config = runs.load_config([runs.ROOT / "config/paper.yaml"])
-    cifar, imagenet = runs.protocol(config, "cifar10"), runs.protocol(config, "imagenet")
+    config = load_config([ROOT / "config/paper.yaml"])
+    cifar, imagenet = protocol_for(config, "cifar10"), protocol_for(config, "imagenet")
     assert cifar["autoattack"] == {"n_images": "all", "batch_size": 256}
     assert imagenet["autoattack"] == {"n_images": "all", "batch_size": 128}
     assert "datasets" not in cifar and imagenet["pgd_step"] == "0.2 eps"
@@ -86,16 +89,16 @@ def test_attacks_are_those_of_the_data_set():
 
 @pytest.mark.parametrize("name", ["paper", "released"])
 def test_no_two_runs_are_the_same_training(name):
-    config = runs.load_config([runs.ROOT / f"config/{name}.yaml"])
+    config = load_config([ROOT / f"config/{name}.yaml"])
     who = ((s.dataset, s.model, s.eps_255, s.method, s.subset, s.seed, s) for s in specs(name))
-    assert len({(*key, runs.resolve(s, config).to_json()) for *key, s in who}) == len(specs(name))
+    assert len({(*key, resolve(s, config).to_json()) for *key, s in who}) == len(specs(name))
 
 
 @pytest.mark.parametrize("dataset,eps", [("digits", 77), ("fashion_mnist", 77), ("cifar100", 8), ("imagenet", 2)])
 def test_an_ablation_ablates_on_every_data_set(dataset, eps):
     """A value that a data set gives a method lies over that of its variants: there each variant needs its own."""
-    config = runs.load_config()
+    config = load_config()
     for method, prefixes in {"atas": ("gamma", "c0"), "atta": ("step",), "fgsm_rs": ("step",)}.items():
-        names = [variant for variant in runs.variants()[method] if variant.startswith(prefixes)]
-        made = {runs.resolve(runs.RunSpec(dataset, "m", eps, method, name, 0), config).to_json() for name in names}
+        names = [variant for variant in variants()[method] if variant.startswith(prefixes)]
+        made = {resolve(RunSpec(dataset, "m", eps, method, name, 0), config).to_json() for name in names}
         assert len(made) == len(names) >= 5

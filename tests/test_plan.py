@@ -5,18 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastat import plan, runs
+from fastat import ROOT, plan
 from fastat.__main__ import build_method, main
+from fastat.config.grid import expand, load_config, overlay
 from fastat.errors import BadInput
 
 
 def lines(*grid, rates=None, **config):
-    whole = runs.overlay(runs.load_config(), {"grid": list(grid), **config})
+    whole = overlay(load_config(), {"grid": list(grid), **config})
 
     def build(spec, recipe, share):
         return build_method(spec, recipe, "meta", share=share)
 
-    return plan.of_grid(runs.expand(whole), whole, build, rates or {})
+    return plan.of_grid(expand(whole), whole, build, rates or {})
 
 
 def block(**changes):
@@ -116,7 +117,7 @@ def test_a_slice_without_runs_is_refused():
 
 def test_every_method_of_the_largest_cells_takes_a_step_without_a_device():
     """On `meta` reading a value, or a tensor left on the CPU, is an error; ImageNet's state takes no memory there."""
-    grid = runs.load_config([runs.ROOT / "config/paper.yaml"])["grid"]
+    grid = load_config([ROOT / "config/paper.yaml"])["grid"]
     found = lines(*({**block, "model": "resnet18"} for block in grid if block["dataset"] == "imagenet"))
     assert len(found) == 10
     assert all(line.each.flops > 1e18 for line in found)

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fastat import runs
 from fastat.__main__ import main
 from fastat.attacks import input_gradient
+from fastat.config.grid import check_config, load_config, overlay
+from fastat.config.recipe import Recipe, resolve
+from fastat.config.spec import RunSpec
 from fastat.data.datasets import Part
+from fastat.errors import BadInput
 from fastat.evaluation import probes
 from fastat.training.instances import Instances
 from fastat.types import Batch, StepReport, Task, View
@@ -122,8 +125,8 @@ def results(tmp_path_factory) -> Path:
 
 
 def train(folder: Path, name: str, *more: str) -> int:
-    config = runs.overlay(runs.load_config(), {"recipes": {"digits": {"every": {"epochs": 2}}}})
-    recipe = runs.resolve(runs.RunSpec.parse(name), config).to_json()
+    config = overlay(load_config(), {"recipes": {"digits": {"every": {"epochs": 2}}}})
+    recipe = resolve(RunSpec.parse(name), config).to_json()
     call = ["train", "--run", name, "--results", str(folder), "--recipe", recipe, "--threads", "1"]
     return main([*call, *more])
 
@@ -173,20 +176,20 @@ def test_a_subset_run_needs_the_run_that_ranks_and_says_so(results, capsys):
 @pytest.mark.parametrize("variant", ["paper_d0_2", "paper_d3_2", "paper_d1_11", "paper_d1", "_d1_2"])
 def test_a_subset_that_does_not_exist_is_refused_before_anything_runs(variant):
     block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": f"atas/{variant}", "seed": 0}
-    with pytest.raises(runs.BadInput, match=r"no variant .*_dI_J"):
-        runs.check_config({**runs.load_config(), "grid": [block]})
+    with pytest.raises(BadInput, match=r"no variant .*_dI_J"):
+        check_config({**load_config(), "grid": [block]})
 
 
 def test_a_subset_s_schedule_is_stretched_with_its_epochs():
-    config = runs.load_config()
+    config = load_config()
     for name, milestones in (("atas/paper_d1_2", (120, 140)), ("atta/paper_d7_10", (60, 70))):
         method, variant = name.split("/")
-        recipe = runs.resolve(runs.RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), config)
+        recipe = resolve(RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), config)
         assert recipe.epochs == {2: 150, 4: 75}[2 if "d1_2" in name else 4]
         assert recipe.schedule.milestones == pytest.approx(milestones)
-    linear = runs.resolve(runs.RunSpec("cifar10", "preact_resnet18", 8, "fgsm_ga", "paper_d1_4", 0), config)
+    linear = resolve(RunSpec("cifar10", "preact_resnet18", 8, "fgsm_ga", "paper_d1_4", 0), config)
     assert linear.schedule.points[-1][0] == linear.epochs == 75
-    assert runs.Recipe.from_json(linear.to_json()) == linear
+    assert Recipe.from_json(linear.to_json()) == linear
 
 
 def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
@@ -206,5 +209,5 @@ def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
 
 
 def test_snapshots_of_a_method_that_is_not_in_the_grid_are_refused():
-    with pytest.raises(runs.BadInput, match="snapshots: no run of the grid"):
-        runs.check_config({**runs.load_config(), "snapshots": ["fgsm_rs/step175"]})
+    with pytest.raises(BadInput, match="snapshots: no run of the grid"):
+        check_config({**load_config(), "snapshots": ["fgsm_rs/step175"]})

@@ -4,8 +4,12 @@ import pytest
 import torch
 
 import methods
-from fastat import runs
+from fastat import ROOT
 from fastat.__main__ import main
+from fastat.config.grid import check_config, expand, load_config, overlay
+from fastat.config.recipe import Recipe, check_recipe_names, chosen, lay, named_recipe, recipe_from, resolve, variants
+from fastat.config.schema import read_yaml
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.types import Task
 
@@ -14,18 +18,18 @@ META = torch.device("meta")
 
 def config(**grid):
     block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": "atas", "seed": 0} | grid
-    return runs.overlay(runs.load_config(), {"grid": [block]})
+    return overlay(load_config(), {"grid": [block]})
 
 
 def test_a_name_and_its_spec_are_inverse():
-    for spec in runs.expand(runs.load_config()):
-        assert runs.RunSpec.parse(spec.name) == spec
+    for spec in expand(load_config()):
+        assert RunSpec.parse(spec.name) == spec
 
 
 def test_recipe_and_json_are_inverse():
-    spec = runs.RunSpec.parse("digits/preact_tiny/eps77/atas/released/seed0")
-    recipe = runs.resolve(spec, runs.load_config())
-    assert runs.Recipe.from_json(recipe.to_json()) == recipe
+    spec = RunSpec.parse("digits/preact_tiny/eps77/atas/released/seed0")
+    recipe = resolve(spec, load_config())
+    assert Recipe.from_json(recipe.to_json()) == recipe
     assert recipe.params == {"gamma_over_c": "2 eps", "warmup_epochs": 5, "clamp": ["0.5 eps", "1.75 eps"]}
 
 
@@ -38,12 +42,12 @@ def test_recipe_and_json_are_inverse():
         ({"method": "atas/relased"}, "no variant 'relased'. Did you mean 'released'"),
         ({"dataset": "digit"}, "unknown value 'digit'. Did you mean 'digits'"),
         ({"sed": 1}, "unknown key 'sed'. Did you mean 'seed'"),
-        ({"seed": -1}, "less than the minimum"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, or a list of them, got -1"),
     ],
 )
 def test_a_bad_grid_is_refused_with_the_way_out(grid, message):
     with pytest.raises(BadInput, match=message):
-        runs.check_config(config(**grid))
+        check_config(config(**grid))
 
 
 @pytest.mark.parametrize(
@@ -59,22 +63,22 @@ def test_a_bad_grid_is_refused_with_the_way_out(grid, message):
     ],
 )
 def test_a_bad_recipe_is_refused_with_the_rule_and_the_value(change, message):
-    changed = runs.overlay(config(), {"recipes": {"digits": {"every": change}}})
+    changed = overlay(config(), {"recipes": {"digits": {"every": change}}})
     with pytest.raises(BadInput, match=message):
-        runs.check_config(changed)
+        check_config(changed)
 
 
 def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_from():
-    for method, names in runs.variants().items():
+    for method, names in variants().items():
         for variant in names:
-            recipe = runs.named_recipe(method, variant)
+            recipe = named_recipe(method, variant)
             fields = {}
             for key, (value, source) in recipe.items():
                 assert isinstance(source, str) and source
                 param = key.removeprefix("params.")
-                value = runs.chosen(value, runs.RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), key)
-                fields = runs.lay(fields, {key: value} if param == key else {"params": {param: value}})
-            whole = runs.recipe_from(fields, f"{method}/{variant}")
+                value = chosen(value, RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), key)
+                fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
+            whole = recipe_from(fields, f"{method}/{variant}")
             task = Task(8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), whole.epochs, 128, 391, 9, META, None)
             methods.build(method, task, **whole.params)
 
@@ -91,26 +95,26 @@ def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
 
 def test_a_schedule_that_says_its_kind_replaces_the_one_below_and_another_merges():
     below = {"schedule": {"kind": "triangular", "lr": 0.2, "cycle_momentum": True}, "params": {"a": 1}}
-    assert runs.lay(below, {"schedule": {"lr": 0.1}})["schedule"]["cycle_momentum"]
-    assert runs.lay(below, {"schedule": {"kind": "piecewise"}})["schedule"] == {"kind": "piecewise"}
-    assert runs.lay(below, {"params": {"b": 2}})["params"] == {"a": 1, "b": 2}
+    assert lay(below, {"schedule": {"lr": 0.1}})["schedule"]["cycle_momentum"]
+    assert lay(below, {"schedule": {"kind": "piecewise"}})["schedule"] == {"kind": "piecewise"}
+    assert lay(below, {"params": {"b": 2}})["params"] == {"a": 1, "b": 2}
 
 
 def test_config_recipes_yaml_names_only_what_exists_and_json_recipes_are_checked_too():
-    runs.check_recipe_names(runs.read_yaml(runs.ROOT / "config/recipes.yaml")["datasets"], "recipes.yaml: datasets")
+    check_recipe_names(read_yaml(ROOT / "config/recipes.yaml")["datasets"], "recipes.yaml: datasets")
     for text in ('{"schedule": 3}', '{"epochs": 3, "schedule": {"kind": "linear", "points": [1]}}', "[]", "3"):
         with pytest.raises(BadInput):
-            runs.Recipe.from_json(text)
+            Recipe.from_json(text)
 
 
 def test_a_value_by_eps_must_know_the_eps():
     with pytest.raises(BadInput, match="lam is given for eps 51/255, 77/255, 102/255, not for 8/255"):
-        runs.resolve(runs.RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), runs.load_config())
+        resolve(RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), load_config())
 
 
 def test_more_autoattack_images_than_exist_are_refused():
     with pytest.raises(BadInput, match="n_images is 361, but digits has 360"):
-        runs.check_config(runs.overlay(config(), {"evaluation": {"autoattack": {"n_images": 361}}}))
+        check_config(overlay(config(), {"evaluation": {"autoattack": {"n_images": 361}}}))
 
 
 @pytest.mark.parametrize(
@@ -123,16 +127,27 @@ def test_more_autoattack_images_than_exist_are_refused():
         ),
         ("recipes: {digits: {atas: {params: {beta: 2}}}}", "beta must be in [0, 1), got 2"),
         ("recipes: {digits: {atas: {params: {gama: 2 eps}}}}", "no parameter 'gama'"),
-        ("evaluation: {pgd_step: 0.2}", "0.2 is not of type 'string'"),
+        ("evaluation: {pgd_step: 0.2}", "evaluation: pgd_step must be a length as 4/255 or 0.2 eps, got 0.2"),
+        ("evaluation: {batch_size: 50.0}", "evaluation: batch_size must be a whole number of images above 0, got 50.0"),
+        (
+            "evaluation: {autoattack: {n_images: some}}",
+            "n_images must be a whole number of images above 0, or all, got",
+        ),
         ("evaluation: {pgd_step: '8'}", "a step or radius is written"),
         ("recipes: {digits: {freeat: {params: {m: 2.5}}}}", "m must be of type int, got 2.5"),
         ("recipes: {digits: {freeat: {params: {m: true}}}}", "m must be of type int, got True"),
         ("recipes: {digits: {fgms_ga: {epochs: 3}}}", "no method or variant 'fgms_ga'. Did you mean 'fgsm_ga'"),
         ("recipes: {digit: {every: {epochs: 3}}}", "unknown dataset 'digit'. Did you mean 'digits'"),
-        ("recipes: {digits: {every: 3}}", "3 is not of type 'object'"),
-        ("recipes: {digits: {every: {schedule: 3}}}", "3 is not of type 'object'"),
-        ("recipes: {digits: {every: {schedule: {milestones: 4}}}}", "4 is not of type 'array'"),
-        ("recipes: {digits: {every: {schedule: {kind: linear, points: [1, 2]}}}}", "is not of type 'array'"),
+        ("recipes: {digits: {every: 3}}", "every must be a mapping of recipe fields, as {epochs: 3}, got 3"),
+        (
+            "recipes: {digits: {every: {schedule: 3}}}",
+            "schedule must be a mapping as {kind: triangular, lr: 0.1}, got 3",
+        ),
+        ("recipes: {digits: {every: {schedule: {milestones: 4}}}}", "milestones must be numbers, as [24, 28], got 4"),
+        (
+            "recipes: {digits: {every: {schedule: {kind: linear, points: [1, 2]}}}}",
+            "points must be pairs [epoch, value] of numbers",
+        ),
         ("recipes: {digits: {every: {schedule: {kind: linear, points: [[0, 1], [9, 0]]}}}}", "from epoch 0 to 30"),
         ("recipes: {digits: {every: {schedule: {milestones: [9]}}}}", "milestones belongs to kind: piecewise"),
         ("recipes: {digits: {every: {schedule: {points: [[0, 1], [30, 0]]}}}}", "points belongs to kind: linear"),
@@ -153,6 +168,10 @@ def test_more_autoattack_images_than_exist_are_refused():
         ("table1_eps: {digits: '77'}", "eps is written N/255"),
         ("recipes: {digits: {every: {weight_decay_epochs: -3}}}", "weight_decay_epochs must be between 0 and epochs"),
         ("recipes: {digits: {every: {flip: 1}}}", "flip must be true or false, got 1"),
+        (
+            "recipes: {digits: {every: {epochs: {by_epsilon: {77: 3}}}}}",
+            "epochs must be a whole number above 0, got {'by_e",
+        ),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
         ("- a list", "must hold `key: value` lines"),
     ],
@@ -165,12 +184,12 @@ def test_check_refuses_with_exit_code_2(tmp_path, capsys, text, message):
 
 
 def test_what_yaml_reads_as_false_is_compile_off():
-    switched = runs.overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
-    assert runs.resolve(runs.expand(switched)[0], switched).compile == "off"
+    switched = overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
+    assert resolve(expand(switched)[0], switched).compile == "off"
 
 
 def test_check_accepts_every_config_that_comes_with_the_code(capsys):
-    for path in sorted((runs.ROOT / "config").glob("*.yaml")):
+    for path in sorted((ROOT / "config").glob("*.yaml")):
         if path.name not in ("config.yaml", "recipes.yaml"):
             assert main(["check", "--configfile", str(path)]) == 0, path
     assert main(["check"]) == 0

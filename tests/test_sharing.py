@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 import methods
-from fastat import runs
+from fastat import ROOT
 from fastat.__main__ import main
 from fastat.attacks import uniform_like
+from fastat.config.grid import launcher
+from fastat.config.recipe import Recipe, Schedule
 from fastat.data.datasets import Part, TrainingStream
 from fastat.sharing import Share, SharedGenerator
 
@@ -41,8 +43,8 @@ models.Normalize.forward = lambda self, x: (x.double() - self.mean) / self.std
 
 
 def command(name: str, results: Path, epochs: int = 2) -> list[str]:
-    recipe = runs.Recipe(
-        epochs, 64, runs.Schedule("piecewise", 0.05), 5e-4, n_train=387, shards=4, drop_last=True, pad=1, flip=True,
+    recipe = Recipe(
+        epochs, 64, Schedule("piecewise", 0.05), 5e-4, n_train=387, shards=4, drop_last=True, pad=1, flip=True,
         params=PARAMS.get(name, {}),
     )  # fmt: skip
     run = f"digits/preact_tiny/eps77/{name}/paper/seed0"
@@ -54,7 +56,7 @@ def torchrun(
 ) -> subprocess.Popen:
     script.write_text(f"{DOUBLE}from fastat.__main__ import main\ncalls = {calls!r}\n{code}\n")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(runs.ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, *launch], cwd=script.parent, env=environment, start_new_session=True)
 
 
@@ -67,7 +69,7 @@ def results(tmp_path_factory) -> tuple[Path, Path]:
     assert torchrun(two / "all.py", [command(name, two) for name in TOGETHER]).wait(300) == 0
     calls = [command(name, one) for name in TOGETHER]
     script = f"{DOUBLE}from fastat.__main__ import main\nfor call in {calls!r}: main(call)"
-    subprocess.run([sys.executable, "-c", script], cwd=runs.ROOT, check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
     return one, two
 
 
@@ -90,9 +92,9 @@ def test_a_method_that_cannot_be_shared_says_why(tmp_path, results):
 def test_a_killed_process_ends_the_run_and_one_process_can_go_on(tmp_path, results):
     (tmp_path / "data").symlink_to(results[0] / "data")
     state = tmp_path / "runs/digits/preact_tiny/eps77/atas/paper/seed0/state/state.safetensors"
-    launcher = shlex.split(runs.launcher("digits", {"processes": {"digits": 2}}))
-    together = [sys.executable, *launcher[1:], *command("atas", tmp_path, 60)]
-    process = subprocess.Popen(together, cwd=runs.ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    start = shlex.split(launcher("digits", {"processes": {"digits": 2}}))
+    together = [sys.executable, *start[1:], *command("atas", tmp_path, 60)]
+    process = subprocess.Popen(together, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"})
     until = time.monotonic() + 120
     while not state.exists() and time.monotonic() < until:
         time.sleep(0.02)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import methods
-from fastat.runs import Recipe, Schedule
+from fastat.config.recipe import Recipe, Schedule
 from fastat.training.learner import SGDLearner
 from fastat.training.store import DeltaStore
 

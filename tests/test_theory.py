@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastat import theory
-from fastat.runs import ROOT
+from fastat import ROOT, theory
 
 CELLS = [(kind, tail, seed) for kind in theory.KAPPA for tail in (0.0, 1.5) for seed in (0, 1)]
 RNG = np.random.default_rng(0)

@@ -13,8 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastat import files, models, runs
+from fastat import ROOT, files, models
 from fastat.__main__ import main
+from fastat.config.grid import load_config, overlay
+from fastat.config.recipe import resolve
+from fastat.config.spec import RunSpec
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 
@@ -38,8 +41,8 @@ def results(tmp_path, data) -> Path:
 
 
 def recipe(name=NAME, **changes) -> str:
-    config = runs.overlay(runs.load_config(), {"recipes": {"digits": {"every": {"epochs": 4, "pad": 1} | changes}}})
-    return runs.resolve(runs.RunSpec.parse(name), config).to_json()
+    config = overlay(load_config(), {"recipes": {"digits": {"every": {"epochs": 4, "pad": 1} | changes}}})
+    return resolve(RunSpec.parse(name), config).to_json()
 
 
 def command(results: Path, name: str = NAME) -> list[str]:
@@ -57,7 +60,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(results, tmp_path
     state = other / "runs" / NAME / "state/state.safetensors"
     for sign in (signal.SIGKILL, signal.SIGTERM):
         before = state.stat().st_mtime_ns if state.exists() else 0
-        process = subprocess.Popen([sys.executable, "-m", "fastat", *command(other)], cwd=runs.ROOT)
+        process = subprocess.Popen([sys.executable, "-m", "fastat", *command(other)], cwd=ROOT)
         until = time.monotonic() + 60
         while (not state.exists() or state.stat().st_mtime_ns == before) and time.monotonic() < until:
             time.sleep(0.01)
@@ -92,7 +95,7 @@ def test_the_state_of_another_recipe_is_refused_with_both_fingerprints(results, 
 def test_two_processes_on_one_run_folder_are_told_apart(results, capsys):
     with files.exclusive(results / "runs" / NAME / "state"):
         second = subprocess.run(
-            [sys.executable, "-m", "fastat", *command(results)], cwd=runs.ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "fastat", *command(results)], cwd=ROOT, capture_output=True, text=True
         )
     assert second.returncode == 2 and "another process is working on" in second.stderr
 
@@ -138,7 +141,7 @@ def test_missing_data_and_unwritable_results_are_bad_input(tmp_path, results, ca
     ],
 )
 def test_run_json_says_every_value_of_the_method_its_defaults_too(results, name, said, redrawn):
-    whole = json.loads(runs.resolve(runs.RunSpec.parse(name), runs.load_config()).to_json())
+    whole = json.loads(resolve(RunSpec.parse(name), load_config()).to_json())
     short = json.dumps(whole | {"epochs": 1, "n_train": 128, "schedule": {"kind": "triangular"}})
     assert main(["train", "--run", name, "--results", str(results), "--recipe", short, "--threads", "1"]) == 0
     about = json.loads((results / "runs" / name / "run.json").read_text())

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from fastat import ROOT
 from fastat.report import verdicts
 from fastat.report.tidy import MEASURED
-from fastat.runs import ROOT
 
 PAPER = pd.read_csv(ROOT / "config/paper.csv")
 

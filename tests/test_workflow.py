@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fastat import ROOT
 from fastat.report.catalog import FIGURES, TABLES
-from fastat.runs import ROOT
 
 
 def snakemake(folder: Path, *more: str) -> str:

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fastat.config.catalog import CATALOG
 from fastat.data import views
-from fastat.data.catalog import CATALOG
 from fastat.errors import BadInput
 from fastat.files import atomic
 from fastat.sharing import ALONE, Share

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from fastat.data.catalog import CATALOG, DatasetFacts
+from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.errors import BadInput
 from fastat.files import atomic, exclusive
 

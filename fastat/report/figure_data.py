@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fastat import theory
-from fastat.data.catalog import CATALOG
+from fastat.config.catalog import CATALOG
 from fastat.files import atomic
 from fastat.report.grid import CELL, RUN, Grid, gather
 from fastat.report.statistics import exact

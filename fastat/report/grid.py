@@ -12,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fastat.data.catalog import CATALOG
+from fastat.config.catalog import CATALOG
+from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
 from fastat.report.tidy import CELL, RUN
-from fastat.runs import PATTERN, RunSpec
 from fastat.units import eps_text, in_pixels, is_eps, parse_eps
 
 log = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from fastat import ROOT
 from fastat.files import atomic
-from fastat.runs import ROOT
 from fastat.units import parse_eps
 
 MARK = "<!-- made by `make docs` from here on -->\n"

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fastat.data.catalog import CATALOG
+from fastat.config.catalog import CATALOG
+from fastat.config.spec import SUBSET
 from fastat.files import atomic
 from fastat.report.statistics import finite
 from fastat.report.tidy import RUN
-from fastat.runs import SUBSET
 
 COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
 Z = 3.2905  # two-sided 99.9 %

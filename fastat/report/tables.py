@@ -10,7 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from fastat import runs
+from fastat import ROOT
+from fastat.config.grid import load_config
+from fastat.config.recipe import resolve
+from fastat.config.spec import SUBSET, RunSpec
 from fastat.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.statistics import finite
@@ -29,7 +32,7 @@ ORDER = [
 ]  # fmt: skip
 NOT_FAST = ("clean", "pgd10")  # references: not among the best
 SETTINGS = ["gamma12", "gamma14", "paper", "gamma18", "gamma20", "c005", "c007", "c02", "c04"]
-ABLATION = rf"step\d+|gamma\d+|c0\d+|{runs.SUBSET}"  # variants that belong to Table IV and the figures
+ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table IV and the figures
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
@@ -43,7 +46,7 @@ def write_all(rows: pd.DataFrame, correct: pd.DataFrame, table1_eps: dict[str, s
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
     note = SUSPECT if wide["masking"].fillna("").any() else ""
     every = [m for m in HEADINGS if m in wide]
-    attacked = summary(wide[~wide["variant"].str.fullmatch(runs.SUBSET)], every)
+    attacked = summary(wide[~wide["variant"].str.fullmatch(SUBSET)], every)
     write(out / "table1", one, readable(one, COLUMNS[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
     write(out / "table2", two, readable(two, COLUMNS[2], marks), note + CAPTIONS[2], by_eps(two, marks))
     write(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
@@ -160,7 +163,7 @@ def summary(wide: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 def beside_paper(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """`paper_METRIC` for the metrics of which the paper has a number."""
-    paper = pd.read_csv(runs.ROOT / "config/paper.csv").drop_duplicates(["dataset", "model", "eps", "method", "metric"])
+    paper = pd.read_csv(ROOT / "config/paper.csv").drop_duplicates(["dataset", "model", "eps", "method", "metric"])
     named = table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
     keys = pd.MultiIndex.from_frame(table[["dataset", "model", "eps"]].assign(method=named))
     for metric in metrics:
@@ -228,7 +231,7 @@ def table3(wide: pd.DataFrame) -> pd.DataFrame:
     )
     both["gap"] = both["robust_train_loss_atta"] - both["robust_train_loss"]
     both["quotient"] = both["robust_train_loss_atta"] / both["robust_train_loss"]
-    numbers = pd.read_csv(runs.ROOT / "config/paper.csv")
+    numbers = pd.read_csv(ROOT / "config/paper.csv")
     paper = numbers[numbers["table"] == "III"].set_index(["dataset", "model", "eps", "metric"])["value"]
     lines = []
     for cell, part in both.groupby(key[:3], sort=False):
@@ -247,7 +250,7 @@ def table4(wide: pd.DataFrame) -> pd.DataFrame:
     """AutoAttack accuracy of ATAS by setting, a row per data set, network and eps, and the paper's below."""
     mine = wide[(wide["method"] == "atas") & wide["variant"].isin(SETTINGS)]
     key = ["dataset", "model", "eps", "method"]
-    numbers = pd.read_csv(runs.ROOT / "config/paper.csv")
+    numbers = pd.read_csv(ROOT / "config/paper.csv")
     paper = numbers[numbers["metric"] == "aa"].drop_duplicates(key).set_index(key)["value"]
     settled = mine.groupby(["dataset", "model", "eps"])["variant"].transform("nunique") > 1
     lines = []
@@ -274,12 +277,12 @@ def setting(variant: str) -> str:
 
 def table5() -> pd.DataFrame:
     """lambda of FGSM-GA: ours and the paper's, from the recipes."""
-    paper = pd.read_csv(runs.ROOT / "config/paper.csv")
-    config = runs.load_config()
+    paper = pd.read_csv(ROOT / "config/paper.csv")
+    config = load_config()
     lines = []
     for row in paper[paper["metric"] == "lam"].itertuples():
-        spec = runs.RunSpec(str(row.dataset), str(row.model), parse_eps(row.eps), "fgsm_ga", "paper", 0)
-        lam = runs.resolve(spec, config).params["lam"]
+        spec = RunSpec(str(row.dataset), str(row.model), parse_eps(row.eps), "fgsm_ga", "paper", 0)
+        lam = resolve(spec, config).params["lam"]
         lines.append({"dataset": row.dataset, "model": row.model, "eps": row.eps, "lambda": lam, "paper": row.value})
     return pd.DataFrame(lines)
 

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.files import atomic
-from fastat.runs import RunSpec
 from fastat.units import eps_text, is_eps
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fastat import ROOT
 from fastat.files import atomic
 from fastat.report.statistics import exact, finite
-from fastat.runs import ROOT
 from fastat.units import parse_eps
 
 COLUMNS = [

@@ -21,8 +21,8 @@ from torch.autograd import Function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from fastat.config.recipe import Recipe, Schedule
 from fastat.data import views
-from fastat.runs import Recipe, Schedule
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fastat.runs import Recipe, Schedule
+from fastat.config.recipe import Recipe, Schedule
 from fastat.sharing import ALONE, Share
 
 

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from fastat import devices, files
 from fastat.attacks import eval_mode, fgsm, pgd
+from fastat.config.recipe import Recipe
 from fastat.data.datasets import ImageSet, Part, TrainingStream, generator, stratified
-from fastat.runs import Recipe
 from fastat.sharing import Share
 from fastat.training import checkpoint, collapse
 from fastat.training.checkpoint import Standing

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, softmax
 
 import methods
-from fastat.runs import Recipe, Schedule
+from fastat.config.recipe import Recipe, Schedule
 from fastat.training.learner import SGDLearner
 
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.functional import one_hot, softmax
 
 import methods
-from fastat.runs import Recipe, Schedule
+from fastat.config.recipe import Recipe, Schedule
 from fastat.training.learner import SGDLearner
 
 RECIPE = Recipe(epochs=30, batch_size=4, schedule=Schedule("piecewise", 0.1), weight_decay=0.0, momentum=0.0)

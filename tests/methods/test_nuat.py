@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from fastat.config.recipe import Recipe, Schedule
 from fastat.losses import nuclear_norm
-from fastat.runs import Recipe, Schedule
 from fastat.training.learner import SGDLearner
 
 

@@ -21,8 +21,10 @@ rule evaluate:
     resources:
         gpu=1,
     params:
-        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
-        protocol=lambda wildcards: json.dumps(runs.protocol(config, wildcards.dataset)),
+        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        protocol=lambda wildcards: json.dumps(
+            grid.protocol_for(config, wildcards.dataset)
+        ),
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
@@ -33,7 +35,7 @@ rule evaluate:
 rule probe:
     input:
         NETWORK,
-        lambda wildcards: f"results/runs/{runs.RunSpec.of(wildcards).ranked_by.name}/instances.safetensors",
+        lambda wildcards: f"results/runs/{RunSpec.from_wildcards(wildcards).ranked_by.name}/instances.safetensors",
         data="results/data/{dataset}.safetensors",
     output:
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/surfaces_by_epoch.csv",
@@ -45,7 +47,7 @@ rule probe:
     resources:
         gpu=1,
     params:
-        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
+        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:

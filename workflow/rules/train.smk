@@ -14,7 +14,7 @@ rule data:
 # The state of an unfinished run lies beside these outputs and is none of them: Snakemake deletes outputs.
 rule train:
     input:
-        lambda wildcards: runs.needs(runs.RunSpec.of(wildcards)),
+        lambda wildcards: grid.needed_files(RunSpec.from_wildcards(wildcards)),
         data="results/data/{dataset}.safetensors",
     output:
         "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
@@ -29,14 +29,14 @@ rule train:
     resources:
         gpu=lambda wildcards: config["processes"].get(wildcards.dataset, 1),
     params:
-        launch=lambda wildcards: runs.launcher(wildcards.dataset, config),
-        name=lambda wildcards: runs.RunSpec.of(wildcards).name,
-        recipe=lambda wildcards: runs.resolve(
-            runs.RunSpec.of(wildcards), config
+        launch=lambda wildcards: grid.launcher(wildcards.dataset, config),
+        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        recipe=lambda wildcards: resolve(
+            RunSpec.from_wildcards(wildcards), config
         ).to_json(),
         snapshots=lambda wildcards: (
             "--snapshots"
-            if runs.keeps_snapshots(runs.RunSpec.of(wildcards), config)
+            if grid.keeps_snapshots(RunSpec.from_wildcards(wildcards), config)
             else ""
         ),
         device=config["device"],

@@ -1,0 +1,134 @@
+"""A config file -> the runs that it names, and what the workflow asks of each. No torch."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastat import ROOT
+from fastat.config.catalog import CATALOG
+from fastat.config.recipe import check_recipe_names, resolve, resolve_dataset, variants
+from fastat.config.schema import check, read_yaml
+from fastat.config.spec import RunSpec, split_subset
+from fastat.errors import BadInput, did_you_mean
+from fastat.units import parse_eps
+
+
+def load_config(paths: Iterable[Path] = ()) -> dict[str, Any]:
+    """config/config.yaml with the given files laid over it, as `snakemake --configfile` does.
+
+    Raises: BadInput if a file is missing or not YAML, or the result breaks a rule (see `check_config`).
+    """
+    config: dict[str, Any] = {}
+    for path in (ROOT / "config/config.yaml", *paths):
+        config = overlay(config, read_yaml(path))
+    check_config(config)
+    return config
+
+
+def overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`below` with `above` laid over it: mappings merge key by key, anything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = overlay(merged[key], value) if both else value
+    return merged
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Every rule that can be checked without torch, on a whole config.
+
+    Raises: BadInput with the rule, the value and the way out.
+    """
+    for block in [*(config.get("grid") or []), *(config.get("extra_grid") or [])]:
+        if isinstance(block, dict):
+            for eps in listed(block.get("eps", [])):
+                parse_eps(eps)
+    check(config, "config", "config")
+    for eps in config["table1_eps"].values():
+        parse_eps(eps)
+    check_recipe_names(config["recipes"], "config: recipes")
+    specs = expand(config)
+    for name in config["snapshots"]:
+        if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
+            raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
+    for spec in specs:
+        shards, n_processes = resolve(spec, config).shards, config["processes"].get(spec.dataset, 1)
+        if shards % n_processes:
+            raise BadInput(
+                f"config: processes: {n_processes} for {spec.dataset} must divide the shards of its recipe, {shards}. "
+                f"Write one that does, or set `recipes: {{{spec.dataset}: {{every: {{shards: {n_processes}, drop_last: "
+                "true}}}} (it changes the order of the images)."
+            )
+    for dataset in {spec.dataset for spec in specs}:
+        n_images = protocol_for(config, dataset)["autoattack"]["n_images"]
+        check_n_images(n_images, dataset, resolve_dataset(dataset, config))
+
+
+def check_n_images(n_images: int | str, dataset: str, fields: dict[str, Any]) -> None:
+    """AutoAttack cannot attack more images than the test part has."""
+    n_test = fields.get("n_test") or CATALOG[dataset].n_test
+    if n_images != "all" and int(n_images) > n_test:
+        raise BadInput(
+            f"config: evaluation/autoattack/n_images is {n_images}, but {dataset} has {n_test} test images. "
+            "Ask for fewer, or write `all`."
+        )
+
+
+def listed(value: Any) -> list[Any]:
+    """A list as it is, anything else as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def expand(config: dict[str, Any]) -> list[RunSpec]:
+    """The runs that the config's grid names, sorted, each once.
+
+    Raises: BadInput for an unknown method or variant.
+    """
+    known = variants()
+    specs = set()
+    for block in [*config["grid"], *config["extra_grid"]]:
+        axes = [listed(block[key]) for key in ("dataset", "model", "eps", "method", "seed")]
+        for dataset, model, eps, method, seed in itertools.product(*axes):
+            name, _, variant = str(method).partition("/")
+            if name not in known:
+                raise BadInput(f"unknown method {name!r}.{did_you_mean(name, known)}")
+            if split_subset(variant or "paper")[0] not in known[name]:
+                raise BadInput(
+                    f"method {name} has no variant {variant!r}.{did_you_mean(variant, known[name])}, and each followed "
+                    "by _dI_J, which trains on D_I^J alone (1 <= I <= J <= 10)"
+                )
+            specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
+    return sorted(specs)
+
+
+def protocol_for(config: dict[str, Any], dataset: str) -> dict[str, Any]:
+    """How runs of this data set are attacked: `evaluation`, with what it says of the data set laid over it."""
+    common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
+    return overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+
+
+def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
+    """Whether the weights of every epoch of this run are kept, for Figure 2."""
+    return f"{spec.method}/{spec.variant}" in config["snapshots"]
+
+
+def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
+    """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
+    left = ["run.json", "log.csv", "instances.safetensors"]
+    if not spec.subset:
+        left += [f"eval/{name}.csv" for name in ("whitebox", "surfaces", "steps", "autoattack")]
+    return [*left, "eval/surfaces_by_epoch.csv"] if keeps_snapshots(spec, config) else left
+
+
+def needed_files(spec: RunSpec) -> list[str]:
+    """The files of other runs that a training starts from: on D_i^j, the gradient norms of all images."""
+    return [f"results/runs/{spec.ranked_by.name}/instances.safetensors"] if spec.subset else []
+
+
+def launcher(dataset: str, config: dict[str, Any]) -> str:
+    """What starts a training on this data set: python, or torchrun where several processes share it."""
+    n_processes = config["processes"].get(dataset, 1)
+    if n_processes == 1:
+        return "python -m fastat"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {n_processes} -m -- fastat"

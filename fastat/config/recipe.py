@@ -1,0 +1,343 @@
+"""A recipe: everything but its name that may change a run's numbers. Standard library, yaml and jsonschema only.
+
+It is resolved from config/recipes.yaml and the config, from the general to the particular. Rules of single fields are
+in workflow/schemas/recipe.schema.yaml; those that tie two fields together are here.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fastat import ROOT
+from fastat.config.catalog import CATALOG
+from fastat.config.schema import check, read_yaml
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput, did_you_mean
+from fastat.units import eps_text
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and momentum as functions of progress in epochs; see training/learner.py."""
+
+    kind: str  # "piecewise", "triangular" or "linear"
+    lr: float = 0.1  # the first (piecewise) or highest (triangular) learning rate
+    milestones: tuple[float, ...] = ()  # piecewise: x `factor` once this many epochs are done
+    factor: float = 0.1
+    cycle_momentum: bool = False  # triangular: momentum falls by 0.1 as the learning rate peaks
+    points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, learning rate), joined by straight lines
+    momentum_points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, momentum), likewise
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything but the run's name that may change its numbers."""
+
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    weight_decay: float
+    weight_decay_epochs: float | None = None  # none after so many; None: to the end
+    momentum: float = 0.9
+    average: float = 0.0  # decay of the weights' moving average that is reported; 0: none is kept
+    drop_last: bool = False
+    pad: int = 0  # zero pixels around an image before it is cropped back
+    flip: bool = False
+    n_train: int | None = None  # only the first so many images; None: all
+    n_test: int | None = None
+    monitor_images: int = 128  # training images attacked after every epoch, for log.csv
+    arch: str = "shared"  # whose network of the model's name: fastat/networks/models.py
+    precision: str = "float32"  # or tf32, bf16; on the CPU float32 and tf32 are one
+    compile: str = "off"  # or default, cudagraphs: torch.compile, where it can
+    shards: int = 1  # equal shares of the images, one or more to each process that trains: machine/processes.py
+    params: dict[str, Any] = field(default_factory=dict)  # of the method, over its Config's defaults
+    method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
+
+    def to_json(self) -> str:
+        """Canonical: equal recipes give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The inverse of `to_json`.
+
+        Raises: BadInput naming the first value that breaks a rule.
+        """
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r} ({error})") from error
+        if not isinstance(fields, dict):
+            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r}")
+        return recipe_from(fields, "recipe")
+
+
+def fingerprint(*parts: Any) -> str:
+    """A short hash of JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def method_names() -> list[str]:
+    """The methods: every file in methods/ is one."""
+    return sorted(path.stem for path in (ROOT / "methods").glob("[a-z]*.py"))
+
+
+@functools.cache
+def named_recipes() -> dict[str, Any]:
+    """config/recipes.yaml, read once: a grid has thousands of runs."""
+    return read_yaml(ROOT / "config/recipes.yaml")
+
+
+@functools.cache
+def variants() -> dict[str, list[str]]:
+    """Method -> its named recipes, `paper` first."""
+    known = named_recipes()["methods"]
+    return {name: list(known.get(name) or {"paper": {}}) for name in method_names()}
+
+
+def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
+    """Field -> (value, source) of a named recipe on CIFAR10: `variant` over `paper`.
+
+    Fields of the method itself are called `params.NAME`.
+    """
+    known = named_recipes()["methods"].get(method) or {}
+    listed = {**known.get("paper", {}), **(known.get(variant) or {})}
+    return {key: (value, source) for key, (value, source) in listed.items()}
+
+
+@functools.cache
+def method_version(name: str) -> int:
+    """`VERSION` of methods/NAME.py, without importing it: the workflow has no torch."""
+    for node in ast.parse((ROOT / f"methods/{name}.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
+            return int(ast.literal_eval(node.value))
+    raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
+
+
+def check_recipe_names(recipes: dict[str, Any], where: str) -> None:
+    """Every recipe must be for a data set, and for `every`, a method or METHOD/VARIANT: a typo would change nothing.
+
+    Raises: BadInput for a name that no run can have.
+    """
+    known = ["every", *(key for name, names in variants().items() for key in (name, *(f"{name}/{v}" for v in names)))]
+    for dataset, fields in recipes.items():
+        if dataset not in CATALOG:
+            raise BadInput(f"{where}: unknown dataset {dataset!r}.{did_you_mean(dataset, CATALOG)}")
+        for name in fields:
+            if name not in known:
+                raise BadInput(f"{where}/{dataset}: no method or variant {name!r}.{did_you_mean(name, known)}")
+
+
+def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
+    """The run's recipe: named recipe < data set < method on it < variant on it < the config's own `recipes`.
+
+    Raises: BadInput naming the key and the rule.
+    """
+    fields: dict[str, Any] = {}
+    for key, (value, _) in named_recipe(spec.method, spec.named).items():
+        param = key.removeprefix("params.")
+        fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
+    where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.named}"
+    fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
+    fields["method_version"] = method_version(spec.method)
+    recipe = recipe_from(chosen(fields, spec, where), where)
+    check_sizes(recipe, spec.dataset, where)
+    return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
+
+
+def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str) -> Recipe:
+    """The recipe for D_i^j: more epochs of fewer images, so that the iterations stay as many (Sec. III).
+
+    Raises: BadInput where the images are not in memory.
+    """
+    if CATALOG[dataset].stored:
+        raise BadInput(f"{where}: {dataset} is read from disk, where training on a subset is not built")
+    first, last = subset
+    epochs = round(recipe.epochs * 10 / (last - first + 1))
+    times = epochs / recipe.epochs
+
+    def stretched(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        return tuple((epochs * (epoch / recipe.epochs), value) for epoch, value in points)
+
+    old = recipe.schedule
+    schedule = replace(
+        old,
+        milestones=tuple(times * stone for stone in old.milestones),
+        points=stretched(old.points),
+        momentum_points=stretched(old.momentum_points),
+    )
+    decay = recipe.weight_decay_epochs
+    return replace(
+        recipe, epochs=epochs, schedule=schedule, weight_decay_epochs=None if decay is None else times * decay
+    )
+
+
+def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
+    """Raises: BadInput if a recipe asks for more than the data set has."""
+    facts = CATALOG[dataset]
+    if facts.stored and recipe.pad:
+        raise BadInput(f"{where}: pad must be 0, got {recipe.pad}: {dataset} is stored larger than it is seen")
+    for name in ("n_train", "n_test"):
+        asked, has = getattr(recipe, name), getattr(facts, name)
+        if (asked or 0) > has:
+            raise BadInput(f"{where}: {name} must be at most {has}, as many as {dataset} has, or left out, got {asked}")
+
+
+def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Recipe fields over others: `params` merge by name, and so does a schedule that does not say its kind."""
+    merged = {**below, **above}
+    for key in ("params", "schedule"):
+        new = above.get(key)
+        if isinstance(new, dict) and (key == "params" or "kind" not in new):
+            merged[key] = {**(below.get(key) or {}), **new}
+    return merged
+
+
+def chosen(value: Any, spec: RunSpec, where: str) -> Any:
+    """What {by_eps: {8: 0.2, ...}} and {by_model: {wrn28_10: 0.08, other: 0.04}} say for this run, at any depth.
+
+    Raises: BadInput if it says nothing for this eps or model.
+    """
+    if not isinstance(value, dict):
+        return value
+    if set(value) not in ({"by_eps"}, {"by_model"}):
+        return {key: chosen(inner, spec, f"{where}: {key}") for key, inner in value.items()}
+    ((axis, table),) = value.items()
+    if not isinstance(table, dict):
+        example = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}[axis]
+        raise BadInput(f"{where}: {axis} must be a mapping as {example}, got {table!r}")
+    if axis == "by_model":
+        if not table.keys() & {spec.model, "other"}:
+            raise BadInput(
+                f"{where} is given for {', '.join(map(str, table))}, not for {spec.model}. Add it, or `other`."
+            )
+        return table.get(spec.model, table.get("other"))
+    if spec.eps_255 not in table:
+        known = ", ".join(eps_text(eps) if isinstance(eps, int) else repr(eps) for eps in table)
+        raise BadInput(
+            f"{where} is given for eps {known}, not for {eps_text(spec.eps_255)}. Add it under `recipes` in the "
+            f"config, as {{by_eps: {{{spec.eps_255}: ...}}}}."
+        )
+    return table[spec.eps_255]
+
+
+def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The recipe fields of a dataset, then those under the given keys, then the config's own."""
+    datasets = named_recipes()["datasets"]
+    if dataset not in datasets:
+        raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(datasets)}")
+    own = config.get("recipes") or {}
+    fields: dict[str, Any] = {}
+    for source in (datasets[dataset], own.get(dataset) or {}):
+        for key in ("every", *keys):
+            fields = lay(fields, source.get(key) or {})
+    return fields
+
+
+def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
+    """A checked Recipe.
+
+    Raises: BadInput for an unknown key or a value outside its range.
+    """
+    check(fields, "recipe", where)
+    schedule = dict(fields.get("schedule") or {})
+    for key in {"milestones", "points", "momentum_points"} & schedule.keys():
+        schedule[key] = tuple(tuple(item) if isinstance(item, list | tuple) else item for item in schedule[key])
+    fields = {**fields, "schedule": constructed(Schedule, schedule, f"{where}: schedule")}
+    if fields.get("compile") is False:
+        fields["compile"] = "off"  # YAML reads off as false
+    recipe = constructed(Recipe, fields, where)
+    for owner, rules, place in ((recipe, RECIPE_RULES, where), (recipe.schedule, SCHEDULE_RULES, f"{where}: schedule")):
+        for name, holds, rule in rules:
+            if not holds(recipe):
+                raise BadInput(f"{place}: {name} must be {rule(recipe)}, got {getattr(owner, name)!r}")
+    return recipe
+
+
+def constructed(cls: Any, fields: dict[str, Any], where: str) -> Any:
+    """The dataclass; what it lacks is named by Python."""
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise BadInput(f"{where}: {error}") from error
+
+
+def shards_divide(recipe: Recipe) -> bool:
+    """fastat/machine/processes.py: positions p mod shards of every batch, and rows p mod shards of what is stored."""
+    n = recipe.shards
+    return n == 1 or (5040 % n == recipe.batch_size % n == 0 and recipe.drop_last)
+
+
+def is_line(points: tuple[tuple[float, float], ...], epochs: int) -> bool:
+    """Whether it leads from the start to the end of the training."""
+    done = [epoch for epoch, _ in points]
+    return len(done) > 1 and done == sorted(done) and (done[0], done[-1]) == (0, epochs)
+
+
+# Rules that tie two fields together: the field, whether a recipe keeps the rule, and how it goes on after "must be".
+Rule = tuple[str, Callable[[Recipe], bool], Callable[[Recipe], str]]
+RECIPE_RULES: tuple[Rule, ...] = (
+    (
+        "batch_size",
+        lambda r: not (r.drop_last and r.n_train) or r.n_train >= r.batch_size,
+        lambda r: f"at most n_train = {r.n_train} with drop_last: true (else no batch would be left)",
+    ),
+    (
+        "momentum",
+        lambda r: not r.schedule.cycle_momentum or bool(r.schedule.momentum_points) or r.momentum >= 0.1,
+        lambda r: "0.1 or more with cycle_momentum: true",
+    ),
+    (
+        "weight_decay_epochs",
+        lambda r: r.weight_decay_epochs is None or r.weight_decay_epochs <= r.epochs,
+        lambda r: f"between 0 and epochs = {r.epochs}, or left out",
+    ),
+    (
+        "shards",
+        shards_divide,
+        lambda r: f"1, or a divisor of 5040 and of batch_size = {r.batch_size}, with drop_last: true",
+    ),
+)
+
+
+def belongs_to(name: str, kind: str) -> Rule:
+    """A field that other kinds of schedule would ignore."""
+    return (
+        name,
+        lambda r: not getattr(r.schedule, name) or r.schedule.kind == kind,
+        lambda r: (
+            f"left out: {name} belongs to kind: {kind}, and kind: {r.schedule.kind} would ignore it. Write the kind "
+            f"too, as {{kind: {kind}, lr: {r.schedule.lr}, {name}: ...}}"
+        ),
+    )
+
+
+def leads_through(name: str) -> Rule:
+    """A line must lead through the whole training."""
+    return (
+        name,
+        lambda r: is_line(getattr(r.schedule, name), r.epochs) or not getattr(r.schedule, name),
+        lambda r: f"pairs [epoch, value] from epoch 0 to {r.epochs}, epochs not falling, values 0 or more",
+    )
+
+
+SCHEDULE_RULES: tuple[Rule, ...] = (
+    (
+        "milestones",
+        lambda r: list(r.schedule.milestones) == sorted(m for m in r.schedule.milestones if 0 < m < r.epochs),
+        lambda r: f"rising, and between 0 and epochs = {r.epochs}",
+    ),
+    leads_through("points"),
+    leads_through("momentum_points"),
+    (
+        "points",
+        lambda r: r.schedule.kind != "linear" or bool(r.schedule.points),
+        lambda r: f"pairs [epoch, value] from epoch 0 to {r.epochs} with kind: linear",
+    ),
+    belongs_to("milestones", "piecewise"),
+    belongs_to("points", "linear"),
+)
