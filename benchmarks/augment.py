@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 import methods
-from fastat import models
 from fastat.data.datasets import Part, TrainingStream
+from fastat.networks import models
 from fastat.training import cost
 from fastat.types import Batch
 

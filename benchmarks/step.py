@@ -20,8 +20,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from fastat import models
 from fastat.attacks import eval_mode, input_gradient
+from fastat.networks import models
 from fastat.training import cost
 
 SHAPES = {"preact_tiny": (1, 8, 8), "preact_tiny_s2": (1, 28, 28), "preact_resnet18": (3, 32, 32)}

@@ -185,7 +185,7 @@ def show_value(value: Any) -> str:
 
 def do_check(args: argparse.Namespace) -> None:
     """Check the config, then build every method and model of it without memory, on the meta device."""
-    from fastat import models
+    from fastat.networks import models
     from fastat.units import in_pixels
 
     config = load_config(args.configfile)
@@ -211,7 +211,8 @@ def do_plan(args: argparse.Namespace) -> None:
     """Print what the grid takes; refuse what does not fit here. Or time this device first, with --calibrate."""
     import torch
 
-    from fastat import files, plan
+    from fastat import plan
+    from fastat.machine import files
 
     config, device = load_config(args.configfile), pick_device(args)
     specs = [spec for spec in expand(config) if args.only in spec.name]
@@ -225,7 +226,7 @@ def do_plan(args: argparse.Namespace) -> None:
         return
     rates = read_calibration(args.calibration) if args.calibration else {}
     costs = plan.of_grid(
-        specs, config, lambda spec, recipe, share: build_method(spec, recipe, "meta", share=share), rates
+        specs, config, lambda spec, recipe, processes: build_method(spec, recipe, "meta", processes=processes), rates
     )
     print(plan.describe(costs))
     if config["device"] == "cuda" and device.type != "cuda":
@@ -261,41 +262,43 @@ def do_data(args: argparse.Namespace) -> None:
     datasets.prepare(args.dataset, args.source, args.out)
 
 
-def build_method(spec: RunSpec, recipe: Recipe, device_name: str, n_train: int | None = None, share: Any = None) -> Any:
+def build_method(
+    spec: RunSpec, recipe: Recipe, device_name: str, n_train: int | None = None, processes: Any = None
+) -> Any:
     """The run's task and method: of one process's share, where several train together."""
     import torch
 
     import methods
-    from fastat import models
     from fastat.config.catalog import CATALOG
-    from fastat.data.datasets import generator
-    from fastat.sharing import ALONE, SharedGenerator
+    from fastat.machine.processes import ALONE, SharedGenerator
+    from fastat.machine.seeds import generator
+    from fastat.networks import models
     from fastat.types import Task
 
-    facts, device, share = CATALOG[spec.dataset], torch.device(device_name), share or ALONE
+    facts, device, processes = CATALOG[spec.dataset], torch.device(device_name), processes or ALONE
     channels, height, width = facts.stored or facts.shape
     n_train = n_train or tenths(recipe.n_train or facts.n_train, spec.subset)
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     with torch.device("meta"):
         n_params = sum(p.numel() for p in models.build(spec.model, channels, facts.n_classes, recipe.arch).parameters())
     rng = None if device_name == "meta" else generator(device, spec.seed, "method")
-    if rng is not None and share.size > 1:
-        shared = SharedGenerator(device, share)
+    if rng is not None and processes.size > 1:
+        shared = SharedGenerator(device, processes)
         shared.set_state(rng.get_state())
         rng = shared
     task = Task(
         eps=spec.eps,
-        n_train=-(-n_train // recipe.shards) * recipe.shards // share.size,  # as many in every process
+        n_train=-(-n_train // recipe.shards) * recipe.shards // processes.size,  # as many in every process
         n_classes=facts.n_classes,
         image_shape=facts.shape,
         frame_shape=(channels, height + 2 * recipe.pad, width + 2 * recipe.pad),
         n_epochs=recipe.epochs,
-        batch_size=recipe.batch_size // share.size,
+        batch_size=recipe.batch_size // processes.size,
         n_batches=whole if recipe.drop_last or not rest else whole + 1,
         n_params=n_params,
         device=device,
         rng=rng,
-        share=share,
+        processes=processes,
     )
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "method-init").initial_seed())
     return task, methods.build(spec.method, task, **recipe.params)
@@ -310,16 +313,17 @@ def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
     import torch
 
-    from fastat import devices, models, sharing
     from fastat.config.catalog import CATALOG
     from fastat.data import datasets
-    from fastat.data.datasets import generator
+    from fastat.machine import devices, processes
+    from fastat.machine.seeds import generator
+    from fastat.networks import models
     from fastat.training.learner import SGDLearner
     from fastat.training.trainer import Stopped, Training, train
 
     spec = RunSpec.parse(args.run)
     recipe = Recipe.from_json(args.recipe) if args.recipe else from_config(args, spec)
-    share, device = sharing.join(pick_device(args), recipe.shards)
+    together, device = processes.join(pick_device(args), recipe.shards)
     devices.set_precision(recipe.precision)
     data = datasets.load(args.results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
     watched, images = data.train, data.sha256
@@ -328,14 +332,14 @@ def do_train(args: argparse.Namespace) -> int | None:
         chosen = torch.nonzero((tenth >= spec.subset[0]) & (tenth <= spec.subset[1])).flatten()
         data = replace(data, train=data.train.only(chosen.to(device)))
         images = fingerprint(images, chosen.tolist())
-    task, method = build_method(spec, recipe, str(device), len(data.train), share)
-    if share.size > 1 and hasattr(method, "ONE_PROCESS"):
-        raise BadInput(f"{spec.method} cannot be shared by {share.size} processes: {method.ONE_PROCESS}. Start one.")
+    task, method = build_method(spec, recipe, str(device), len(data.train), together)
+    if together.size > 1 and hasattr(method, "ONE_PROCESS"):
+        raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
     torch.manual_seed(generator(torch.device("cpu"), spec.seed, "init").initial_seed())
     facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
     model = model.to(device).to(memory_format=torch.channels_last)
-    sharing.synchronise(model, share)
+    processes.synchronise_batchnorm(model, together)
     example = torch.zeros((task.batch_size, *facts.shape), device=device)
     passes = importlib.import_module(f"methods.{spec.method}").PASSES
     compiled = devices.compile_model(model, recipe.compile, example, "double_backward" in passes)
@@ -354,10 +358,10 @@ def do_train(args: argparse.Namespace) -> int | None:
         "git_commit": git_commit(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "processes": share.size,
+        "processes": together.size,
         "compiled": compiled,
     }
-    learner = SGDLearner(model, recipe, share)
+    learner = SGDLearner(model, recipe, together)
     run = Training(
         spec.name, spec.seed, data, recipe, task, model, method, learner, watched, made_from, about, args.snapshots
     )
@@ -394,9 +398,10 @@ def do_evaluate(args: argparse.Namespace) -> None:
 
     AutoAttack's finished images stay in state/, so that an evaluation made again does not attack them again.
     """
-    from fastat import devices, files
     from fastat.data import datasets
+    from fastat.data.subsets import stratified
     from fastat.evaluation import autoattack, evaluate, probes
+    from fastat.machine import devices, files
 
     spec, device = RunSpec.parse(args.run), pick_device(args)
     devices.set_precision("float32")
@@ -426,7 +431,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
         write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)))
     if args.suite in ("autoattack", "all"):
         aa, n_test = protocol["autoattack"], len(data.test)
-        index = datasets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
+        index = stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
         weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
         partial = folder / f"state/autoattack-{fingerprint(aa, seed, index.tolist(), weights)}.csv"
         options = {"eps": eps, "batch_size": aa["batch_size"], "seed": seed}
@@ -439,9 +444,9 @@ def do_probe(args: argparse.Namespace) -> None:
     """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots: Figure 2."""
     import torch
 
-    from fastat import devices, files
     from fastat.data import datasets
     from fastat.evaluation import probes
+    from fastat.machine import devices, files
 
     spec, device = RunSpec.parse(args.run), pick_device(args)
     devices.set_precision("float32")
@@ -477,8 +482,8 @@ def load_network(path: Path, spec: RunSpec, about: dict[str, Any], device: Any) 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from fastat import models
     from fastat.config.catalog import CATALOG
+    from fastat.networks import models
 
     facts = CATALOG[spec.dataset]
     model = models.build(spec.model, facts.shape[0], facts.n_classes, about["recipe"].get("arch", "shared"))
@@ -495,7 +500,7 @@ def do_cost(args: argparse.Namespace) -> None:
     import torch
 
     import methods
-    from fastat import models
+    from fastat.networks import models
     from fastat.report import costs
     from fastat.training import cost
 
@@ -591,7 +596,7 @@ def pick_device(args: argparse.Namespace) -> Any:
     """
     import torch
 
-    from fastat import devices
+    from fastat.machine import devices
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fastat.sharing import ALONE, SharedGenerator
+from fastat.machine.processes import ALONE, SharedGenerator
 
 
 def project_linf(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
@@ -27,9 +27,9 @@ def uniform_like(x: Tensor, eps: float, rng: torch.Generator | None) -> Tensor:
 
     Where processes share a batch, each draws for the whole batch and keeps its rows: the numbers of one process.
     """
-    share = rng.share if isinstance(rng, SharedGenerator) else ALONE
-    whole = torch.empty_like(x) if share.size == 1 else torch.empty_like(torch.cat([x] * share.size))
-    return share.of(whole.uniform_(-eps, eps, generator=rng))
+    processes = rng.processes if isinstance(rng, SharedGenerator) else ALONE
+    whole = torch.empty_like(x) if processes.size == 1 else torch.empty_like(torch.cat([x] * processes.size))
+    return processes.mine(whole.uniform_(-eps, eps, generator=rng))
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -19,13 +19,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 import methods
-from fastat import ROOT, models
+from fastat import ROOT
 from fastat.config.catalog import CATALOG
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import views
 from fastat.errors import BadInput
-from fastat.sharing import ALONE, Share
+from fastat.machine.processes import ALONE, Processes
+from fastat.networks import models
 from fastat.training import cost
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task
@@ -66,7 +67,7 @@ class Line:
 def of_grid(
     specs: list[RunSpec],
     config: dict[str, Any],
-    build: Callable[[RunSpec, Recipe, Share], Any],
+    build: Callable[[RunSpec, Recipe, Processes], Any],
     rates: dict[str, float],
 ) -> list[Line]:
     """The cost of every group of runs. `build` makes the task and method of a run's share on the `meta` device.
@@ -78,8 +79,8 @@ def of_grid(
     @functools.cache
     def cost_of(dataset: str, model: str, method: str, recipe: str, images: str = "paper") -> Cost:
         spec, read = RunSpec(dataset, model, 8, method, images, 0), Recipe.from_json(recipe)
-        share = Share(0, config["processes"].get(dataset, 1))
-        return estimate(spec, read, share, lambda share: build(spec, read, share))
+        processes = Processes(0, config["processes"].get(dataset, 1))
+        return estimate(spec, read, processes, lambda those: build(spec, read, those))
 
     published, groups = published_hours(), dict[tuple[str, str, str, str], list[RunSpec]]()
     for spec in specs:
@@ -182,16 +183,18 @@ def host_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def estimate(spec: RunSpec, recipe: Recipe, share: Share, build: Callable[[Share], tuple[Task, Any]]) -> Cost:
+def estimate(
+    spec: RunSpec, recipe: Recipe, processes: Processes, build: Callable[[Processes], tuple[Task, Any]]
+) -> Cost:
     """The cost of a run, without hours; memory is of one process's share. `build` works on the `meta` device."""
-    facts, (task, method), batch_size = CATALOG[spec.dataset], build(ALONE), recipe.batch_size // share.size
+    facts, (task, method), batch_size = CATALOG[spec.dataset], build(ALONE), recipe.batch_size // processes.size
     assert isinstance(method, nn.Module)
     with torch.device("meta"):
         model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
-        "state of the method": cost.state_bytes(build(share)[1] if share.size > 1 else method),
-        "remembered of images": 2 * 2 * recipe.epochs * task.n_train // share.size,
+        "state of the method": cost.state_bytes(build(processes)[1] if processes.size > 1 else method),
+        "remembered of images": 2 * 2 * recipe.epochs * task.n_train // processes.size,
         "images": image_bytes(spec.dataset, recipe, batch_size),
         "activations": activation_bytes(model, batch_size, facts.shape),
     }

@@ -40,7 +40,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fastat.files import write_rows
+from fastat.machine.files import write_rows
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from fastat.sharing import ALONE, Share
+from fastat.machine.processes import ALONE, Processes
 
 
 class View(NamedTuple):
@@ -48,7 +48,7 @@ class Task:
     n_params: int  # of the network
     device: torch.device
     rng: torch.Generator | None = field(compare=False)  # on `device`; None only where nothing is drawn
-    share: Share = ALONE  # n_train and batch_size are of this process's share
+    processes: Processes = ALONE  # n_train and batch_size are of this process's share
 
 
 class StepReport(NamedTuple):

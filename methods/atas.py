@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import eval_mode, input_gradient, project_linf
-from fastat.training.store import DeltaStore
+from fastat.store import DeltaStore
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fastat.attacks import project_linf
 from fastat.losses import check_soft_target, soft_target_loss
-from fastat.training.store import DeltaStore
+from fastat.store import DeltaStore
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -99,7 +99,7 @@ class Method(nn.Module):
 
     def next_prior(self, batch: Batch, x_prior: Tensor, grad: Tensor) -> Tensor:
         """m <- g / |g|_1 + mu m, with the norm over the whole batch (FGSM_MEP.py:253-254); a step along sign m."""
-        norm = self.task.share.total(grad.abs().sum())
+        norm = self.task.processes.total(grad.abs().sum())
         momentum = grad / norm.clamp(min=1e-30) + self.config.mu * self.momentum.read(batch)
         self.momentum.write(batch, momentum)
         return project_linf(x_prior + self.alpha * momentum.sign(), batch.x, self.task.eps)

@@ -7,7 +7,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-from fastat import models  # noqa: E402
+from fastat.networks import models  # noqa: E402
 from fastat.types import Batch, Task, View  # noqa: E402
 
 N_PARAMS = sum(p.numel() for p in models.build("preact_tiny", 1, 10).parameters())

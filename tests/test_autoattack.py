@@ -6,8 +6,8 @@ import pytest
 import torch
 from pyautoattack import AutoAttack
 
-from fastat import models
 from fastat.evaluation import autoattack
+from fastat.networks import models
 
 EPS = 0.02
 

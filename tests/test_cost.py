@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from fastat import ROOT, models
+from fastat import ROOT
 from fastat.attacks import input_gradient
+from fastat.networks import models
 from fastat.training import cost
 
 
@@ -68,7 +69,7 @@ def test_flops_of_a_forward_pass_are_those_of_its_layers():
 
 
 def test_state_is_counted_in_bytes(tiny_task):
-    from fastat.training.store import DeltaStore
+    from fastat.store import DeltaStore
 
     assert cost.state_bytes(DeltaStore(tiny_task)) == 4 * 12 * 100
     assert cost.state_bytes(DeltaStore(tiny_task, "int8")) == 12 * 100

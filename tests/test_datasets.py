@@ -8,7 +8,8 @@ import torch
 
 from fastat.__main__ import main
 from fastat.data import datasets
-from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream, stratified
+from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream
+from fastat.data.subsets import stratified
 from fastat.errors import BadInput
 
 CPU = torch.device("cpu")

@@ -5,8 +5,9 @@ import multiprocessing
 import pytest
 import torch
 
-from fastat import devices, models
 from fastat.attacks import input_gradient
+from fastat.machine import devices
+from fastat.networks import models
 
 
 def take(n_gpus: int, per_gpu: int, seen, go_on) -> None:

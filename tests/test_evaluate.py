@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from fastat import models
 from fastat.attacks import Attacked
 from fastat.data.datasets import Part
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, evaluate
+from fastat.networks import models
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from fastat.config import catalog
 from fastat.data import datasets, imagenet
 from fastat.data.datasets import TrainingStream
 from fastat.errors import BadInput
-from fastat.sharing import Share
+from fastat.machine.processes import Processes
 
 CLASSES = ["n01440764", "n02102040", "n03000684"]
 
@@ -76,8 +76,8 @@ def test_batches_from_disk_are_those_from_memory_bit_by_bit(prepared):
     data = datasets.load(prepared[1] / "imagenet.safetensors", torch.device("cpu"))
     whole = data.train.images.clone()
     for settings in ({"shards": 1, "drop_last": False}, {"shards": 2, "drop_last": True}):
-        for share in (Share(),) if settings["shards"] == 1 else (Share(0, 2), Share(1, 2)):
-            options = {"batch_size": 4, "pad": 0, "flip": True, "seed": 1, "share": share, **settings}
+        for processes in (Processes(),) if settings["shards"] == 1 else (Processes(0, 2), Processes(1, 2)):
+            options = {"batch_size": 4, "pad": 0, "flip": True, "seed": 1, "processes": processes, **settings}
             on_disk = TrainingStream(data.train, **options)
             in_memory = TrainingStream(data.train, **options)
             assert on_disk.on_disk

@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from fastat import files, models
 from fastat.__main__ import main
 from fastat.data import datasets
+from fastat.data.subsets import stratified
 from fastat.evaluation import autoattack, evaluate, probes
+from fastat.machine import files
+from fastat.networks import models
 from fastat.report import sanity, tidy
 
 CELL = {"dataset": "digits", "model": "preact_tiny", "eps": "26/255", "method": "clean", "variant": "paper"}
@@ -59,7 +61,7 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     """The panel's word on this network, and the checks that failed."""
     found = list(evaluate.whitebox(model, digits.test, evaluate.Protocol(EPS)))
     files.write_rows(folder / "whitebox.csv", evaluate.COLUMNS, found)
-    index = datasets.stratified(digits.test.labels, 30, seed=0)
+    index = stratified(digits.test.labels, 30, seed=0)
     options = {"eps": EPS, "batch_size": 30, "seed": 0, "partial": folder / "partial.csv"}
     found = autoattack.standard(model, digits.test.take, index, **options)
     files.write_rows(folder / "autoattack.csv", evaluate.COLUMNS, found)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from fastat import models
+from fastat.networks import models
 
 SMALL = {"preact": "preact_tiny", "postact": "postact_tiny", "wide": "wrn16_1"}
 EVERY = [(SMALL[kind], arch) for arch, kinds in models.ARCHS.items() for kind in kinds if kind in SMALL]

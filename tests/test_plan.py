@@ -14,8 +14,8 @@ from fastat.errors import BadInput
 def lines(*grid, rates=None, **config):
     whole = overlay(load_config(), {"grid": list(grid), **config})
 
-    def build(spec, recipe, share):
-        return build_method(spec, recipe, "meta", share=share)
+    def build(spec, recipe, processes):
+        return build_method(spec, recipe, "meta", processes=processes)
 
     return plan.of_grid(expand(whole), whole, build, rates or {})
 

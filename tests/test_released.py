@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fastat import models, released
 from fastat.errors import BadInput
+from fastat.networks import models, released
 
 
 @dataclass(frozen=True)

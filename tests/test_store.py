@@ -7,8 +7,8 @@ import torch
 
 import methods
 from fastat.config.recipe import Recipe, Schedule
+from fastat.store import DeltaStore
 from fastat.training.learner import SGDLearner
-from fastat.training.store import DeltaStore
 
 
 @pytest.mark.parametrize("dtype,share_of_eps", [("float32", 0.0), ("float16", 1 / 2048), ("int8", 1 / 254)])

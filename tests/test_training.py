@@ -13,11 +13,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fastat import ROOT, files, models
+from fastat import ROOT
 from fastat.__main__ import main
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
+from fastat.machine import files
+from fastat.networks import models
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 

@@ -25,8 +25,9 @@ from torch import Tensor
 from fastat.config.catalog import CATALOG
 from fastat.data import views
 from fastat.errors import BadInput
-from fastat.files import atomic
-from fastat.sharing import ALONE, Share
+from fastat.machine.files import atomic
+from fastat.machine.processes import ALONE, Processes
+from fastat.machine.seeds import generator
 from fastat.types import Batch, View
 
 log = logging.getLogger(__name__)
@@ -244,14 +245,14 @@ class TrainingStream:
         flip: bool,
         seed: int,
         shards: int = 1,
-        share: Share = ALONE,
+        processes: Processes = ALONE,
     ):
         if len(part) < shards:
             raise BadInput(f"{len(part)} training images cannot be divided into {shards} shards. Lower `shards`.")
         assert not (part.on_disk and pad)  # checked with the recipe
         self.frames = views.frame(part.images, pad)
         self.labels, self.size, self.on_disk, self.batch_size = part.labels, part.size, part.on_disk, batch_size
-        self.flip, self.seed, self.shards, self.mine = flip, seed, shards, share
+        self.flip, self.seed, self.shards, self.processes = flip, seed, shards, processes
         if shards > 1:
             assert drop_last and batch_size % shards == 0  # checked with the recipe
             self.n_batches = len(part) // shards // (batch_size // shards)
@@ -263,13 +264,13 @@ class TrainingStream:
     def epoch(self, epoch: int, first: int = 0):
         """The batches of `epoch` (from 1), from number `first` on."""
         rng = generator(torch.device("cpu"), self.seed, "stream", epoch)
-        device, mine = self.labels.device, self.mine
+        device, processes = self.labels.device, self.processes
         order = self.order(rng)
         slack = (self.frames.shape[2] - self.size[0], self.frames.shape[3] - self.size[1])
         view = views.draw(len(order), slack, self.flip, rng)
-        mine_on_cpu = [mine.of(rows) for rows in (order, *view)]
+        mine_on_cpu = [processes.mine(rows) for rows in (order, *view)]
         order, *seen = (rows.to(device, non_blocking=True) for rows in mine_on_cpu)
-        batch_size = self.batch_size // mine.size
+        batch_size = self.batch_size // processes.size
         batches = [slice(b * batch_size, (b + 1) * batch_size) for b in range(first, self.n_batches)]
         if self.on_disk:
             pixels = from_disk(self.frames, self.size, [[t[rows] for t in mine_on_cpu] for rows in batches], device)
@@ -278,7 +279,7 @@ class TrainingStream:
         for number, (rows, images) in enumerate(zip(batches, pixels, strict=True), first):
             x = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
             index = order[rows]
-            yield Batch(x, self.labels[index], index // mine.size, View(*(t[rows] for t in seen)), epoch, number)
+            yield Batch(x, self.labels[index], index // processes.size, View(*(t[rows] for t in seen)), epoch, number)
 
     def order(self, rng: torch.Generator) -> Tensor:
         """The images of an epoch, batch after batch."""
@@ -320,26 +321,3 @@ def from_disk(
                 yield torch.where(flip[:, None, None, None], images.flip(3), images)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def generator(device: torch.device, *key: int | str) -> torch.Generator:
-    """A generator whose stream depends on nothing but `key`."""
-    seed = int.from_bytes(hashlib.sha256(json.dumps(key).encode()).digest()[:8], "big") >> 1
-    return torch.Generator(device).manual_seed(seed)
-
-
-def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
-    """Positions of n images in which every class has its share, to within one; the same for the same seed.
-
-    Raises: BadInput if there are fewer than n.
-    """
-    if n > len(labels):
-        raise BadInput(f"{n} images asked for, but there are only {len(labels)}")
-    rng = generator(torch.device("cpu"), seed, "stratified")
-    shuffled = torch.randperm(len(labels), generator=rng)
-    rank = torch.empty(len(labels))
-    owners = labels.cpu()[shuffled]
-    for label in owners.unique():
-        members = shuffled[owners == label]
-        rank[members] = (torch.arange(len(members)) + 0.5) / len(members)
-    return rank.argsort(stable=True)[:n].sort().values.to(labels.device)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.errors import BadInput
-from fastat.files import atomic, exclusive
+from fastat.machine.files import atomic, exclusive
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from fastat import files
 from fastat.attacks import Attacked
 from fastat.errors import BadInput
 from fastat.evaluation.evaluate import COLUMNS, Row, looked_at, require_eval, rows
+from fastat.machine import files
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import Attacked, fgsm, input_gradient, pgd, project_linf, uniform_like
-from fastat.data.datasets import Part, generator, stratified
+from fastat.data.datasets import Part
+from fastat.data.subsets import stratified
 from fastat.errors import BadInput
+from fastat.machine.seeds import generator
 from fastat.units import in_pixels
 
 COLUMNS = ["attack", "index", "label", "correct", "step"]

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import ascend, input_gradient, pgd, project_linf, uniform_like
-from fastat.data.datasets import Part, generator, stratified
+from fastat.data.datasets import Part
+from fastat.data.subsets import stratified
 from fastat.evaluation.evaluate import Row, require_eval
+from fastat.machine.seeds import generator
 
 SURFACE_COLUMNS = ["epoch", "group", "n", "u", "w", "loss"]
 STEP_COLUMNS = ["start", "alpha", "loss", "pgd10_loss", "n"]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.statistics import bootstrap, compare, finite, mean_interval, seeds, shared, whole
 from fastat.report.tidy import RUN
 from fastat.units import eps_text, parse_eps

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.tables import ORDER
 
 PASSES = {

@@ -16,7 +16,7 @@ from scipy import stats
 
 from fastat import theory
 from fastat.config.catalog import CATALOG
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.grid import CELL, RUN, Grid, gather
 from fastat.report.statistics import exact
 from fastat.report.tables import ABLATION

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.statistics import wilson
 from fastat.report.tidy import CELL, RUN
 from fastat.units import is_eps, parse_eps

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fastat import ROOT
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.units import parse_eps
 
 MARK = "<!-- made by `make docs` from here on -->\n"

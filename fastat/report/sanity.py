@@ -11,7 +11,7 @@ import pandas as pd
 
 from fastat.config.catalog import CATALOG
 from fastat.config.spec import SUBSET
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.statistics import finite
 from fastat.report.tidy import RUN
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.tidy import CELL
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from fastat import ROOT
 from fastat.config.grid import load_config
 from fastat.config.recipe import resolve
 from fastat.config.spec import SUBSET, RunSpec
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.statistics import finite
 from fastat.report.tidy import CELL, RUN

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.units import eps_text, is_eps
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from fastat import ROOT
-from fastat.files import atomic
+from fastat.machine.files import atomic
 from fastat.report.statistics import exact, finite
 from fastat.units import parse_eps
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fastat.errors import BadInput
-from fastat.files import atomic
+from fastat.machine.files import atomic
 
 FORMAT = 1
 

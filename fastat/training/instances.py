@@ -43,8 +43,8 @@ class Instances:
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that is kept, of all processes, on process 0."""
-        return {name: self.task.share.gather(rows) for name, rows in sorted(self.kept.items())}
+        return {name: self.task.processes.gather(rows) for name, rows in sorted(self.kept.items())}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self.kept = {name: self.task.share.of(rows).clone() for name, rows in state.items()}
+        self.kept = {name: self.task.processes.mine(rows).clone() for name, rows in state.items()}

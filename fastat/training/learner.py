@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastat.config.recipe import Recipe, Schedule
-from fastat.sharing import ALONE, Share
+from fastat.machine.processes import ALONE, Processes
 
 
 def learning_rate(schedule: Schedule, progress: float, epochs: int) -> float:
@@ -46,8 +46,8 @@ def on_line(points: tuple[tuple[float, float], ...], progress: float) -> float:
 class SGDLearner:
     """SGD with weight decay on every parameter, BatchNorm included (ATAS.py:150)."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, share: Share = ALONE):
-        self.model, self.recipe, self.share = model, recipe, share
+    def __init__(self, model: nn.Module, recipe: Recipe, processes: Processes = ALONE):
+        self.model, self.recipe, self.processes = model, recipe, processes
         self.optimizer = self._fresh()
         self.average: AveragedModel | None = None
         if recipe.average:
@@ -83,7 +83,7 @@ class SGDLearner:
 
     def apply(self) -> None:
         """One optimiser step with the accumulated gradient, which is then cleared."""
-        self.share.average(list(self.model.parameters()))
+        self.processes.average(list(self.model.parameters()))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:

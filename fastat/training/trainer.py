@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fastat import devices, files
 from fastat.attacks import eval_mode, fgsm, pgd
 from fastat.config.recipe import Recipe
-from fastat.data.datasets import ImageSet, Part, TrainingStream, generator, stratified
-from fastat.sharing import Share
+from fastat.data.datasets import ImageSet, Part, TrainingStream
+from fastat.data.subsets import stratified
+from fastat.machine import devices, files
+from fastat.machine.processes import Processes
+from fastat.machine.seeds import generator
 from fastat.training import checkpoint, collapse
 from fastat.training.checkpoint import Standing
 from fastat.training.instances import Instances
@@ -59,7 +61,7 @@ class Training:
         assert isinstance(self.method, nn.Module) and self.task.rng is not None
         method = self.method.state_dict()
         for key in self.sharded():
-            method[key] = self.task.share.gather(method[key])
+            method[key] = self.task.processes.gather(method[key])
         return {
             "model": self.model.state_dict(),
             "method": method,
@@ -80,7 +82,7 @@ class Training:
         self.model.load_state_dict(state["model"])
         method = state.get("method", {})
         for key in self.sharded():
-            method[key] = self.task.share.of(method[key])
+            method[key] = self.task.processes.mine(method[key])
         self.method.load_state_dict(method)
         self.learner.load_state_dict(state.get("learner", {}))
         self.task.rng.set_state(state["rng"]["method"].cpu())
@@ -94,9 +96,9 @@ def train(run: Training, folder: Path) -> None:
     they may hear in different batches: they go on from the last epoch.
     Raises: Stopped on SIGTERM; BadInput if another run holds the folder or the state is not this run's.
     """
-    share = run.task.share
-    with files.exclusive(folder / "state") if share.rank == 0 else nullcontext(), stop_on_sigterm() as stop:
-        share.wait()
+    processes = run.task.processes
+    with files.exclusive(folder / "state") if processes.rank == 0 else nullcontext(), stop_on_sigterm() as stop:
+        processes.wait()
         path = folder / "state" / "state.safetensors"
         now, totals, instances = Standing(), Totals(run.task.device), Instances(run.task)
         if path.exists():
@@ -107,23 +109,23 @@ def train(run: Training, folder: Path) -> None:
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
         cause = run_epochs(run, now, totals, instances, path, stop)
         seen = instances.state_dict()
-        if share.rank == 0:
+        if processes.rank == 0:
             write_results(run, now, cause, seen, folder)
             path.unlink(missing_ok=True)
-        share.wait()
+        processes.wait()
 
 
 def run_epochs(
     run: Training, now: Standing, totals: "Totals", instances: Instances, path: Path, stop: threading.Event
 ) -> str:
     """The epochs from `now` on. Returns why training diverged, or ''."""
-    recipe, model, device, share = run.recipe, run.model, run.task.device, run.task.share
+    recipe, model, device, processes = run.recipe, run.model, run.task.device, run.task.processes
     stream = TrainingStream(
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
-        pad=recipe.pad, flip=recipe.flip, seed=run.seed, shards=recipe.shards, share=share,
+        pad=recipe.pad, flip=recipe.flip, seed=run.seed, shards=recipe.shards, processes=processes,
     )  # fmt: skip
     drops_out = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules())
-    bar = progress_bar(run.name, recipe.epochs * stream.n_batches, share.rank == 0)
+    bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     while now.epoch <= recipe.epochs:
         model.train()
@@ -132,7 +134,9 @@ def run_epochs(
             run.method.begin_epoch(model, run.learner, now.epoch)
         for batch in stream.epoch(now.epoch, now.batch):
             if drops_out:  # the one thing that draws from torch's own generators
-                torch.manual_seed(generator(CPU, run.seed, "dropout", now.epoch, now.batch, share.rank).initial_seed())
+                torch.manual_seed(
+                    generator(CPU, run.seed, "dropout", now.epoch, now.batch, processes.rank).initial_seed()
+                )
             run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
             with devices.autocast(device, recipe.precision):
                 report = run.method.train_batch(model, batch, run.learner)
@@ -142,16 +146,16 @@ def run_epochs(
             bar.update()
             if stop.is_set():
                 break
-        synchronise(device)
+        wait_for(device)
         now.seconds = before + time.perf_counter() - started
         if stop.is_set():
-            if share.size > 1:
+            if processes.size > 1:
                 raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.")
             state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict()}
             checkpoint.save(path, state, now, run.made_from)
             raise Stopped(f"{run.name}: stopped; saved at epoch {now.epoch}, batch {now.batch}. Run again to go on.")
 
-        totals.share(share)
+        totals.add_up(processes)
         row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
         row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
         row["peak_memory_mb"] = peak_memory_mb(device)
@@ -162,7 +166,7 @@ def run_epochs(
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
         state = {**run.state(), "instances": instances.state_dict()}
-        if share.rank == 0:
+        if processes.rank == 0:
             if run.snapshots:
                 write_weights(run, path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors")
             checkpoint.save(path, state, now, run.made_from)
@@ -183,9 +187,9 @@ class Totals:
         for key, mean in {"images": one, "loss": report.loss, **report.stats}.items():
             self.sums[key] = self.sums.get(key, 0) + n * mean.detach().double()
 
-    def share(self, share: Share) -> None:
+    def add_up(self, processes: Processes) -> None:
         """Make them sums over all processes."""
-        self.sums = {key: share.total(total) for key, total in self.sums.items()}
+        self.sums = {key: processes.total(total) for key, total in self.sums.items()}
 
     def means(self) -> dict[str, float]:
         """The mean over all images counted."""
@@ -269,7 +273,7 @@ def progress_bar(name: str, total: int, wanted: bool) -> tqdm:
     return tqdm(total=total, desc=name, unit="batch", disable=not wanted, dynamic_ncols=True)
 
 
-def synchronise(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Wait for the device, so that a clock read next is true."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

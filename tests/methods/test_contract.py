@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import methods
-from fastat import models
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data import views
+from fastat.networks import models
 from fastat.training import checkpoint, cost
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner

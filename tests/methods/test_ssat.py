@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from fastat import models
+from fastat.networks import models
 
 
 class Threshold(nn.Module):

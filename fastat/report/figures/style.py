@@ -12,7 +12,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 
-from fastat.files import atomic  # noqa: E402
+from fastat.machine.files import atomic  # noqa: E402
 from fastat.units import is_eps, parse_eps  # noqa: E402
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data

@@ -20,7 +20,7 @@ from fastat.attacks import uniform_like
 from fastat.config.grid import launcher
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data.datasets import Part, TrainingStream
-from fastat.sharing import Share, SharedGenerator
+from fastat.machine.processes import Processes, SharedGenerator
 
 ALONE = {"nuat", "fgsm_sdi", "atas_sdi"}  # they say why in ONE_PROCESS
 TOGETHER = [name for name in methods.names() if name not in ALONE]
@@ -36,7 +36,7 @@ PARAMS = {
 DOUBLE = """
 import sys
 import torch
-from fastat import models
+from fastat.networks import models
 torch.set_default_dtype(torch.float64)
 models.Normalize.forward = lambda self, x: (x.double() - self.mean) / self.std
 """
@@ -114,18 +114,20 @@ def test_a_batch_of_four_shards_is_the_same_for_one_two_and_four_processes():
     assert len(whole) == 2 and len(set(torch.cat([b.y for b in whole]).tolist())) == 16
     for size in (2, 4):
         for rank in range(size):
-            share = Share(rank, size)
-            for mine, all_of_it in zip(TrainingStream(part, **fixed, share=share).epoch(2), whole, strict=True):
-                assert torch.equal(mine.x, share.of(all_of_it.x)) and torch.equal(mine.y, share.of(all_of_it.y))
-                assert torch.equal(mine.index * size + rank, share.of(all_of_it.index))
+            processes = Processes(rank, size)
+            for mine, all_of_it in zip(TrainingStream(part, **fixed, processes=processes).epoch(2), whole, strict=True):
+                assert torch.equal(mine.x, processes.mine(all_of_it.x)) and torch.equal(
+                    mine.y, processes.mine(all_of_it.y)
+                )
+                assert torch.equal(mine.index * size + rank, processes.mine(all_of_it.index))
 
 
 def test_processes_keep_their_rows_of_the_same_random_numbers():
-    def drawn(share: Share, n: int):
-        rng = SharedGenerator(torch.device("cpu"), share)
+    def drawn(processes: Processes, n: int):
+        rng = SharedGenerator(torch.device("cpu"), processes)
         rng.manual_seed(7)
         return uniform_like(torch.zeros(n, 3, 2, 2).to(memory_format=torch.channels_last), 0.5, rng)
 
-    whole = drawn(Share(), 8)
+    whole = drawn(Processes(), 8)
     for rank in range(4):
-        assert torch.equal(drawn(Share(rank, 4), 2), whole[rank::4])
+        assert torch.equal(drawn(Processes(rank, 4), 2), whole[rank::4])

@@ -27,8 +27,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fastat import models
 from fastat.errors import BadInput
+from fastat.networks import models
 
 WRAPPERS = ("state_dict", "model", "last")  # where a file holds more than a state dict, it is under one of these
 
@@ -81,7 +81,7 @@ def load(path: Path, name: str, n_classes: int, arch: str = "shared", part: str 
     wrong = differences(found, name, n_classes, arch)
     if wrong:
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        fits = "; ".join(fitting(found)) or "no network of fastat/models.py"
+        fits = "; ".join(fitting(found)) or "no network of fastat/networks/models.py"
         raise BadInput(
             f"{path} is no {name} of arch {arch} for {n_classes} classes: {'; '.join(wrong[:3])}{more}. It fits {fits}."
         )

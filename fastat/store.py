@@ -50,17 +50,17 @@ class DeltaStore(nn.Module):
         """delta_i ~ U(-eps, eps), independently in every pixel."""
         eps = self.task.eps
         for rows, whole in self._pieces():
-            rows.copy_(self._pack(self.task.share.of(whole.uniform_(-eps, eps, generator=self.task.rng))))
+            rows.copy_(self._pack(self.task.processes.mine(whole.uniform_(-eps, eps, generator=self.task.rng))))
 
     def redraw_corners(self, size: float) -> None:
         """delta_i = +size or -size in every pixel, with equal chances."""
         for rows, whole in self._pieces():
-            signs = self.task.share.of(whole.bernoulli_(generator=self.task.rng)).mul(2).sub_(1)
+            signs = self.task.processes.mine(whole.bernoulli_(generator=self.task.rng)).mul(2).sub_(1)
             rows.copy_(self._pack(size * signs))
 
     def _pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of this process, and an empty float32 tensor for those of all: never a second store in float32."""
-        n_processes = self.task.share.size
+        n_processes = self.task.processes.size
         for rows in self.delta.split(5040 // n_processes):  # of 5040 images in all, for any number of processes
             yield rows, torch.empty((len(rows) * n_processes, *rows.shape[1:]), device=rows.device)
 

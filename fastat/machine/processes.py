@@ -17,13 +17,13 @@ from fastat.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which rows this process owns: all of them where it is alone."""
+class Processes:
+    """The `size` processes of a training as the one of this `rank` sees them: alone, it owns all rows."""
 
     rank: int = 0
     size: int = 1
 
-    def of(self, rows: Tensor) -> Tensor:
+    def mine(self, rows: Tensor) -> Tensor:
         """Its rows of a tensor that has them all."""
         return rows[self.rank :: self.size]
 
@@ -63,11 +63,11 @@ class Share:
             dist.barrier()
 
 
-ALONE = Share()
+ALONE = Processes()
 
 
-def join(device: torch.device, shards: int) -> tuple[Share, torch.device]:
-    """This process's share and device: as torchrun says in the environment, or everything where it does not.
+def join(device: torch.device, shards: int) -> tuple[Processes, torch.device]:
+    """The processes and this one's device: as torchrun says in the environment, or everything where it does not.
 
     Raises: BadInput if the number of processes does not divide `shards`, or there are fewer devices.
     """
@@ -88,26 +88,26 @@ def join(device: torch.device, shards: int) -> tuple[Share, torch.device]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
-    return Share(dist.get_rank(), size), device
+    return Processes(dist.get_rank(), size), device
 
 
 class SharedGenerator(torch.Generator):
     """Every process of a run has one in the same state; `uniform_like` draws for all and keeps its share."""
 
-    share: Share
+    processes: Processes
 
-    def __new__(cls, device: torch.device, _share: Share) -> "SharedGenerator":
+    def __new__(cls, device: torch.device, _processes: Processes) -> "SharedGenerator":
         """torch.Generator takes its device here."""
         return super().__new__(cls, device)  # type: ignore[call-arg]
 
-    def __init__(self, _device: torch.device, share: Share):
+    def __init__(self, _device: torch.device, processes: Processes):
         super().__init__()
-        self.share = share
+        self.processes = processes
 
 
-def synchronise(model: nn.Module, share: Share) -> None:
+def synchronise_batchnorm(model: nn.Module, processes: Processes) -> None:
     """Make every BatchNorm of the model one over the whole batch: torch's on CUDA, ours elsewhere: torch has none."""
-    if share.size == 1:
+    if processes.size == 1:
         return
     if next(model.parameters()).device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)

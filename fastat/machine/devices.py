@@ -22,7 +22,7 @@ _slots: list[IO[str]] = []  # locks that this process holds until it ends
 def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`. Of several GPUs, one where fewer than `runs_per_gpu` runs are at work.
 
-    A process that torchrun started takes the GPU of its local rank later (fastat/sharing.py).
+    A process that torchrun started takes the GPU of its local rank later (fastat/machine/processes.py).
     Raises: BadInput if CUDA is asked for and absent.
     """
     present = torch.cuda.is_available()
