@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 import methods
+from fastat.cost import passes
 from fastat.data.datasets import Part, TrainingStream
 from fastat.networks import models
-from fastat.training import cost
 from fastat.types import Batch
 
 N, BATCH = 5000, 128
@@ -28,7 +28,7 @@ def main() -> None:
     part = Part(torch.randint(256, (N, 3, 32, 32), dtype=torch.uint8), torch.randint(10, (N,)), (32, 32))
     stream = TrainingStream(part, batch_size=BATCH, drop_last=True, pad=4, flip=True, seed=0)
     model = models.build("preact_resnet18", 3, 10).to(memory_format=torch.channels_last)
-    one = cost.rehearse(partial(methods.build, "atas"), model, (3, 32, 32), pad=4, n_train=N)
+    one = passes.rehearse(partial(methods.build, "atas"), model, (3, 32, 32), pad=4, n_train=N)
     batches: Iterator[Batch] = iter([])
 
     def following():
@@ -47,7 +47,7 @@ def main() -> None:
         "store, write": lambda: one.method.delta.write(batch, delta),
         "whole step": lambda: one.method.train_batch(model, following(), one.learner),
     }
-    taken = cost.seconds(parts, 10)
+    taken = passes.seconds(parts, 10)
     for name, seconds in taken.items():
         print(f"{name:14} {1000 * seconds:9.2f} ms  {100 * seconds / taken['whole step']:6.2f} %")
     share = 1 - (taken["whole step"] - sum(taken[name] for name in list(parts)[:3])) / taken["whole step"]

@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy
 
 import methods
 from fastat.attacks import eval_mode, input_gradient
+from fastat.cost.passes import Rehearsal, rehearse, seconds
 from fastat.networks import models
-from fastat.training import cost
 
 SHAPES = {"preact_tiny": (1, 8, 8), "preact_tiny_s2": (1, 28, 28), "preact_resnet18": (3, 32, 32)}
 BATCH = 128
@@ -42,7 +42,7 @@ def main() -> None:
         repeats = args.repeats or (5 if model_name == "preact_resnet18" else 100)
         for name in args.method.split(","):
             step, passes = prepare(model_name, name)
-            taken = cost.seconds({"step": step, "passes": passes}, repeats)
+            taken = seconds({"step": step, "passes": passes}, repeats)
             one, other = taken["step"] * 1000, taken["passes"] * 1000
             print(f"{model_name:16} {name:14} {one:9.2f} {other:9.2f} {one / other:6.3f}", flush=True)
 
@@ -52,7 +52,7 @@ def prepare(model_name: str, name: str) -> tuple[Callable[[], object], Callable[
     shape = SHAPES[model_name]
     torch.manual_seed(0)
     model = models.build(model_name, shape[0], 10).to(memory_format=torch.channels_last)
-    one = cost.rehearse(partial(methods.build, name), model, shape, batch_size=BATCH)
+    one = rehearse(partial(methods.build, name), model, shape, batch_size=BATCH)
     count = Counter(importlib.import_module(f"methods.{name}").PASSES)
     x, y = one.batch.x, one.batch.y
 
@@ -94,7 +94,7 @@ def stem_passes(stem: torch.nn.Module, x: torch.Tensor, count: Counter[str]) -> 
             stem(leaf).sum().backward(inputs=[leaf] if to_input else list(stem.parameters()))
 
 
-def generate(one: cost.Rehearsal) -> None:
+def generate(one: Rehearsal) -> None:
     """FGSM-SDI's start, which is part of the method and not overhead."""
     with torch.no_grad():
         one.method.generator(torch.cat([one.batch.x, one.batch.x], 1))

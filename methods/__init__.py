@@ -1,14 +1,16 @@
 """One file, one method. To add one, add a file: `names()` lists this folder, there is no registry to edit."""
 
 import importlib
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields
 from typing import Any
 
 from fastat.config.recipe import method_names as names
+from fastat.config.recipe import named_recipe, variants
 from fastat.errors import BadInput
 from fastat.types import Method, Task
 
-__all__ = ["build", "config_class", "names"]
+__all__ = ["build", "config_class", "describe", "module", "names"]
 
 KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}  # what a field of Config takes
 
@@ -26,17 +28,49 @@ def build(name: str, task: Task, **params: Any) -> Method:
         if known[key] in KINDS and type(value) not in KINDS[known[key]]:
             raise BadInput(f"method {name}: {key} must be of type {KINDS[known[key]][-1].__name__}, got {value!r}")
     try:
-        return _module(name).Method(cls(**params), task)
+        return module(name).Method(cls(**params), task)
     except (TypeError, ValueError) as error:
         raise BadInput(f"method {name}: {error}") from error
 
 
 def config_class(name: str) -> Any:
     """The method's Config dataclass."""
-    return _module(name).Config
+    return module(name).Config
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+    """The method's file, imported."""
     if name not in names():
         raise BadInput(f"unknown method {name!r}. Known: {', '.join(names())}")
     return importlib.import_module(f"methods.{name}")
+
+
+def describe(name: str, only_differences: bool = False) -> str:
+    """Every value of a method's named recipes on CIFAR10, side by side, each with its source."""
+    default = f"default of methods/{name}.py"
+    defaults = {f"params.{key}": (value, default) for key, value in asdict(config_class(name)()).items()}
+    recipes = {variant: defaults | named_recipe(name, variant) for variant in variants()[name]}
+    lines = (
+        []
+        if only_differences
+        else [str(module(name).__doc__).strip(), "", "Recipes on CIFAR10; a value holds for all:"]
+    )
+    for key in dict.fromkeys(key for recipe in reversed(recipes.values()) for key in recipe):
+        said = {variant: recipe[key] for variant, recipe in recipes.items() if key in recipe}
+        heading = key.removeprefix("params.")
+        if len(said) == len(recipes) and all(entry == said["paper"] for entry in said.values()):
+            if not only_differences:
+                lines += [f"  {heading:20} {'':10} {show_value(said['paper'][0]):40} {said['paper'][1]}"]
+            continue
+        for variant, (value, source) in said.items():
+            if variant == "paper" or value != said.get("paper", (None,))[0]:
+                lines += [f"  {heading:20} {variant:10} {show_value(value):40} {source}"]
+                heading = ""
+    return "\n".join(lines)
+
+
+def show_value(value: Any) -> str:
+    """A recipe value in one line."""
+    if isinstance(value, dict):
+        return ", ".join(str(item) if key == "kind" else f"{key} {json.dumps(item)}" for key, item in value.items())
+    return json.dumps(value) if isinstance(value, list | bool) or value is None else str(value)

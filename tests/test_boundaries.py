@@ -15,7 +15,7 @@ from fastat.config.schema import read_yaml
 # The rooms from the ground up: each imports only what stands before it. Flat files are named as they are.
 FLOORS = (
     "__init__", "errors", "units", "config", "machine", "types", "attacks", "losses", "data", "store", "methods",
-    "networks", "training", "evaluation", "theory", "report", "plan", "__main__",
+    "networks", "training", "evaluation", "theory", "report", "cost", "__main__",
 )  # fmt: skip
 TOOLS = {"contextlib", "dataclasses", "itertools", "math", "typing", "torch", "methods"}  # what a method may import
 

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 import methods
 from fastat import ROOT
 from fastat.attacks import input_gradient
+from fastat.cost.passes import count_passes, flops, state_bytes
 from fastat.networks import models
-from fastat.training import cost
 
 
 def test_each_kind_of_pass_is_told_from_the_others(tiny_model, tiny_batch):
@@ -46,11 +46,11 @@ def test_each_kind_of_pass_is_told_from_the_others(tiny_model, tiny_batch):
         through_a_gradient: {"forward": 1, "input_backward": 1, "double_backward": 1},
         first_layer: {"stem_forward": 1, "stem_input_backward": 1},
     }.items():
-        assert cost.count_passes(tiny_model, 4, [step, step]) == expected, step.__name__
+        assert count_passes(tiny_model, 4, [step, step]) == expected, step.__name__
 
 
 def test_a_pass_over_half_the_images_counts_half(tiny_model, tiny_batch):
-    counted = cost.count_passes(tiny_model, 4, [lambda: input_gradient(tiny_model, tiny_batch.x[:2], tiny_batch.y[:2])])
+    counted = count_passes(tiny_model, 4, [lambda: input_gradient(tiny_model, tiny_batch.x[:2], tiny_batch.y[:2])])
     assert counted == {"forward": 0.5, "input_backward": 0.5}
 
 
@@ -65,14 +65,14 @@ def test_flops_of_a_forward_pass_are_those_of_its_layers():
         "stage 4": (256 * 512 * 9 + 3 * 512 * 512 * 9 + 256 * 512) * 4**2,
         "linear": 512 * 10,
     }
-    assert cost.flops(lambda: model(x)) == 2 * sum(per_layer.values())
+    assert flops(lambda: model(x)) == 2 * sum(per_layer.values())
 
 
 def test_state_is_counted_in_bytes(tiny_task):
     from fastat.store import DeltaStore
 
-    assert cost.state_bytes(DeltaStore(tiny_task)) == 4 * 12 * 100
-    assert cost.state_bytes(DeltaStore(tiny_task, "int8")) == 12 * 100
+    assert state_bytes(DeltaStore(tiny_task)) == 4 * 12 * 100
+    assert state_bytes(DeltaStore(tiny_task, "int8")) == 12 * 100
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -84,4 +84,4 @@ def test_the_benchmarks_yardstick_makes_exactly_the_passes_that_a_method_declare
     monkeypatch.setattr(step, "BATCH", 8)
     _, passes = step.prepare("preact_tiny", name)
     declared = importlib.import_module(f"methods.{name}").PASSES
-    assert cost.count_passes(built[0], 8, [passes]) == {kind: round(n) for kind, n in declared.items()}
+    assert count_passes(built[0], 8, [passes]) == {kind: round(n) for kind, n in declared.items()}

@@ -2,8 +2,8 @@
 
 import pytest
 
+import methods
 from fastat import ROOT
-from fastat.__main__ import describe_method
 from fastat.config.recipe import method_names
 from fastat.report import pages
 
@@ -11,7 +11,7 @@ from fastat.report import pages
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_has_a_page_and_its_generated_part_is_current(name):
     text = (ROOT / f"docs/methods/{name}.md").read_text()
-    assert pages.page(text, name, describe_method(name)) == text, "run: make docs"
+    assert pages.page(text, name, methods.describe(name)) == text, "run: make docs"
 
 
 def test_the_readmes_table_is_the_kept_one():

@@ -6,7 +6,7 @@ import torch
 from fastat.attacks import Attacked
 from fastat.data.datasets import Part
 from fastat.errors import BadInput
-from fastat.evaluation import autoattack, evaluate
+from fastat.evaluation import autoattack, whitebox
 from fastat.networks import models
 
 
@@ -31,7 +31,7 @@ def table(rows):
 
 
 def test_every_attack_has_a_row_per_image_and_what_clean_gets_wrong_is_broken_at_step_0(model, part):
-    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02, batch_size=7)))
+    rows = table(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.02, batch_size=7)))
     assert len(rows) == 8 * 30
     for attack in ("clean", "fgsm"):
         assert (rows[attack, 0]["correct"], rows[attack, 0]["step"]) == (0, 0)
@@ -41,13 +41,13 @@ def test_every_attack_has_a_row_per_image_and_what_clean_gets_wrong_is_broken_at
 
 
 def test_the_checks_of_an_honest_network_are_what_they_say(model, part):
-    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02, batch_size=7)))
+    rows = table(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.02, batch_size=7)))
     assert all(rows["inside", i]["correct"] and rows["gradient", i]["correct"] for i in range(30))
     assert sum(rows["noise", i]["correct"] for i in range(30)) >= sum(rows["pgd50", i]["correct"] for i in range(30))
     x = torch.full((2, 1, 2, 2), 0.5)
     for moved, stays in ((0.1, True), (0.11, False), (0.6, False)):
-        assert evaluate.inside(x + moved, x, 0.1).tolist() == [stays, stays]
-    assert evaluate.inside(x + 0.55, x, 0.6).tolist() == [False, False]  # in the ball, but above 1
+        assert whitebox.inside(x + moved, x, 0.1).tolist() == [stays, stays]
+    assert whitebox.inside(x + 0.55, x, 0.6).tolist() == [False, False]  # in the ball, but above 1
 
 
 def test_a_network_without_gradients_is_seen_by_the_gradient_check(part):
@@ -55,7 +55,7 @@ def test_a_network_without_gradients_is_seen_by_the_gradient_check(part):
         def forward(self, x):
             return torch.nn.functional.one_hot(x.flatten(1).mul(100).round().long().sum(1) % 10, 10) + 0 * x.sum()
 
-    rows = table(evaluate.whitebox(Deaf().eval(), part, evaluate.Protocol(eps=0.02)))
+    rows = table(whitebox.attack_all(Deaf().eval(), part, whitebox.Protocol(eps=0.02)))
     assert not any(rows["gradient", i]["correct"] for i in range(30))
 
 
@@ -67,8 +67,8 @@ def test_with_restarts_an_image_is_correct_only_if_it_survives_all_of_them(monke
         return Attacked(x, ~fallen, torch.where(fallen, len(calls), -1), torch.zeros(len(y)))
 
     calls: list[int] = []
-    monkeypatch.setattr(evaluate, "pgd", one_restart)
-    rows = table(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.01, pgd_restarts=3)))
+    monkeypatch.setattr(whitebox, "pgd", one_restart)
+    rows = table(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.01, pgd_restarts=3)))
     assert [rows["pgd10", i]["correct"] for i in range(4)] == [0, 0, 0, 1]
     assert [rows["pgd10", i]["step"] for i in range(4)] == [1, 2, 3, ""]
 
@@ -77,14 +77,14 @@ def test_many_small_steps_break_at_least_what_one_large_step_breaks_on_a_linear_
     torch.manual_seed(0)
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
     two = Part(part.images, part.labels % 2, part.size)
-    rows = table(evaluate.whitebox(linear, two, evaluate.Protocol(eps=0.05)))
+    rows = table(whitebox.attack_all(linear, two, whitebox.Protocol(eps=0.05)))
     assert [rows["fgsm", i]["correct"] for i in range(30)] == [rows["pgd50", i]["correct"] for i in range(30)]
 
 
 def test_attacks_do_not_depend_on_each_other_or_on_the_global_generator(model, part):
-    first = list(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02)))
+    first = list(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.02)))
     torch.rand(100)
-    assert list(evaluate.whitebox(model, part, evaluate.Protocol(eps=0.02))) == first
+    assert list(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.02))) == first
 
 
 def standard(model, x, y, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from fastat.__main__ import main
 from fastat.data import datasets
 from fastat.data.subsets import stratified
-from fastat.evaluation import autoattack, evaluate, probes
+from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import files
 from fastat.networks import models
 from fastat.report import sanity, tidy
@@ -59,12 +59,12 @@ def network(digits):
 
 def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]]:
     """The panel's word on this network, and the checks that failed."""
-    found = list(evaluate.whitebox(model, digits.test, evaluate.Protocol(EPS)))
-    files.write_rows(folder / "whitebox.csv", evaluate.COLUMNS, found)
+    found = list(whitebox.attack_all(model, digits.test, whitebox.Protocol(EPS)))
+    files.write_rows(folder / "whitebox.csv", whitebox.COLUMNS, found)
     index = stratified(digits.test.labels, 30, seed=0)
     options = {"eps": EPS, "batch_size": 30, "seed": 0, "partial": folder / "partial.csv"}
     found = autoattack.standard(model, digits.test.take, index, **options)
-    files.write_rows(folder / "autoattack.csv", evaluate.COLUMNS, found)
+    files.write_rows(folder / "autoattack.csv", whitebox.COLUMNS, found)
     steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
     files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
     rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(folder)]

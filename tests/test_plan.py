@@ -5,19 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastat import ROOT, plan
-from fastat.__main__ import build_method, main
+from fastat import ROOT
+from fastat.__main__ import main
 from fastat.config.grid import expand, load_config, overlay
+from fastat.cost import plan
 from fastat.errors import BadInput
 
 
 def lines(*grid, rates=None, **config):
     whole = overlay(load_config(), {"grid": list(grid), **config})
-
-    def build(spec, recipe, processes):
-        return build_method(spec, recipe, "meta", processes=processes)
-
-    return plan.of_grid(expand(whole), whole, build, rates or {})
+    return plan.grid_costs(expand(whole), whole, rates or {})
 
 
 def block(**changes):

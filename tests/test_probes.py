@@ -12,6 +12,7 @@ from fastat.attacks import input_gradient
 from fastat.config.grid import check_config, load_config, overlay
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
+from fastat.data import subsets
 from fastat.data.datasets import Part
 from fastat.errors import BadInput
 from fastat.evaluation import probes
@@ -69,10 +70,10 @@ def test_single_steps_of_a_linear_network_lose_more_the_longer_they_are(linear, 
 def test_deciles_go_by_the_mean_over_epochs_and_leave_out_unvisited_ones():
     norms = torch.tensor([[float(k), float(k)] for k in range(20)])
     norms[3, 1] = float("nan")
-    assert probes.deciles(norms).tolist() == [k // 2 + 1 for k in range(20)]
+    assert subsets.deciles(norms).tolist() == [k // 2 + 1 for k in range(20)]
     norms[5] = float("nan")
     with pytest.raises(ValueError, match="never visited"):
-        probes.deciles(norms)
+        subsets.deciles(norms)
 
 
 def test_the_epochs_around_a_collapse_stay_in_the_training():
@@ -150,7 +151,7 @@ def test_a_run_leaves_its_instances_also_when_it_was_interrupted(results, tmp_pa
 def test_a_subset_run_trains_on_the_ranked_images_alone_for_as_many_iterations(results):
     name = "digits/preact_tiny/eps77/atas/paper_d9_10/seed1"
     assert train(results, name) == 0
-    tenth = probes.deciles(load_file(results / "runs" / ATAS / "instances.safetensors")["grad_norm"])
+    tenth = subsets.deciles(load_file(results / "runs" / ATAS / "instances.safetensors")["grad_norm"])
     kept = load_file(results / "runs" / name / "instances.safetensors")
     assert len(kept["grad_norm"]) == int((tenth >= 9).sum())
     about = json.loads((results / "runs" / name / "run.json").read_text())

@@ -11,7 +11,7 @@ from fastat.config.recipe import check_recipe_names, resolve, resolve_dataset, v
 from fastat.config.schema import check, read_yaml
 from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
-from fastat.units import parse_eps
+from fastat.units import in_pixels, parse_eps
 
 
 def load_config(paths: Iterable[Path] = ()) -> dict[str, Any]:
@@ -45,6 +45,10 @@ def check_config(config: dict[str, Any]) -> None:
             for eps in listed(block.get("eps", [])):
                 parse_eps(eps)
     check(config, "config", "config")
+    try:
+        in_pixels(config["evaluation"]["pgd_step"], 0.1)
+    except BadInput as error:
+        raise BadInput(f"config: evaluation/pgd_step: {error}") from error
     for eps in config["table1_eps"].values():
         parse_eps(eps)
     check_recipe_names(config["recipes"], "config: recipes")

@@ -1,8 +1,13 @@
 """Parts of a data set: the same few images for every network, and D_i^j, the images ranked by gradient norm."""
 
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.machine.seeds import generator
 
@@ -22,3 +27,40 @@ def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
         members = shuffled[owners == label]
         rank[members] = (torch.arange(len(members)) + 0.5) / len(members)
     return rank.argsort(stable=True)[:n].sort().values.to(labels.device)
+
+
+def ranks(spec: RunSpec, results: Path) -> Tensor:
+    """(n,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
+
+    Raises: BadInput if that run is not there, or has no gradient norms.
+    """
+    path = results / "runs" / spec.ranked_by.name / "instances.safetensors"
+    try:
+        return deciles(load_file(path)["grad_norm"])
+    except (OSError, KeyError, SafetensorError, ValueError) as error:
+        raise BadInput(
+            f"{spec.name} needs the gradient norms of the training images, and {path} has none ({error}). "
+            f"Train first: python -m fastat train --run {spec.ranked_by.name}"
+        ) from error
+
+
+def deciles(grad_norm: Tensor) -> Tensor:
+    """(n, epochs) gradient norms -> (n,) 1..10: the D_i of each image, by its norm's mean over epochs (Sec. III).
+
+    Raises: ValueError if an image was never visited.
+    """
+    mean = grad_norm.double().nanmean(1)
+    if mean.isnan().any():
+        raise ValueError("an image has no gradient norm: it was never visited")
+    rank = mean.argsort().argsort()
+    return (rank * 10).div(len(mean), rounding_mode="floor") + 1
+
+
+def of_tenths(tenth: Tensor, subset: tuple[int, int]) -> Tensor:
+    """The positions of D_i^j: the images of the i-th to j-th tenth, of `ranks`."""
+    return torch.nonzero((tenth >= subset[0]) & (tenth <= subset[1])).flatten()
+
+
+def size(n: int, subset: tuple[int, int] | None) -> int:
+    """How many of n images D_i^j has, about; all for None."""
+    return n if subset is None else n * (subset[1] - subset[0] + 1) // 10

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fastat.attacks import Attacked
 from fastat.errors import BadInput
-from fastat.evaluation.evaluate import COLUMNS, Row, looked_at, require_eval, rows
+from fastat.evaluation.whitebox import COLUMNS, Row, looked_at, require_eval, rows
 from fastat.machine import files
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from fastat.attacks import ascend, input_gradient, pgd, project_linf, uniform_like
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
-from fastat.evaluation.evaluate import Row, require_eval
+from fastat.evaluation.whitebox import Row, require_eval
 from fastat.machine.seeds import generator
 
 SURFACE_COLUMNS = ["epoch", "group", "n", "u", "w", "loss"]
@@ -57,18 +57,6 @@ def last_surfaces(model: nn.Module, part: Part, *, eps: float, seed: int) -> Ite
     three = sample[:: max(1, len(sample) // 3)][:3]
     groups = {f"image:{int(i)}": i[None] for i in three} | {"mean": sample}
     yield from surfaces(model, part, groups, eps=eps, seed=seed)
-
-
-def deciles(grad_norm: Tensor) -> Tensor:
-    """(n, epochs) gradient norms -> (n,) 1..10: the D_i of each image, by its norm's mean over epochs (Sec. III).
-
-    Raises: ValueError if an image was never visited.
-    """
-    mean = grad_norm.double().nanmean(1)
-    if mean.isnan().any():
-        raise ValueError("an image has no gradient norm: it was never visited")
-    rank = mean.argsort().argsort()
-    return (rank * 10).div(len(mean), rounding_mode="floor") + 1
 
 
 def around(collapse: int | None, epochs: int) -> list[int]:

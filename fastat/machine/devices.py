@@ -4,6 +4,7 @@ import copy
 import fcntl
 import logging
 import os
+import platform
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -55,6 +56,18 @@ def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
             return number
     log.warning("all %d GPUs have %d runs of this user: sharing GPU 0 with them", n_gpus, runs_per_gpu)
     return 0
+
+
+def name(device: torch.device) -> str:
+    """What people call it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of memory that it has: the machine's, for a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def set_precision(precision: str) -> None:

@@ -9,9 +9,10 @@ import torch
 
 import methods
 from fastat.config.recipe import Recipe, Schedule
+from fastat.cost.passes import count_passes, rehearse
 from fastat.data import views
 from fastat.networks import models
-from fastat.training import checkpoint, cost
+from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task
@@ -83,7 +84,7 @@ def test_passes_per_batch_are_what_the_method_declares_and_what_its_card_allows(
     def step(number):
         return lambda: method.train_batch(model, batch_of(task, number=number), learner)
 
-    counted = cost.count_passes(model, 4, [step(number) for number in range(getattr(module, "CYCLE", 1))])
+    counted = count_passes(model, 4, [step(number) for number in range(getattr(module, "CYCLE", 1))])
     assert counted == pytest.approx(module.PASSES) == CARD[name]
 
 
@@ -203,7 +204,7 @@ def test_no_step_waits_for_the_device_or_mixes_devices(name):
     """On `meta` there are no values to wait for: reading one, or a tensor left on the CPU, is an error."""
     with torch.device("meta"):
         model = models.build("preact_tiny", 3, 10)
-    one = cost.rehearse(partial(methods.build, name), model, (3, 32, 32), pad=4, n_train=50_000)
+    one = rehearse(partial(methods.build, name), model, (3, 32, 32), pad=4, n_train=50_000)
     for number in (0, 1):
         one.step(number)()
     if name == "subat":

@@ -37,7 +37,7 @@ class Protocol:
     seed: int = 0
 
 
-def whitebox(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row]:
+def attack_all(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row]:
     """Rows of `clean`, `fgsm`, `pgd10` and `pgd50`, and of what an honest network must stand: the sanity panel's.
 
     PGD: uniform start, step `pgd_step`, the last iterate counts; with restarts an image is correct if it survives

@@ -2,9 +2,8 @@
 
 import csv
 import functools
-import importlib
+import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -23,18 +22,20 @@ from fastat import ROOT
 from fastat.config.catalog import CATALOG
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
+from fastat.cost import passes
 from fastat.data import views
 from fastat.errors import BadInput
-from fastat.machine.processes import ALONE, Processes
+from fastat.machine.processes import Processes
 from fastat.networks import models
-from fastat.training import cost
 from fastat.training.learner import SGDLearner
+from fastat.training.run import build_method, network
 from fastat.types import Batch, Task
 
 # AutoAttack: forwards and backwards over one image that still stands, and how many do, from Table I (ATAS, CIFAR10).
 # APGD-CE attacks what is classified rightly, APGD-T what PGD leaves, FAB-T and Square what AutoAttack leaves.
 AUTOATTACK = ((2 * 100, 0.81), (2 * 900, 0.48), (2 * 900, 0.45), (5000, 0.45))
 PGD = 2 * (10 + 50)
+META = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,8 @@ class Line:
     basis: str  # what the hours come from
 
 
-def of_grid(
-    specs: list[RunSpec],
-    config: dict[str, Any],
-    build: Callable[[RunSpec, Recipe, Processes], Any],
-    rates: dict[str, float],
-) -> list[Line]:
-    """The cost of every group of runs. `build` makes the task and method of a run's share on the `meta` device.
+def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, float]) -> list[Line]:
+    """The cost of every group of runs.
 
     Hours: FLOPs over the calibrated `rates` of dataset/model; without one, over the rate at which the paper's Table I
     trained this method, or, where the paper has no time for it, ATAS, on this dataset and model.
@@ -80,7 +76,7 @@ def of_grid(
     def cost_of(dataset: str, model: str, method: str, recipe: str, images: str = "paper") -> Cost:
         spec, read = RunSpec(dataset, model, 8, method, images, 0), Recipe.from_json(recipe)
         processes = Processes(0, config["processes"].get(dataset, 1))
-        return estimate(spec, read, processes, lambda those: build(spec, read, those))
+        return estimate(spec, read, processes)
 
     published, groups = published_hours(), dict[tuple[str, str, str, str], list[RunSpec]]()
     for spec in specs:
@@ -178,22 +174,17 @@ def check_disk(lines: list[Line], results: Path) -> None:
         )
 
 
-def host_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def estimate(
-    spec: RunSpec, recipe: Recipe, processes: Processes, build: Callable[[Processes], tuple[Task, Any]]
-) -> Cost:
-    """The cost of a run, without hours; memory is of one process's share. `build` works on the `meta` device."""
-    facts, (task, method), batch_size = CATALOG[spec.dataset], build(ALONE), recipe.batch_size // processes.size
-    assert isinstance(method, nn.Module)
-    with torch.device("meta"):
-        model = models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
+def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
+    """The cost of a run, without hours; memory is of one process's share."""
+    facts, batch_size = CATALOG[spec.dataset], recipe.batch_size // processes.size
+    task, method = build_method(spec, recipe, META)
+    _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
+    assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
+    with META:
+        model = network(spec, recipe)
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
-        "state of the method": cost.state_bytes(build(processes)[1] if processes.size > 1 else method),
+        "state of the method": passes.state_bytes(share),
         "remembered of images": 2 * 2 * recipe.epochs * task.n_train // processes.size,
         "images": image_bytes(spec.dataset, recipe, batch_size),
         "activations": activation_bytes(model, batch_size, facts.shape),
@@ -201,12 +192,13 @@ def estimate(
     per_image, forward = flops_per_image(spec, recipe, task, model, method)
     n_images = recipe.epochs * task.n_batches * recipe.batch_size
     n_test = recipe.n_test or facts.n_test
-    attacks = 0.0 if spec.subset else forward * (PGD + sum(passes * standing for passes, standing in AUTOATTACK))
+    attacks = 0.0 if spec.subset else forward * (PGD + sum(n * standing for n, standing in AUTOATTACK))
     rows = 12 * n_test * 20  # twelve attacks and checks leave a row of some 20 bytes for every image
     remembered = 2 * 2 * recipe.epochs * task.n_train  # gradient norms and step sizes: fastat/training/instances.py
-    state = 2 * weights_bytes(model) + cost.state_bytes(method) + remembered
-    flops, passes = per_image * n_images, per_image * n_images / (3 * forward * (recipe.n_train or facts.n_train))
-    return Cost(n_images, passes, flops, attacks * n_test, memory, weights_bytes(model) + rows + remembered, state)
+    state = 2 * weights_bytes(model) + passes.state_bytes(method) + remembered
+    flops, disk = per_image * n_images, weights_bytes(model) + rows + remembered
+    rounds = flops / (3 * forward * (recipe.n_train or facts.n_train))
+    return Cost(n_images, rounds, flops, attacks * n_test, memory, disk, state)
 
 
 def weights_bytes(model: nn.Module) -> int:
@@ -247,11 +239,11 @@ def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module,
     x = torch.empty((n, *task.image_shape), device=device)
     y = torch.empty(n, dtype=torch.int64, device=device)
     view = views.centred(n, recipe.pad, device)
-    forward = cost.flops(lambda: model(x)) / n
+    forward = passes.flops(lambda: model(x)) / n
     method.begin_epoch(model, learner, 1)
-    n_batches = getattr(importlib.import_module(f"methods.{spec.method}"), "CYCLE", 1)
+    n_batches = getattr(methods.module(spec.method), "CYCLE", 1)
     batches = [Batch(x, y, y, view, 2, number) for number in range(n_batches)]
-    return cost.flops(lambda: [method.train_batch(model, b, learner) for b in batches]) / n_batches / n, forward
+    return passes.flops(lambda: [method.train_batch(model, b, learner) for b in batches]) / n_batches / n, forward
 
 
 def published_hours() -> dict[tuple[str, str, str], float]:
@@ -264,6 +256,17 @@ def published_hours() -> dict[tuple[str, str, str], float]:
     }
 
 
+def read_calibration(path: Path) -> dict[str, float]:
+    """`dataset/model` -> FLOPs per second, as `calibrate` found them and --calibrate wrote them."""
+    try:
+        rates = json.loads(path.read_text())["flops_per_second"]
+        return {name: float(rate) for name, rate in rates.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise BadInput(
+            f"{path} is no calibration ({error}). Make one: python -m fastat plan --calibrate {path}"
+        ) from error
+
+
 def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torch.device) -> dict[str, float]:
     """`dataset/model` -> FLOPs per second of clean training on this device, from a few steps of each."""
     rates = {}
@@ -274,14 +277,14 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
         build = partial(methods.build, "clean")
         with torch.device("meta"):
             model = models.build(name, facts.shape[0], facts.n_classes)
-        flops = cost.flops(cost.rehearse(build, model, facts.shape, **options).step())
+        flops = passes.flops(passes.rehearse(build, model, facts.shape, **options).step())
         model = models.build(name, facts.shape[0], facts.n_classes).to(device).to(memory_format=torch.channels_last)
-        step = cost.rehearse(build, model, facts.shape, **options).step()
+        step = passes.rehearse(build, model, facts.shape, **options).step()
 
         def timed(step: Callable[[], object] = step) -> None:
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
-        rates[f"{dataset}/{name}"] = flops / cost.seconds({"clean": timed}, 3)["clean"]
+        rates[f"{dataset}/{name}"] = flops / passes.seconds({"clean": timed}, 3)["clean"]
     return rates

@@ -1,0 +1,166 @@
+"""One training: its task, method and network built from name and recipe, then run into its folder."""
+
+import json
+import platform
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import methods
+from fastat import ROOT, __version__
+from fastat.config.catalog import CATALOG
+from fastat.config.recipe import Recipe, fingerprint, resolve
+from fastat.config.spec import RunSpec
+from fastat.data import datasets, subsets
+from fastat.errors import BadInput, did_you_mean
+from fastat.machine import devices, processes
+from fastat.machine.processes import ALONE, Processes, SharedGenerator
+from fastat.machine.seeds import generator
+from fastat.networks import models
+from fastat.training.learner import SGDLearner
+from fastat.training.trainer import Training, train
+from fastat.types import Method, Task
+
+CPU = torch.device("cpu")
+
+
+def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snapshots: bool = False) -> None:
+    """Train `spec` into `results`/runs/NAME, or go on where its state stands.
+
+    Raises: trainer.Stopped on SIGTERM; BadInput if data, ranks or state do not fit.
+    """
+    together, device = processes.join(device, recipe.shards)
+    devices.set_precision(recipe.precision)
+    data = datasets.load(results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
+    everyone, images = data.train, data.sha256
+    if spec.subset:
+        chosen = subsets.of_tenths(subsets.ranks(spec, results), spec.subset)
+        data = replace(data, train=data.train.only(chosen.to(device)))
+        images = fingerprint(images, chosen.tolist())
+    task, method = build_method(spec, recipe, device, len(data.train), together)
+    if together.size > 1 and hasattr(method, "ONE_PROCESS"):
+        raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
+    model = build_network(spec, recipe).to(device).to(memory_format=torch.channels_last)
+    processes.synchronise_batchnorm(model, together)
+    example = torch.zeros((task.batch_size, *task.image_shape), device=device)
+    passes = methods.module(spec.method).PASSES
+    made_from = fingerprint(spec.name, recipe.to_json(), images)
+    about = {
+        **what_is_trained(spec, recipe, method),
+        "made_from": made_from,
+        "data_sha256": data.sha256,
+        "n_parameters": task.n_params,
+        **where_it_runs(device, together),
+        "compiled": devices.compile_model(model, recipe.compile, example, "double_backward" in passes),
+    }
+    learner = SGDLearner(model, recipe, together)
+    training = Training(
+        spec.name, spec.seed, data, recipe, task, model, method, learner, everyone, made_from, about, snapshots
+    )
+    train(training, results / "runs" / spec.name)
+
+
+def build_method(
+    spec: RunSpec, recipe: Recipe, device: torch.device, n_train: int | None = None, together: Processes = ALONE
+) -> tuple[Task, Method]:
+    """The run's task and method: of one process's share, where several train together. On `meta`, without memory.
+
+    n_train: how many images there are; None: as many as the catalogue says.
+    """
+    facts = CATALOG[spec.dataset]
+    channels, height, width = facts.stored or facts.shape
+    n_train = n_train or subsets.size(recipe.n_train or facts.n_train, spec.subset)
+    whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
+    with torch.device("meta"):
+        n_params = sum(p.numel() for p in network(spec, recipe).parameters())
+    task = Task(
+        eps=spec.eps,
+        n_train=-(-n_train // recipe.shards) * recipe.shards // together.size,  # as many in every process
+        n_classes=facts.n_classes,
+        image_shape=facts.shape,
+        frame_shape=(channels, height + 2 * recipe.pad, width + 2 * recipe.pad),
+        n_epochs=recipe.epochs,
+        batch_size=recipe.batch_size // together.size,
+        n_batches=whole if recipe.drop_last or not rest else whole + 1,
+        n_params=n_params,
+        device=device,
+        rng=None if device.type == "meta" else method_generator(spec, device, together),
+        processes=together,
+    )
+    torch.manual_seed(generator(CPU, spec.seed, "method-init").initial_seed())
+    return task, methods.build(spec.method, task, **recipe.params)
+
+
+def method_generator(spec: RunSpec, device: torch.device, together: Processes) -> torch.Generator:
+    """What serves every draw of the run's method."""
+    rng = generator(device, spec.seed, "method")
+    if together.size == 1:
+        return rng
+    shared = SharedGenerator(device, together)
+    shared.set_state(rng.get_state())
+    return shared
+
+
+def build_network(spec: RunSpec, recipe: Recipe) -> nn.Module:
+    """The run's network with its first weights, on the CPU."""
+    torch.manual_seed(generator(CPU, spec.seed, "init").initial_seed())
+    return network(spec, recipe)
+
+
+def network(spec: RunSpec, recipe: Recipe) -> nn.Module:
+    """The network that the run's name and recipe call for."""
+    facts = CATALOG[spec.dataset]
+    return models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
+
+
+def check(specs: list[RunSpec], config: dict[str, Any]) -> None:
+    """Build every method and network of a grid without memory.
+
+    Raises: BadInput for the first that cannot be built, or not shared by as many processes as the config says.
+    """
+    for spec in {replace(spec, seed=0): spec for spec in specs}.values():  # a seed changes no recipe
+        if spec.model not in models.MODELS:
+            raise BadInput(f"unknown model {spec.model!r}.{did_you_mean(spec.model, models.MODELS)}")
+        _, method = build_method(spec, resolve(spec, config), torch.device("meta"))
+        n_processes = config["processes"].get(spec.dataset, 1)
+        if n_processes > 1 and hasattr(method, "ONE_PROCESS"):
+            raise BadInput(
+                f"config: processes: {spec.dataset} has {n_processes}, but {spec.method} cannot be shared: "
+                f"{method.ONE_PROCESS}. Put its runs into a config of their own."
+            )
+
+
+def what_is_trained(spec: RunSpec, recipe: Recipe, method: Method) -> dict[str, Any]:
+    """The part of run.json that another machine would write, too."""
+    redraws = getattr(method, "redraws", lambda epoch: False)
+    return {
+        "run": spec.name,
+        "recipe": json.loads(recipe.to_json()),
+        "config": asdict(method.config),
+        "redrawn": [epoch for epoch in range(1, recipe.epochs + 1) if redraws(epoch)],
+        "images": f"D_{spec.subset[0]}^{spec.subset[1]} by {spec.ranked_by.name}" if spec.subset else "all",
+    }
+
+
+def where_it_runs(device: torch.device, together: Processes) -> dict[str, Any]:
+    """The part of run.json that depends on the machine."""
+    return {
+        "versions": {"fastat": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "git_commit": git_commit(),
+        "device": devices.name(device),
+        "threads": torch.get_num_threads(),
+        "processes": together.size,
+    }
+
+
+def git_commit() -> str:
+    """The commit of this code, `-dirty` if it was changed since; '' outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
