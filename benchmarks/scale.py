@@ -16,15 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pytest
-import test_cifar
-import test_imagenet
 
 from fastat import ROOT
-from fastat.__main__ import main as fastat
+from fastat.cli import main as fastat
 from fastat.config.grid import expand, load_config
 from fastat.config.recipe import Recipe, Schedule, resolve
+from fastat.data import made_up
 
 SIZES = {"epochs": 2, "batch_size": 2, "n_train": 8, "monitor_images": 2, "n_test": 2}
 PARAMS = {"subat": {"sampling_epochs": 1, "per_epoch": 2, "n_components": 1}}
@@ -50,9 +49,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
         for dataset in ("cifar10", "cifar100"):
-            test_cifar.archive(dataset, folder / "source", patch)
-        test_imagenet.tree(folder / "source")
-        test_imagenet.expect(patch)
+            made_up.cifar_archive(dataset, folder / "source", patch)
+        made_up.imagenet_tree(folder / "source")
+        made_up.expect_imagenet(patch)
         for dataset in ("cifar10", "cifar100", "imagenet"):
             out = folder / f"results/data/{dataset}.safetensors"
             assert fastat(["data", "--dataset", dataset, "--source", str(folder / "source"), "--out", str(out)]) == 0

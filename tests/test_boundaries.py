@@ -15,7 +15,7 @@ from fastat.config.schema import read_yaml
 # The rooms from the ground up: each imports only what stands before it. Flat files are named as they are.
 FLOORS = (
     "__init__", "errors", "units", "config", "machine", "types", "attacks", "losses", "data", "store", "methods",
-    "networks", "training", "evaluation", "theory", "report", "cost", "__main__",
+    "networks", "training", "evaluation", "theory", "report", "cost", "cli", "__main__",
 )  # fmt: skip
 TOOLS = {"contextlib", "dataclasses", "itertools", "math", "typing", "torch", "methods"}  # what a method may import
 
@@ -71,6 +71,15 @@ def test_no_modules_import_one_another_in_a_circle():
     while leaves := {name for name, out in arrows.items() if not out}:
         arrows = {name: out - leaves for name, out in arrows.items() if name not in leaves}
     assert not arrows
+
+
+def test_tests_and_benchmarks_import_neither_one_another_nor_the_entry_point():
+    for folder, other in (("tests", "benchmarks"), ("benchmarks", "tests")):
+        stems = {path.stem for path in (ROOT / other).rglob("*.py")}
+        for path in (ROOT / folder).rglob("*.py"):
+            for module in imported(path):
+                first = module.split(".")[0]
+                assert first != other and first not in stems and "__main__" not in module, f"{path} imports {module}"
 
 
 @pytest.mark.parametrize("folder", ["fastat/config", "fastat/report"])

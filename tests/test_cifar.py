@@ -1,7 +1,5 @@
 """CIFAR's archives, made here in their real format, through the real reader."""
 
-import hashlib
-import io
 import os
 import pickle
 import tarfile
@@ -11,51 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config import catalog
-from fastat.data import cifar, datasets
-
-FIVE = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]
-
-
-def content(name: str, n: int, seed: int) -> dict[bytes, object]:
-    rng = np.random.default_rng(seed)
-    labels = b"labels" if name == "cifar10" else b"fine_labels"
-    classes = 10 if name == "cifar10" else 100
-    return {
-        b"batch_label": b"a batch",
-        b"data": rng.integers(0, 256, (n, 3072), dtype=np.uint8),
-        labels: [int(y) for y in rng.integers(0, classes, n)],
-        b"filenames": [b"x.png"] * n,
-    }
-
-
-def archive(name: str, folder, monkeypatch, batches=None) -> dict[str, dict]:
-    """Write the archive of five times (or once) four training images and three test images."""
-    facts = cifar.SETS[name]
-    members = [*FIVE, "test_batch"] if name == "cifar10" else ["train", "test"]
-    batches = batches or {m: content(name, 3 if m.startswith("test") else 4, k) for k, m in enumerate(members)}
-    raw = {m: batch if isinstance(batch, bytes) else pickle.dumps(batch, protocol=2) for m, batch in batches.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(folder / facts.filename, "w:gz") as tar:
-        for member, data in raw.items():
-            info = tarfile.TarInfo(f"{facts.base_folder}/{member}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    sums = {m: hashlib.md5(data).hexdigest() for m, data in raw.items()}
-    monkeypatch.setattr(facts, "train_list", [[m, sums[m]] for m in members if not m.startswith("test")])
-    monkeypatch.setattr(facts, "test_list", [[m, sums[m]] for m in members if m.startswith("test")])
-    n_train = 4 * (len(members) - 1)
-    few = replace(catalog.CATALOG[name], n_train=n_train, n_test=3)
-    monkeypatch.setitem(catalog.CATALOG, name, few)
-    return batches
+from fastat.data import cifar, datasets, made_up
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_images_and_labels_are_those_of_the_archive(name, unpacked, tmp_path, monkeypatch):
     source, out = tmp_path / "source", tmp_path / "out.safetensors"
-    batches = archive(name, source, monkeypatch)
+    batches = made_up.cifar_archive(name, source, monkeypatch)
     if unpacked:
         with tarfile.open(source / cifar.SETS[name].filename) as tar:
             tar.extractall(source, filter="data")
@@ -86,7 +49,7 @@ class Malicious:
     ],
 )
 def test_what_is_not_the_archive_is_refused_with_the_way_out(spoil, message, tmp_path, monkeypatch, capsys):
-    archive("cifar10", tmp_path, monkeypatch)
+    made_up.cifar_archive("cifar10", tmp_path, monkeypatch)
     spoil(tmp_path / "cifar-10-python.tar.gz")
     monkeypatch.setattr(cifar.SETS["cifar10"], "url", "http://127.0.0.1:9/none")
     assert main(["data", "--dataset", "cifar10", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
@@ -96,26 +59,26 @@ def test_what_is_not_the_archive_is_refused_with_the_way_out(spoil, message, tmp
 
 def test_a_checksum_that_differs_and_another_set_are_refused(tmp_path, monkeypatch, capsys):
     call = ["data", "--dataset", "cifar10", "--source", str(tmp_path), "--out", str(tmp_path / "out")]
-    archive("cifar10", tmp_path, monkeypatch)
+    made_up.cifar_archive("cifar10", tmp_path, monkeypatch)
     first = cifar.SETS["cifar10"].train_list[0]
     monkeypatch.setattr(cifar.SETS["cifar10"], "train_list", [[first[0], "0" * 32]])
     assert main(call) == 2
     assert "wrong checksum: data_batch_1" in capsys.readouterr().err
-    archive("cifar100", tmp_path, monkeypatch)
+    made_up.cifar_archive("cifar100", tmp_path, monkeypatch)
     (tmp_path / "cifar-100-python.tar.gz").rename(tmp_path / "cifar-10-python.tar.gz")
     assert main(call) == 2
     assert "no whole file data_batch_1" in capsys.readouterr().err
 
 
 def test_a_pickle_that_runs_something_is_refused_even_with_the_right_checksum(tmp_path, monkeypatch, capsys):
-    members = dict.fromkeys([*FIVE, "test_batch"], pickle.dumps({b"data": Malicious()}, protocol=2))
-    archive("cifar10", tmp_path, monkeypatch, members)
+    members = dict.fromkeys([*made_up.FIVE, "test_batch"], pickle.dumps({b"data": Malicious()}, protocol=2))
+    made_up.cifar_archive("cifar10", tmp_path, monkeypatch, members)
     assert main(["data", "--dataset", "cifar10", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "wants to run posix.system" in capsys.readouterr().err
 
 
 def test_too_few_images_are_refused(tmp_path, monkeypatch, capsys):
-    archive("cifar10", tmp_path, monkeypatch)
+    made_up.cifar_archive("cifar10", tmp_path, monkeypatch)
     monkeypatch.setitem(catalog.CATALOG, "cifar10", replace(catalog.CATALOG["cifar10"], n_train=50_000))
     assert main(["data", "--dataset", "cifar10", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "expected (50000, 3, 32, 32)" in capsys.readouterr().err

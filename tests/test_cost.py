@@ -1,14 +1,12 @@
 """What the counter counts, on networks whose cost is known."""
 
-import importlib
-
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from fastat import ROOT
 from fastat.attacks import input_gradient
+from fastat.cost import yardstick
 from fastat.cost.passes import count_passes, flops, state_bytes
 from fastat.networks import models
 
@@ -76,12 +74,9 @@ def test_state_is_counted_in_bytes(tiny_task):
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_the_benchmarks_yardstick_makes_exactly_the_passes_that_a_method_declares(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    step, built = importlib.import_module("step"), []
-    real = models.build
-    monkeypatch.setattr(step.models, "build", lambda *size: built.append(real(*size)) or built[-1])
-    monkeypatch.setattr(step, "BATCH", 8)
-    _, passes = step.prepare("preact_tiny", name)
-    declared = importlib.import_module(f"methods.{name}").PASSES
+def test_the_yardstick_makes_exactly_the_passes_that_a_method_declares(name, monkeypatch):
+    built, real = [], models.build
+    monkeypatch.setattr(yardstick.models, "build", lambda *size: built.append(real(*size)) or built[-1])
+    _, passes = yardstick.step_and_passes("preact_tiny", name, batch_size=8)
+    declared = methods.module(name).PASSES
     assert count_passes(built[0], 8, [passes]) == {kind: round(n) for kind, n in declared.items()}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.data import datasets
 from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream
 from fastat.data.subsets import stratified

@@ -12,36 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from fastat.__main__ import main
-from fastat.config import catalog
-from fastat.data import datasets, imagenet
+from fastat.cli import main
+from fastat.data import datasets, imagenet, made_up
 from fastat.data.datasets import TrainingStream
+from fastat.data.made_up import CLASSES
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
-
-CLASSES = ["n01440764", "n02102040", "n03000684"]
-
-
-def tree(folder: Path, n_train: int = 6, n_val: int = 2) -> Path:
-    """Three classes of photographs of many sizes; one image is grey and one CMYK, as in the real set."""
-    rng = np.random.default_rng(0)
-    for part, n in (("train", n_train), ("val", n_val)):
-        for k, name in enumerate(CLASSES):
-            (folder / "imagenet" / part / name).mkdir(parents=True)
-            for i in range(n):
-                size = (int(rng.integers(60, 300)), int(rng.integers(60, 300)))
-                coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8))
-                image = coarse.resize(size, Image.Resampling.BICUBIC)
-                image = image.convert({(0, 0): "L", (1, 1): "CMYK"}.get((k, i), "RGB"))
-                image.save(folder / f"imagenet/{part}/{name}/{name}_{i}.JPEG", quality=90)
-    return folder
-
-
-def expect(monkeypatch, n_train: int = 18, n_test: int = 6) -> None:
-    few = replace(catalog.CATALOG["imagenet"], n_classes=3, n_train=n_train, n_test=n_test)
-    monkeypatch.setitem(catalog.CATALOG, "imagenet", few)
 
 
 def call(source: Path, out: Path) -> list[str]:
@@ -51,8 +28,8 @@ def call(source: Path, out: Path) -> list[str]:
 @pytest.fixture
 def prepared(tmp_path, monkeypatch) -> tuple[Path, Path]:
     """Source and results/data."""
-    source, out = tree(tmp_path / "source"), tmp_path / "data"
-    expect(monkeypatch)
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
     assert main(call(source, out)) == 0
     return source, out
 
@@ -105,12 +82,12 @@ def test_a_stream_can_be_left_in_the_middle_and_an_error_in_it_arrives(prepared,
 
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(imagenet, "CHUNK", 4)
-    source = tree(tmp_path / "source", n_train=40)
-    expect(monkeypatch, n_train=120)
+    source = made_up.imagenet_tree(tmp_path / "source", n_train=40)
+    made_up.expect_imagenet(monkeypatch, n_train=120)
     code = """
 import sys
 from dataclasses import replace
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config import catalog
 from fastat.data import imagenet
 imagenet.CHUNK = 4
@@ -146,8 +123,8 @@ def imagenet_root() -> Path:
 
 
 def test_a_broken_image_is_named_and_the_rest_is_kept(tmp_path, monkeypatch, capsys):
-    source, out = tree(tmp_path / "source"), tmp_path / "data"
-    expect(monkeypatch)
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
     broken = source / f"imagenet/train/{CLASSES[2]}/{CLASSES[2]}_3.JPEG"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
@@ -162,7 +139,10 @@ def test_a_broken_image_is_named_and_the_rest_is_kept(tmp_path, monkeypatch, cap
     "spoil,message",
     [
         (lambda root: (root / "val").rename(root / "validation"), "there is no folder .*val"),
-        (lambda root: (root / f"val/{CLASSES[1]}").rename(root / "gone"), f"different classes: {CLASSES[1]}"),
+        (
+            lambda root: (root / f"val/{CLASSES[1]}").rename(root / "gone"),
+            f"different classes: {CLASSES[1]}",
+        ),
         (
             lambda root: (root / f"train/{CLASSES[0]}/{CLASSES[0]}_0.JPEG").unlink(),
             f"17 images, expected 18.*{CLASSES[0]}, with 5",
@@ -170,16 +150,16 @@ def test_a_broken_image_is_named_and_the_rest_is_kept(tmp_path, monkeypatch, cap
     ],
 )
 def test_what_is_missing_is_named(tmp_path, monkeypatch, spoil, message):
-    source = tree(tmp_path / "source")
-    expect(monkeypatch)
+    source = made_up.imagenet_tree(tmp_path / "source")
+    made_up.expect_imagenet(monkeypatch)
     spoil(source / "imagenet")
     with pytest.raises(BadInput, match=message):
         imagenet.prepare("imagenet", source, tmp_path / "data/imagenet.safetensors")
 
 
 def test_a_full_disk_is_said_before_anything_is_decoded(tmp_path, monkeypatch):
-    source = tree(tmp_path / "source")
-    expect(monkeypatch)
+    source = made_up.imagenet_tree(tmp_path / "source")
+    made_up.expect_imagenet(monkeypatch)
 
     def full(*_args):
         raise OSError(28, "No space left on device")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.data import datasets
 from fastat.data.subsets import stratified
 from fastat.evaluation import autoattack, probes, whitebox

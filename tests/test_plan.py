@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastat import ROOT
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config.grid import expand, load_config, overlay
 from fastat.cost import plan
 from fastat.errors import BadInput

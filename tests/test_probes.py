@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fastat.__main__ import main
 from fastat.attacks import input_gradient
+from fastat.cli import main
 from fastat.config.grid import check_config, load_config, overlay
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec

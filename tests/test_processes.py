@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 import methods
 from fastat import ROOT
-from fastat.__main__ import main
 from fastat.attacks import uniform_like
+from fastat.cli import main
 from fastat.config.grid import launcher
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data.datasets import Part, TrainingStream
@@ -54,7 +54,7 @@ def command(name: str, results: Path, epochs: int = 2) -> list[str]:
 def torchrun(
     script: Path, calls: list[list[str]], code: str = "sys.exit(any([main(call) for call in calls]))"
 ) -> subprocess.Popen:
-    script.write_text(f"{DOUBLE}from fastat.__main__ import main\ncalls = {calls!r}\n{code}\n")
+    script.write_text(f"{DOUBLE}from fastat.cli import main\ncalls = {calls!r}\n{code}\n")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, *launch], cwd=script.parent, env=environment, start_new_session=True)
@@ -68,7 +68,7 @@ def results(tmp_path_factory) -> tuple[Path, Path]:
     (two / "data").symlink_to(one / "data")
     assert torchrun(two / "all.py", [command(name, two) for name in TOGETHER]).wait(300) == 0
     calls = [command(name, one) for name in TOGETHER]
-    script = f"{DOUBLE}from fastat.__main__ import main\nfor call in {calls!r}: main(call)"
+    script = f"{DOUBLE}from fastat.cli import main\nfor call in {calls!r}: main(call)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
     return one, two
 

@@ -5,7 +5,7 @@ import torch
 
 import methods
 from fastat import ROOT
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config.grid import check_config, expand, load_config, overlay
 from fastat.config.recipe import Recipe, check_recipe_names, chosen, lay, named_recipe, recipe_from, resolve, variants
 from fastat.config.schema import read_yaml

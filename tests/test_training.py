@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from fastat import ROOT
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec

@@ -1,0 +1,302 @@
+"""The command line: parses, dispatches, gives exit codes. A verb's work is done in the module that it calls."""
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastat.config.grid import expand, load_config, protocol_for
+from fastat.config.recipe import Recipe, resolve, variants
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput, did_you_mean
+
+log = logging.getLogger("fastat")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0: done; 1: failed; 2: the input cannot be used; 143: stopped by SIGTERM, state saved."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return args.run_verb(args) or 0
+    except BadInput as error:
+        print(f"fastat {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, MemoryError) as error:
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+            raise
+        way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
+        print(f"fastat {args.verb}: out of memory ({str(error).splitlines()[0]}). {way_out}.", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """Verbs in the order in which the workflow calls them."""
+    top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run_verb=function)
+        return sub
+
+    sub = verb("methods", do_methods, "List the methods, or one method's named recipes, each value with its source.")
+    sub.add_argument("name", nargs="?", help="as atas (default: list all)")
+    sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
+    sub.add_argument("--json", action="store_true", help="for scripts")
+    sub = verb("check", do_check, "Check a config before anything expensive runs.")
+    add_configfile(sub)
+    sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
+    add_configfile(sub)
+    sub.add_argument("--only", default="", help="runs with this in their name, as cifar10/wrn28_10")
+    sub.add_argument("--results", type=Path, default=Path("results"), help="where they would be written")
+    sub.add_argument("--calibration", type=Path, help="a file made by --calibrate; else the hours come from the paper")
+    sub.add_argument("--calibrate", type=Path, help="time a few steps on this device, write this file and stop")
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.set_defaults(runs_per_gpu=1)
+    sub = verb("data", do_data, "Read a data set from its source into one file.")
+    sub.add_argument("--dataset", required=True)
+    sub.add_argument("--source", type=Path, default=Path("data"), help="where archives are looked for")
+    sub.add_argument("--out", type=Path, required=True)
+    sub = verb("train", do_train, "Train one run, or resume it.")
+    add_run(sub)
+    sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
+    sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb("evaluate", do_evaluate, "Attack the weights of one run, and look at its loss surfaces.")
+    add_run(sub)
+    sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
+    sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
+    add_run(sub)
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub = verb(
+        "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
+    )
+    sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
+    verb("pages", do_pages, "Renew the generated part of docs/methods from code, recipes and docs/results.")
+    sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub.add_argument("--out", type=Path, required=True, help="folder")
+    sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
+    add_report(sub)
+    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
+    add_report(sub)
+    sub.add_argument("--strict", action="store_true", help="exit with 1 if a cell of the paper was not reproduced")
+    sub = verb("draw", do_draw, "Draw the figures from their data.")
+    sub.add_argument("--data", type=Path, default=Path("results/figures"))
+    sub.add_argument("--only", nargs="*", metavar="NAME", help="as fig03 (default: all)")
+    sub.add_argument("--out", type=Path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written")
+    sub = verb("page", do_page, "Put every result on one offline page.")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--figures", type=Path, default=Path("figures"))
+    sub.add_argument("--out", type=Path, default=Path("results/report/index.html"))
+    return top
+
+
+def add_configfile(sub: argparse.ArgumentParser) -> None:
+    """--configfile, as Snakemake has it."""
+    sub.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over config/config.yaml")
+
+
+def add_report(sub: argparse.ArgumentParser) -> None:
+    """What is reported, and which eps of a data set is the first to be shown."""
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--eps", help="dataset -> eps of Table I, as JSON; by default it comes from the config")
+    add_configfile(sub)
+
+
+def add_run(sub: argparse.ArgumentParser) -> None:
+    """What names a run and where its files are."""
+    sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    sub.add_argument("--runs-per-gpu", type=int, default=1, help="of several GPUs, take one with fewer runs at work")
+    add_configfile(sub)
+
+
+def do_methods(args: argparse.Namespace) -> None:
+    """Print all methods, or the named recipes of one side by side."""
+    import methods
+
+    if args.name:
+        if args.name not in variants():
+            raise BadInput(f"unknown method {args.name!r}.{did_you_mean(args.name, variants())}")
+        print(methods.describe(args.name, only_differences=args.diff))
+        return
+    listed = {
+        name: {"recipes": recipes, "params": asdict(methods.config_class(name)())}
+        for name, recipes in variants().items()
+    }
+    if args.json:
+        print(json.dumps(listed, indent=2))
+        return
+    for name, recipes in variants().items():
+        title = str(methods.module(name).__doc__).splitlines()[0]
+        print(f"{name:14} {', '.join(recipes):24} {title}")
+    print("\nOne of them in full: python -m fastat methods NAME [--diff]")
+
+
+def do_check(args: argparse.Namespace) -> None:
+    """Check the config, then build every method and network of it without memory."""
+    from fastat.training import run
+
+    config = load_config(args.configfile)
+    specs = expand(config)
+    run.check(specs, config)
+    print(f"{len(specs)} runs: the config is good")
+
+
+def do_plan(args: argparse.Namespace) -> None:
+    """Print what the grid takes; refuse what does not fit here. Or time this device first, with --calibrate."""
+    from fastat.cost import plan
+    from fastat.machine import devices, files
+
+    config, device = load_config(args.configfile), pick_device(args)
+    specs = [spec for spec in expand(config) if args.only in spec.name]
+    if not specs:
+        raise BadInput(f"no run of the grid has {args.only!r} in its name")
+    if args.calibrate:
+        pairs = sorted({(spec.dataset, spec.model) for spec in specs})
+        found = {"device": devices.name(device), "flops_per_second": plan.calibrate(pairs, config, device)}
+        files.write_json(args.calibrate, found)
+        print(json.dumps(found, indent=2))
+        return
+    costs = plan.grid_costs(specs, config, plan.read_calibration(args.calibration) if args.calibration else {})
+    print(plan.describe(costs))
+    if config["device"] == "cuda" and device.type != "cuda":
+        print("The config asks for CUDA, and none is here: whether the memory suffices was not checked.")
+    else:
+        at_once = config["runs_per_gpu"] if device.type == "cuda" else 1
+        plan.check_memory(costs, devices.memory(device), devices.name(device), at_once)
+    plan.check_disk(costs, args.results)
+
+
+def do_data(args: argparse.Namespace) -> None:
+    """Prepare a data set."""
+    from fastat.data import datasets
+
+    datasets.prepare(args.dataset, args.source, args.out)
+
+
+def do_train(args: argparse.Namespace) -> int | None:
+    """Train one run into results/runs/NAME."""
+    from fastat.training import run
+    from fastat.training.trainer import Stopped
+
+    spec = RunSpec.parse(args.run)
+    recipe = Recipe.from_json(args.recipe) if args.recipe else resolve(spec, load_config(args.configfile))
+    try:
+        run.run(spec, recipe, args.results, pick_device(args), args.snapshots)
+    except Stopped as stopped:
+        log.info("%s", stopped)
+        return 143
+    return None
+
+
+def do_evaluate(args: argparse.Namespace) -> None:
+    """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
+    from fastat.evaluation import run
+
+    spec = RunSpec.parse(args.run)
+    protocol = json.loads(args.protocol) if args.protocol else None
+    protocol = protocol or protocol_for(load_config(args.configfile), spec.dataset)
+    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite)
+
+
+def do_probe(args: argparse.Namespace) -> None:
+    """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots: Figure 2."""
+    from fastat.evaluation import run
+
+    run.probe(RunSpec.parse(args.run), args.results, pick_device(args))
+
+
+def do_cost(args: argparse.Namespace) -> None:
+    """Write the cost table."""
+    import torch
+
+    from fastat.cost import table
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    table.write(table.measure(args.repeats), args.out)
+
+
+def do_pages(args: argparse.Namespace) -> None:
+    """Write docs/methods/*.md."""
+    import methods
+    from fastat.report import pages
+
+    pages.write({name: methods.describe(name) for name in variants()})
+
+
+def do_tidy(args: argparse.Namespace) -> None:
+    """Write measured.csv, correct.csv and evidence.jsonl."""
+    from fastat.report import tidy
+
+    tidy.write(args.results, args.runs.read_text().split() if args.runs else None, args.out)
+
+
+def do_figure_data(args: argparse.Namespace) -> None:
+    """Write results/figures/*.csv."""
+    from fastat.report import figure_data
+
+    names = args.runs.read_text().split() if args.runs else None
+    figure_data.write(args.results, names, first_eps(args), args.results / "figures")
+
+
+def first_eps(args: argparse.Namespace) -> dict[str, str]:
+    """Data set -> the eps that Table I and figures of one eps show."""
+    return dict(json.loads(args.eps) if args.eps else load_config(args.configfile)["table1_eps"])
+
+
+def do_judge(args: argparse.Namespace) -> int:
+    """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
+    from fastat.report import claims, sanity, statistics, tables, tidy, verdicts
+
+    results = args.results
+    measured, correct = (tidy.read(results / name) for name in ("measured.csv", "correct.csv"))
+    tables.write_all(measured, correct, first_eps(args), results / "tables")
+    sanity.write(measured, results / "sanity.csv")
+    statistics.write(correct, results / "pairs.csv")
+    claims.write(measured, correct, results / "figures", results / "claims.csv")
+    line, failed = verdicts.write(measured, results / "verdicts.csv", results / "reproduction.md")
+    print(line)
+    return int(failed and args.strict)
+
+
+def do_draw(args: argparse.Namespace) -> None:
+    """Write figures/*."""
+    from fastat.report import figures
+
+    figures.write_all(args.data, args.out, args.only)
+
+
+def do_page(args: argparse.Namespace) -> None:
+    """Write the page."""
+    from fastat.report import page
+
+    page.write(args.results, args.figures, args.out)
+
+
+def pick_device(args: argparse.Namespace) -> Any:
+    """The device asked for; sets the number of threads.
+
+    Raises: BadInput if CUDA is asked for and absent.
+    """
+    import torch
+
+    from fastat.machine import devices
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return devices.pick(args.device, args.runs_per_gpu)
