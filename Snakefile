@@ -4,6 +4,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.utils import min_version
+
+min_version("9.0")
 sys.path.insert(0, workflow.basedir)
 shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}; "
@@ -11,7 +14,7 @@ shell.prefix(
 
 from fastat.config import grid
 from fastat.config.recipe import resolve
-from fastat.config.spec import RunSpec
+from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
 from fastat.report.catalog import FIGURE_SIDES, FIGURES, TABLES
 

@@ -5,6 +5,7 @@ import pytest
 import methods
 from fastat import ROOT
 from fastat.config.recipe import method_names
+from fastat.config.schema import read_yaml
 from fastat.report import pages
 
 
@@ -25,3 +26,11 @@ def test_every_departure_names_a_method_or_all():
         names = line.split("|")[1].replace(",", " ").split()
         assert names[0] == "all" or names[0] in method_names(), line
         assert line.count("|") == 6, line
+
+
+def test_config_readme_names_every_key_and_every_config():
+    text = (ROOT / "config/README.md").read_text()
+    for key in read_yaml(ROOT / "workflow/schemas/config.schema.yaml")["properties"]:
+        assert f"`{key}`" in text, key
+    for path in (ROOT / "config").iterdir():
+        assert path.name == "README.md" or f"`{path.name}`" in text, path.name

@@ -1,6 +1,6 @@
 NETWORK = [
-    "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
-    "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
+    f"results/runs/{PATTERN}/run.json",
+    f"results/runs/{PATTERN}/weights.safetensors",
 ]
 
 
@@ -9,12 +9,12 @@ rule evaluate:
         NETWORK,
         data="results/data/{dataset}.safetensors",
     output:
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/whitebox.csv",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/surfaces.csv",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/steps.csv",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/autoattack.csv",
+        f"results/runs/{PATTERN}/eval/whitebox.csv",
+        f"results/runs/{PATTERN}/eval/surfaces.csv",
+        f"results/runs/{PATTERN}/eval/steps.csv",
+        f"results/runs/{PATTERN}/eval/autoattack.csv",
     log:
-        "results/logs/evaluate/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}.log",
+        f"results/logs/evaluate/{PATTERN}.log",
     conda:
         "../../environment.yml"
     threads: 1
@@ -38,9 +38,9 @@ rule probe:
         lambda wildcards: f"results/runs/{RunSpec.from_wildcards(wildcards).ranked_by.name}/instances.safetensors",
         data="results/data/{dataset}.safetensors",
     output:
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/eval/surfaces_by_epoch.csv",
+        f"results/runs/{PATTERN}/eval/surfaces_by_epoch.csv",
     log:
-        "results/logs/evaluate/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}-probe.log",
+        f"results/logs/evaluate/{PATTERN}-probe.log",
     conda:
         "../../environment.yml"
     threads: 1

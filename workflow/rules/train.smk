@@ -17,12 +17,12 @@ rule train:
         lambda wildcards: grid.needed_files(RunSpec.from_wildcards(wildcards)),
         data="results/data/{dataset}.safetensors",
     output:
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/run.json",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/log.csv",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/weights.safetensors",
-        "results/runs/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}/instances.safetensors",
+        f"results/runs/{PATTERN}/run.json",
+        f"results/runs/{PATTERN}/log.csv",
+        f"results/runs/{PATTERN}/weights.safetensors",
+        f"results/runs/{PATTERN}/instances.safetensors",
     log:
-        "results/logs/train/{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}.log",
+        f"results/logs/train/{PATTERN}.log",
     conda:
         "../../environment.yml"
     threads: 1
