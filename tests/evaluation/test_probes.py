@@ -1,4 +1,4 @@
-"""What figures are made of: surfaces, single steps, ranks of images, and what a training remembers of each image."""
+"""What figures are made of: loss surfaces, single steps, trainings on ranked images, snapshots."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from fastat.attacks import input_gradient
 from fastat.cli import main
-from fastat.config.grid import check_config, load_config, overlay
-from fastat.config.recipe import Recipe, resolve
+from fastat.config.grid import load_config, overlay
+from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.data import subsets
 from fastat.data.datasets import Part
-from fastat.errors import BadInput
 from fastat.evaluation import probes
-from fastat.training.instances import Instances
-from fastat.types import Batch, StepReport, Task, View
 
 ATAS = "digits/preact_tiny/eps77/atas/paper/seed0"
 
@@ -67,53 +64,10 @@ def test_single_steps_of_a_linear_network_lose_more_the_longer_they_are(linear, 
         assert losses == sorted(losses) and losses[-1] == pytest.approx(rows[0]["pgd10_loss"], rel=1e-4)
 
 
-def test_deciles_go_by_the_mean_over_epochs_and_leave_out_unvisited_ones():
-    norms = torch.tensor([[float(k), float(k)] for k in range(20)])
-    norms[3, 1] = float("nan")
-    assert subsets.deciles(norms).tolist() == [k // 2 + 1 for k in range(20)]
-    norms[5] = float("nan")
-    with pytest.raises(ValueError, match="never visited"):
-        subsets.deciles(norms)
-
-
 def test_the_epochs_around_a_collapse_stay_in_the_training():
     assert probes.around(11, 30) == [9, 10, 11, 12]
     assert probes.around(1, 30) == [1, 2] and probes.around(30, 30) == [28, 29, 30]
     assert probes.around(None, 30) == [8, 15, 23, 30]
-
-
-def instances(device="cpu", n_epochs=3):
-    task = Task(0.1, 4, 3, (1, 2, 2), (1, 2, 2), n_epochs, 2, 2, 10, torch.device(device), None)
-    return Instances(task)
-
-
-def test_instances_keep_each_image_s_norm_and_step_by_epoch_and_the_last_perturbation():
-    kept, zero = instances(), torch.zeros(2, dtype=torch.long)
-    for epoch in (1, 3):
-        x = torch.zeros(2, 1, 2, 2)
-        batch = Batch(x, zero, torch.tensor([3, 1]), View(zero, zero, zero.bool()), epoch, 0)
-        grad = torch.ones(2, 1, 2, 2) * torch.tensor([epoch, 10.0 * epoch])[:, None, None, None]
-        alpha = torch.full((2, 1, 1, 1), epoch / 255)
-        kept.add(batch, StepReport(torch.zeros(()), x + 0.1 * epoch, {}, grad, alpha))
-    state = kept.state_dict()
-    assert state["grad_norm"][3].tolist()[::2] == [2, 6] and state["grad_norm"][1].tolist()[::2] == [20, 60]
-    assert state["grad_norm"][:, 1].isnan().all() and state["grad_norm"][[0, 2]].isnan().all()
-    assert state["alpha_255"][1].tolist()[::2] == [1, 3]
-    torch.testing.assert_close(state["delta_linf"][[1, 3]], torch.full((2,), 0.3))
-    torch.testing.assert_close(state["delta_l2"][[1, 3]], torch.full((2,), 0.6))
-    assert state["delta_l2"][[0, 2]].isnan().all()
-    again = instances()
-    again.load_state_dict(state)
-    for name, rows in again.state_dict().items():
-        torch.testing.assert_close(rows, state[name], equal_nan=True)
-
-
-def test_instances_never_wait_for_the_device():
-    kept = instances("meta")
-    x, zero = torch.zeros(2, 1, 2, 2, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
-    batch = Batch(x, zero, zero, View(zero, zero, zero.bool()), 3, 0)
-    kept.add(batch, StepReport(x.sum(), x, {}, x, x[:, :1, :1, :1]))
-    assert set(kept.kept) == {"grad_norm", "alpha_255", "delta_l2", "delta_linf"}
 
 
 @pytest.fixture(scope="module")
@@ -174,25 +128,6 @@ def test_a_subset_run_needs_the_run_that_ranks_and_says_so(results, capsys):
     assert "grad_norm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("variant", ["paper_d0_2", "paper_d3_2", "paper_d1_11", "paper_d1", "_d1_2"])
-def test_a_subset_that_does_not_exist_is_refused_before_anything_runs(variant):
-    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": f"atas/{variant}", "seed": 0}
-    with pytest.raises(BadInput, match=r"no variant .*_dI_J"):
-        check_config({**load_config(), "grid": [block]})
-
-
-def test_a_subset_s_schedule_is_stretched_with_its_epochs():
-    config = load_config()
-    for name, milestones in (("atas/paper_d1_2", (120, 140)), ("atta/paper_d7_10", (60, 70))):
-        method, variant = name.split("/")
-        recipe = resolve(RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), config)
-        assert recipe.epochs == {2: 150, 4: 75}[2 if "d1_2" in name else 4]
-        assert recipe.schedule.milestones == pytest.approx(milestones)
-    linear = resolve(RunSpec("cifar10", "preact_resnet18", 8, "fgsm_ga", "paper_d1_4", 0), config)
-    assert linear.schedule.points[-1][0] == linear.epochs == 75
-    assert Recipe.from_json(linear.to_json()) == linear
-
-
 def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
     name = "digits/preact_tiny/eps77/atas/paper/seed1"
     probe = ["probe", "--run", name, "--results", str(results), "--threads", "1"]
@@ -207,8 +142,3 @@ def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
     assert {tuple(line.split(",")[:3]) for line in lines[1:]} == {
         (epoch, group, "128") for epoch in ("1", "2") for group in ("D1", "D10")
     }
-
-
-def test_snapshots_of_a_method_that_is_not_in_the_grid_are_refused():
-    with pytest.raises(BadInput, match="snapshots: no run of the grid"):
-        check_config({**load_config(), "snapshots": ["fgsm_rs/step175"]})

@@ -9,7 +9,6 @@ import torch
 from fastat.cli import main
 from fastat.data import datasets
 from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream
-from fastat.data.subsets import stratified
 from fastat.errors import BadInput
 
 CPU = torch.device("cpu")
@@ -59,15 +58,6 @@ def test_order_and_views_depend_on_seed_and_epoch_alone_so_a_resumed_epoch_goes_
         assert torch.equal(one.x, other.x) and torch.equal(one.index, other.index) and one.number == other.number
     assert any(not torch.equal(a.index, b.index) for a, b in zip(whole, stream().epoch(6), strict=True))
     assert any(not torch.equal(a.index, b.index) for a, b in zip(whole, stream(seed=4).epoch(5), strict=True))
-
-
-def test_a_stratified_sample_has_every_class_in_its_share():
-    labels = torch.arange(10).repeat(36)
-    sample = stratified(labels, 50, seed=0)
-    assert torch.bincount(labels[sample]).tolist() == [5] * 10
-    assert torch.equal(sample, stratified(labels, 50, seed=0))
-    with pytest.raises(BadInput, match="361 images asked for, but there are only 360"):
-        stratified(labels, 361, seed=0)
 
 
 @needs_fashion

@@ -1,0 +1,56 @@
+"""How recipes are laid together, and what is refused."""
+
+import pytest
+import torch
+
+import methods
+from fastat import ROOT
+from fastat.config.grid import load_config
+from fastat.config.recipe import Recipe, check_recipe_names, chosen, lay, named_recipe, recipe_from, resolve, variants
+from fastat.config.schema import read_yaml
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
+from fastat.types import Task
+
+
+def test_recipe_and_json_are_inverse():
+    spec = RunSpec.parse("digits/preact_tiny/eps77/atas/released/seed0")
+    recipe = resolve(spec, load_config())
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.params == {"gamma_over_c": "2 eps", "warmup_epochs": 5, "clamp": ["0.5 eps", "1.75 eps"]}
+
+
+def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_from():
+    for method, names in variants().items():
+        for variant in names:
+            recipe = named_recipe(method, variant)
+            fields = {}
+            for key, (value, source) in recipe.items():
+                assert isinstance(source, str) and source
+                param = key.removeprefix("params.")
+                value = chosen(value, RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), key)
+                fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
+            whole = recipe_from(fields, f"{method}/{variant}")
+            task = Task(
+                8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), whole.epochs, 128, 391, 9, torch.device("meta"), None
+            )
+            methods.build(method, task, **whole.params)
+
+
+def test_a_schedule_that_says_its_kind_replaces_the_one_below_and_another_merges():
+    below = {"schedule": {"kind": "triangular", "lr": 0.2, "cycle_momentum": True}, "params": {"a": 1}}
+    assert lay(below, {"schedule": {"lr": 0.1}})["schedule"]["cycle_momentum"]
+    assert lay(below, {"schedule": {"kind": "piecewise"}})["schedule"] == {"kind": "piecewise"}
+    assert lay(below, {"params": {"b": 2}})["params"] == {"a": 1, "b": 2}
+
+
+def test_config_recipes_yaml_names_only_what_exists_and_json_recipes_are_checked_too():
+    check_recipe_names(read_yaml(ROOT / "config/recipes.yaml")["datasets"], "recipes.yaml: datasets")
+    for text in ('{"schedule": 3}', '{"epochs": 3, "schedule": {"kind": "linear", "points": [1]}}', "[]", "3"):
+        with pytest.raises(BadInput):
+            Recipe.from_json(text)
+
+
+def test_a_value_by_eps_must_know_the_eps():
+    with pytest.raises(BadInput, match="lam is given for eps 51/255, 77/255, 102/255, not for 8/255"):
+        resolve(RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), load_config())
