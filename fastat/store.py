@@ -22,6 +22,8 @@ class DeltaStore(nn.Module):
 
     With a `size`, kept as (n, C, size, size): resized bilinearly on the way out and, without antialiasing, on the way
     back (ATAS paper, Algorithm 2; card 6 of the ATAS code, data_aug.py:64-119).
+
+    A `frozen` one is drawn and never written: the released ATAS code writes into a copy (data_aug.py:105-119).
     """
 
     SHARDED = ("delta",)
@@ -34,13 +36,14 @@ class DeltaStore(nn.Module):
         framed: bool = True,
         whole: bool = False,
         size: int | None = None,
+        frozen: bool = False,
     ):
         super().__init__()
         if dtype not in DTYPES:
             raise ValueError(f"store must be one of {', '.join(DTYPES)}, got {dtype!r}")
         if size is not None and size < 1:
             raise ValueError(f"store_size must be 1 or more pixels, or left out, got {size}")
-        self.task, self.framed, self.size = task, framed, size
+        self.task, self.framed, self.size, self.frozen = task, framed, size, frozen
         self.per_pixel = 255 if whole else 127 / task.eps  # int8: how many units make the pixel range
         self.shape = task.frame_shape if framed else task.image_shape  # what is read and written
         kept = (self.shape[0], size, size) if size else self.shape
@@ -75,6 +78,8 @@ class DeltaStore(nn.Module):
 
     def write(self, batch: Batch, delta: Tensor) -> None:
         """Store delta (B, C, H, W) back where it was read; pixels outside the windows keep their value."""
+        if self.frozen:
+            return
         if self.size:
             grown = delta
             if self.framed:

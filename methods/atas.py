@@ -39,14 +39,14 @@ class Config:
 
 
 class Method(nn.Module):
-    """ATAS. The lines that differ from methods/atta.py are the paper."""
+    """ATAS. The lines that differ from methods/atta.py are the paper: alpha_i (`StepSize`). `frozen` is off in it."""
 
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if config.reset_every < 1:
             raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
         self.config, self.task = config, task
-        self.delta = DeltaStore(task, config.store, size=config.store_size)
+        self.delta = DeltaStore(task, config.store, size=config.store_size, frozen=config.frozen)
         self.step_size = StepSize(task, config.beta, config.c, config.gamma_over_c, config.warmup_epochs, config.clamp)
 
     def redraws(self, epoch: int) -> bool:
@@ -66,8 +66,7 @@ class Method(nn.Module):
             grad = input_gradient(model, x_prev, y)
         alpha = self.step_size(batch, grad)
         x_adv = project_linf(x_prev + alpha * grad.sign(), x, eps)  # x_i^j
-        if not self.config.frozen:
-            self.delta.write(batch, x_adv - x)
+        self.delta.write(batch, x_adv - x)
         loss = cross_entropy(model(x_adv), y)
         learner.descend(loss)
         return StepReport(loss, x_adv, {"alpha_255": alpha.mean() * 255}, grad, alpha)

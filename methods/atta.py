@@ -38,8 +38,8 @@ class Method(nn.Module):
         if config.reset_every < 1:
             raise ValueError(f"reset_every must be 1 or more, got {config.reset_every}")
         self.config, self.task = config, task
-        self.alpha = in_pixels(config.alpha, task.eps)
         self.delta = DeltaStore(task, config.store, size=config.store_size)
+        self.alpha = in_pixels(config.alpha, task.eps)
 
     def redraws(self, epoch: int) -> bool:
         """At the start and every `reset_every` epochs, but not for the last one."""
@@ -51,10 +51,10 @@ class Method(nn.Module):
             self.delta.redraw()
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
-        """Eq. 2 of the ATAS paper."""
+        """Eq. 2 of the ATAS paper; the attack in eval mode, as adv_attack.py:11 of the ATTA code."""
         x, y, eps = batch.x, batch.y, self.task.eps
         x_prev = project_linf(x + self.delta.read(batch), x, eps)  # x_i^{j-1}, seen through this crop
-        with eval_mode(model):  # adv_attack.py:11 of the ATTA code
+        with eval_mode(model):
             grad = input_gradient(model, x_prev, y)
         x_adv = project_linf(x_prev + self.alpha * grad.sign(), x, eps)  # x_i^j
         self.delta.write(batch, x_adv - x)
