@@ -9,12 +9,16 @@ Cost per batch: as FGSM-SDI. State: as FGSM-SDI, and one number v_i per training
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from fastat.types import Batch, Task
+from fastat.attacks import input_gradient
+from fastat.losses import check_soft_target, soft_target_loss
+from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length
 from methods import fgsm_sdi
 from methods.atas import StepSize
+from methods.fgsm_sdi import Ascent, Generator
 
 VERSION = 1
 CYCLE = fgsm_sdi.CYCLE
@@ -30,13 +34,50 @@ class Config(fgsm_sdi.Config):
     gamma_over_c: Length = "16/255"
 
 
-class Method(fgsm_sdi.Method):
-    """FGSM-SDI, with alpha_i for alpha."""
+class Method(nn.Module):
+    """The learnt start and the loss of FGSM-SDI; the step size of ATAS."""
+
+    ONE_PROCESS = fgsm_sdi.Method.ONE_PROCESS
 
     def __init__(self, config: Config, task: Task):
-        super().__init__(config, task)
+        super().__init__()
+        check_soft_target(config.s, task.n_classes)
+        self.config, self.task = config, task
+        self.leaves_pixel_range = not config.clip
+        self.generator = Generator(task.image_shape[0], config.width, task.eps).to(task.device)
+        self.ascent = Ascent(self.generator, config)
         self.adaptive = StepSize(task, config.beta, config.c, config.gamma_over_c)
 
-    def step_size(self, batch: Batch, grad: Tensor) -> Tensor:
-        """alpha_i of ATAS, from the gradient at the start."""
-        return self.adaptive(batch, grad)
+    def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
+        """Nothing to do."""
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """As methods/fgsm_sdi.py: every `generator_every` batches the generator learns, then the network."""
+        x, y = batch.x, batch.y
+        signs = input_gradient(model, x, y).sign()
+        if batch.number % self.config.generator_every == 0:
+            self.generator.train()
+            self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
+        self.generator.eval()
+        with torch.no_grad():
+            x_adv = self.attack(model, batch, signs)
+        loss = soft_target_loss(model(x_adv), y, self.config.s)
+        learner.descend(loss)
+        return StepReport(loss, x_adv)
+
+    def attack(self, model: nn.Module, batch: Batch, signs: Tensor) -> Tensor:
+        """Line by line methods/fgsm_sdi.py, with alpha_i, from the gradient at the learnt start, for alpha."""
+        x, y, eps = batch.x, batch.y, self.task.eps
+        start = self.generator(torch.cat([x, signs], 1))
+        grad = input_gradient(model, x + start, y)
+        alpha = self.adaptive(batch, grad)
+        x_adv = x + (start + alpha * grad.sign()).clamp(-eps, eps)
+        return x_adv.clamp(0, 1) if self.config.clip else x_adv
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's Adam."""
+        return self.ascent.state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of `get_extra_state`."""
+        self.ascent.load(state)

@@ -36,6 +36,11 @@ class Config:
     width: int = 64  # channels of the generator
     clip: bool = False  # keep x_adv in the pixel range
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError, as every method does for what it cannot use."""
+        if self.generator_every < 1:
+            raise ValueError(f"generator_every must be 1 or more, got {self.generator_every}")
+
 
 class Method(nn.Module):
     """FGSM-SDI. The attack uses plain cross-entropy, both descents the soft target."""
@@ -45,14 +50,10 @@ class Method(nn.Module):
     def __init__(self, config: Config, task: Task):
         super().__init__()
         check_soft_target(config.s, task.n_classes)
-        if config.generator_every < 1:
-            raise ValueError(f"generator_every must be 1 or more, got {config.generator_every}")
         self.config, self.task = config, task
         self.alpha, self.leaves_pixel_range = in_pixels(config.alpha, task.eps), not config.clip
         self.generator = Generator(task.image_shape[0], config.width, task.eps).to(task.device)
-        self.adam = torch.optim.Adam(
-            self.generator.parameters(), config.generator_lr, weight_decay=config.generator_weight_decay
-        )
+        self.ascent = Ascent(self.generator, config)
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Nothing to do."""
@@ -63,13 +64,7 @@ class Method(nn.Module):
         signs = input_gradient(model, x, y).sign()
         if batch.number % self.config.generator_every == 0:
             self.generator.train()
-            x_adv = self.attack(model, batch, signs)
-            loss = -soft_target_loss(model(x_adv), y, self.config.s)  # ascend
-            params = list(self.generator.parameters())
-            for p, grad in zip(params, torch.autograd.grad(loss, params), strict=True):
-                p.grad = grad
-            self.adam.step()
-            self.adam.zero_grad(set_to_none=True)
+            self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
         self.generator.eval()
         with torch.no_grad():
             x_adv = self.attack(model, batch, signs)
@@ -82,30 +77,16 @@ class Method(nn.Module):
         x, y, eps = batch.x, batch.y, self.task.eps
         start = self.generator(torch.cat([x, signs], 1))
         grad = input_gradient(model, x + start, y)
-        x_adv = x + (start + self.step_size(batch, grad) * grad.sign()).clamp(-eps, eps)
+        x_adv = x + (start + min(self.alpha, eps) * grad.sign()).clamp(-eps, eps)
         return x_adv.clamp(0, 1) if self.config.clip else x_adv
 
-    def step_size(self, batch: Batch, grad: Tensor) -> Tensor | float:
-        """alpha, the same for every image and at most eps."""
-        return min(self.alpha, self.task.eps)
-
     def get_extra_state(self) -> Tensor:
-        """Adam's moments and step count in one float64 vector, so that they resume with the buffers."""
-        rows = []
-        for p in self.generator.parameters():
-            state = self.adam.state.get(p) or {"step": torch.zeros(()), "exp_avg": p * 0, "exp_avg_sq": p * 0}
-            rows += [state[key].detach().double().reshape(-1) for key in ("step", "exp_avg", "exp_avg_sq")]
-        return torch.cat([row.to(self.task.device) for row in rows])
+        """The generator's Adam."""
+        return self.ascent.state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        for p in self.generator.parameters():
-            step, mean, square, state = state.split([1, p.numel(), p.numel(), len(state) - 1 - 2 * p.numel()])
-            moments = {"exp_avg": mean, "exp_avg_sq": square}
-            self.adam.state[p] = {
-                "step": step[0].float().cpu(),
-                **{key: torch.empty_like(p).copy_(value.reshape(p.shape)) for key, value in moments.items()},
-            }
+        self.ascent.load(state)
 
 
 class Generator(nn.Module):
@@ -131,3 +112,36 @@ class Generator(nn.Module):
         """(B, 2C, H, W) -> (B, C, H, W)."""
         features = self.head(x)
         return self.eps * self.tail(features + self.block(features)).tanh()
+
+
+class Ascent:
+    """Adam that moves a generator where the network's loss is higher."""
+
+    def __init__(self, generator: Generator, config: Config):
+        self.params = list(generator.parameters())
+        self.adam = torch.optim.Adam(self.params, config.generator_lr, weight_decay=config.generator_weight_decay)
+
+    def step(self, loss: Tensor) -> None:
+        """One step up; the network gets no gradient."""
+        for p, grad in zip(self.params, torch.autograd.grad(-loss, self.params), strict=True):
+            p.grad = grad
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+    def state(self) -> Tensor:
+        """Adam's moments and step count in one float64 vector, so that they resume with the method's buffers."""
+        rows = []
+        for p in self.params:
+            state = self.adam.state.get(p) or {"step": torch.zeros(()), "exp_avg": p * 0, "exp_avg_sq": p * 0}
+            rows += [state[key].detach().to(p.device).double().reshape(-1) for key in ("step", "exp_avg", "exp_avg_sq")]
+        return torch.cat(rows)
+
+    def load(self, state: Tensor) -> None:
+        """The inverse of `state`."""
+        for p in self.params:
+            step, mean, square, state = state.split([1, p.numel(), p.numel(), len(state) - 1 - 2 * p.numel()])
+            moments = {"exp_avg": mean, "exp_avg_sq": square}
+            self.adam.state[p] = {
+                "step": step[0].float().cpu(),
+                **{key: torch.empty_like(p).copy_(value.reshape(p.shape)) for key, value in moments.items()},
+            }
