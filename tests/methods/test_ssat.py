@@ -60,6 +60,26 @@ def test_every_point_lies_on_the_segment_from_the_image_to_the_full_perturbation
     assert all(min(abs(s - k / 4) for k in range(5)) < 1e-4 for s in scale.tolist())
 
 
+def plain_scale(model, x, delta, y, c):
+    """Algorithm 1 as it reads, one image after another: stop at the first point that fools the network."""
+    for k in range(1, c):
+        if model((x + k / c * delta)[None]).argmax() != y:
+            return k / c
+    return 1.0
+
+
+def test_all_checkpoints_at_once_find_what_looking_at_one_after_another_does(start, tiny_batch):
+    torch.manual_seed(0)
+    model = models.build("preact_tiny", 1, 10).eval()
+    rng = torch.Generator().manual_seed(0)
+    x, delta = torch.rand((32, 1, 8, 8), generator=rng), torch.rand((32, 1, 8, 8), generator=rng) - 0.5
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        one_by_one = [plain_scale(model, *image, 4) for image in zip(x, delta, y, strict=True)]
+    scale = start("ssat", model, c=4).method.smallest_fooling_scale(model, x, delta, y)
+    assert scale.tolist() == one_by_one and len(set(one_by_one)) > 2
+
+
 def test_batchnorm_sees_the_training_pass_alone(start, tiny_batch, tiny_model):
     step = start("ssat", tiny_model)
     step.run(tiny_batch)

@@ -19,13 +19,22 @@ def epochs(step, batch, numbers=range(3), first=1, last=2):
             step.run(batch, epoch=epoch, number=number)
 
 
-def test_directions_are_those_of_scikit_learns_pca_whatever_the_chunk():
+def plain_directions(rows, n_components):
+    """The definition: right singular vectors of the centred rows (n, D); what `principal_directions` never holds."""
+    centred = rows.double() - rows.double().mean(0)
+    return torch.linalg.svd(centred, full_matrices=False).Vh[:n_components].float()
+
+
+def test_the_gram_matrix_finds_the_directions_of_a_plain_svd_and_of_scikit_learns_pca_whatever_the_chunk():
     rows = torch.randn(9, 50, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 5, 9)[:, None]
-    expected = PCA(5, svd_solver="full").fit(rows.numpy()).components_
+    plain = plain_directions(rows, 5)
     for chunk in (7, 1000):
         snapshots = rows.clone()
         principal_directions(snapshots, 5, chunk)
         assert torch.equal(snapshots[0], rows[0]) and torch.equal(snapshots[6:], rows[6:])
+        sign = (snapshots[1:6] * plain).sum(1, keepdim=True).sign()  # an eigenvector's is arbitrary
+        torch.testing.assert_close(sign * snapshots[1:6], plain, atol=1e-6, rtol=0)
+        expected = PCA(5, svd_solver="full").fit(rows.numpy()).components_
         cosines = np.abs((snapshots[1:6].numpy() * expected).sum(1))
         np.testing.assert_allclose(cosines, 1, atol=1e-5)
 
