@@ -1,5 +1,9 @@
 """What the hand-computed tests share: networks small enough to differentiate on paper."""
 
+import ast
+import difflib
+import inspect
+import textwrap
 from dataclasses import dataclass, replace
 
 import pytest
@@ -74,3 +78,40 @@ def start(tiny_task):
 def clipped():
     """The projection of x_adv on the ball around x, written out."""
     return lambda x_adv, x, eps: torch.minimum(torch.maximum(x_adv, x - eps), x + eps).clamp(0, 1)
+
+
+@pytest.fixture
+def atas_alpha():
+    """ATAS's step size after the first visit, from each image's own gradient, written out; (B, 1, 1, 1)."""
+
+    def alpha(grad, beta=0.5, c=1.28, gamma=1.28 * 16 / 255):
+        v = (1 - beta) * grad.square().sum((1, 2, 3), keepdim=True)
+        return gamma / (c + v.sqrt())
+
+    return alpha
+
+
+@pytest.fixture
+def refused(tiny_task):
+    """What checks that a method refuses parameters, and with which words."""
+
+    def check(name, message, **params):
+        with pytest.raises(ValueError, match=message):
+            methods.build(name, tiny_task, **params)
+
+    return check
+
+
+@pytest.fixture
+def lines_that_differ():
+    """The lines of one function that another does not have: without docstrings and comments."""
+
+    def lines(function):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        code = tree.body[1:] if ast.get_docstring(tree) else tree.body
+        return "\n".join(map(ast.unparse, code)).splitlines()
+
+    def difference(theirs, ours):
+        return [line[2:].strip() for line in difflib.ndiff(lines(theirs), lines(ours)) if line.startswith("+ ")]
+
+    return difference

@@ -1,9 +1,13 @@
 """FGSM-GA by hand, and the invariants of its card."""
 
+import pytest
 import torch
 from torch import nn
 
 from methods.fgsm_ga import mean_cosine
+
+CARD = {"forward": 3, "input_backward": 2, "parameter_backward": 1, "double_backward": 1}
+BATCHNORM_UPDATES = 3
 
 
 def test_without_the_penalty_it_is_fgsm(start, tiny_batch, tiny_task, linear):
@@ -77,3 +81,8 @@ def test_aligned_gradients_cost_nothing_and_zero_gradients_do_not_count():
     none = mean_cosine(g, zero)
     none.backward()
     assert none.item() == 1 and torch.equal(zero.grad, torch.zeros_like(g))
+
+
+@pytest.mark.parametrize("lam", [-1, float("nan")])
+def test_a_penalty_below_zero_is_refused(refused, lam):
+    refused("fgsm_ga", f"lam must be 0 or more, got {lam}", lam=lam)

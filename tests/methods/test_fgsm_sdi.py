@@ -6,6 +6,9 @@ from torch.nn.functional import cross_entropy
 from fastat.losses import soft_target_loss
 from methods.fgsm_sdi import Generator
 
+CARD = {"forward": 3.1, "input_backward": 2.1, "parameter_backward": 1}
+BATCHNORM_UPDATES = 3  # by a batch; number 0 of an epoch, which trains the generator, makes two more
+
 
 def copies(module):
     return [p.detach().clone() for p in module.parameters()]
@@ -70,3 +73,13 @@ def test_pixels_may_leave_their_range_unless_clip_is_asked_for(start, linear, ti
     assert loose.x_adv.max() > 1
     kept = start("fgsm_sdi", linear, clip=True).run(tiny_batch, x=white, number=1)
     assert kept.x_adv.max() <= 1
+
+
+def test_impossible_parameters_are_refused(refused):
+    refused("fgsm_sdi", "s must be above 1/K = 0.1 .K = 10 classes. and at most 1, got 0.1", s=0.1)
+    refused("fgsm_sdi", "generator_every must be 1 or more, got 0", generator_every=0)
+
+
+def test_training_the_generator_moves_batchnorm_twice_more(start, tiny_model, tiny_batch):
+    start("fgsm_sdi", tiny_model).run(tiny_batch, number=0)
+    assert int(tiny_model.trunk[0].bn1.num_batches_tracked) == BATCHNORM_UPDATES + 2

@@ -2,6 +2,9 @@
 
 import torch
 
+CARD = {"forward": 8, "joint_backward": 8}
+BATCHNORM_UPDATES = 8
+
 
 def test_each_replay_descends_and_ascends_with_one_gradient(start, linear, tiny_batch):
     x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
@@ -41,3 +44,7 @@ def test_delta_belongs_to_the_position_in_the_batch_and_outlives_batches_and_epo
     step.run(tiny_batch, **short)  # a last batch of one image leaves the other positions alone
     assert torch.equal(step.method.delta[1:], kept[1:])
     assert not torch.equal(step.method.delta[:1], kept[:1])
+
+
+def test_no_replay_is_refused(refused):
+    refused("freeat", "m must be 1 or more, got 0", m=0)

@@ -11,6 +11,9 @@ from fastat.config.recipe import Recipe, Schedule
 from fastat.losses import nuclear_norm
 from fastat.training.learner import SGDLearner
 
+CARD = {"forward": 3, "input_backward": 1, "parameter_backward": 2}
+BATCHNORM_UPDATES = 3
+
 
 def corner(x, rng, size=0.05):
     return (x + size * (2 * torch.empty_like(x).bernoulli_(generator=rng) - 1)).clamp(0, 1)
@@ -115,3 +118,8 @@ def test_the_released_clip_stays_where_it_is_when_eps_changes(start, linear, tin
     assert step.method.radius == pytest.approx(8 / 255)
     report = step.run(tiny_batch, epoch=10)
     assert (report.x_adv - tiny_batch.x).abs().max() <= 8 / 255 + 1e-6
+
+
+def test_a_penalty_below_zero_and_no_ramp_are_refused(refused):
+    refused("nuat", "lam_max must be 0 or more", lam_max=-1)
+    refused("nuat", "ramp must be above 0", ramp=0)

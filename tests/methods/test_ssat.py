@@ -7,6 +7,9 @@ from torch import nn
 
 from fastat.networks import models
 
+CARD = {"forward": 4, "input_backward": 1, "parameter_backward": 1}
+BATCHNORM_UPDATES = 1
+
 
 class Threshold(nn.Module):
     """Class 1 if the mean pixel is above a threshold, else class 0; linear, so a step moves it as far as it is long."""
@@ -96,3 +99,7 @@ def test_with_one_checkpoint_it_is_fgsm_rs_on_what_is_classified_right(start, li
     expected = torch.where(right[:, None, None, None], attacked, x)
     report = start("ssat", linear, c=1).run(tiny_batch)
     torch.testing.assert_close(report.x_adv, expected, atol=1e-6, rtol=0)
+
+
+def test_no_checkpoint_is_refused(refused):
+    refused("ssat", "c must be 1 or more, got 0", c=0)

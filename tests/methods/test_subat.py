@@ -1,14 +1,20 @@
 """SubAT's subspace, and the invariants of its card."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+import methods
+from fastat.networks import models
+from fastat.training import cost
 from methods.subat import flat, principal_directions
 
-SMALL = {"sampling_epochs": 2, "per_epoch": 2, "n_components": 3}
+CARD = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
+BATCHNORM_UPDATES = 2
+SMALL = {"sampling_epochs": 2, "per_epoch": 2, "n_components": 3}  # 121 snapshots need more batches
 
 
 def epochs(step, batch, numbers=range(3), first=1, last=2):
@@ -101,3 +107,17 @@ def test_sampling_is_fgsm_rs(start, tiny_batch, tiny_task, linear):
         start(name, model, **params).run(tiny_batch)
         weights.append(model.layer.weight.detach())
     assert torch.equal(*weights)
+
+
+def test_what_leaves_no_subspace_is_refused(refused):
+    refused("subat", "n_components is 80, but 5 snapshots span at most 4", sampling_epochs=2, per_epoch=2)
+    refused("subat", "per_epoch is 4, but an epoch has only 3 batches", per_epoch=4)
+    refused("subat", "none is left for the subspace", sampling_epochs=30, per_epoch=3)
+
+
+def test_no_step_in_the_subspace_waits_for_the_device():
+    with torch.device("meta"):
+        model = models.build("preact_tiny", 3, 10)
+    one = cost.rehearse(partial(methods.build, "subat"), model, (3, 32, 32), pad=4, n_train=50_000)
+    one.batch = replace(one.batch, epoch=31)
+    one.step()()

@@ -8,6 +8,12 @@ from torch.nn.functional import conv_transpose2d, cross_entropy, one_hot, softma
 from fastat.attacks import uniform_like
 from methods.yopo import hamiltonian_gradient
 
+CARD = {
+    "forward": 5, "parameter_backward": 5,
+    "stem_forward": 20, "stem_input_backward": 15, "stem_parameter_backward": 5,
+}  # fmt: skip
+BATCHNORM_UPDATES = 5
+
 
 class TwoParts(nn.Module):
     """A convolution, then a linear layer: every gradient can be written out."""
@@ -86,3 +92,7 @@ def test_the_hamiltonian_has_no_gradient_strictly_outside_the_pixel_range_alone(
     x_adv[0, 0, 0, :3] = torch.tensor([-0.1, 0.0, 1.1])
     grad = hamiltonian_gradient(model.stem, p, x_adv)[0, 0, 0]
     assert grad[0] == 0 and grad[1] != 0 and grad[2] == 0
+
+
+def test_no_inner_step_is_refused(refused):
+    refused("yopo", "n_outer and n_inner must be 1 or more", n_inner=0)

@@ -1,0 +1,42 @@
+"""PGD10 by hand."""
+
+import pytest
+import torch
+
+from fastat.attacks import uniform_like
+
+CARD = {"forward": 11, "input_backward": 10, "parameter_backward": 1}
+BATCHNORM_UPDATES = 1
+
+
+def test_ten_steps_of_a_quarter_eps_from_a_random_start(start, linear, tiny_batch, tiny_task, clipped):
+    x, y, eps = tiny_batch.x, tiny_batch.y, 0.1
+    state = tiny_task.rng.get_state()
+    x_adv = clipped(x + uniform_like(x, eps, tiny_task.rng), x, eps)
+    tiny_task.rng.set_state(state)
+    for _ in range(10):
+        x_adv = clipped(x_adv + eps / 4 * linear.grad_x(x_adv, y).sign(), x, eps)
+    torch.testing.assert_close(start("pgd10", linear).run(tiny_batch).x_adv, x_adv, atol=1e-6, rtol=0)
+
+
+def test_it_reaches_the_vertex_of_the_ball_on_a_linear_two_class_model(start, linear, tiny_batch):
+    with torch.no_grad():
+        linear.layer.weight[2:], linear.layer.bias[2:] = (
+            0,
+            -1e4,
+        )  # two classes in effect: its sign is constant
+    x, y = tiny_batch.x, torch.tensor([0, 1, 0, 1])
+    expected = (x + 0.1 * linear.grad_x(x, y).sign()).clamp(0, 1)
+    torch.testing.assert_close(start("pgd10", linear).run(tiny_batch, y=y).x_adv, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("attack_mode,updates", [("eval", BATCHNORM_UPDATES), ("train", 11)])
+def test_the_released_attack_moves_batchnorm_in_every_step(start, tiny_model, tiny_batch, attack_mode, updates):
+    start("pgd10", tiny_model, attack_mode=attack_mode).run(tiny_batch)
+    assert int(tiny_model.trunk[0].bn1.num_batches_tracked) == updates
+
+
+def test_impossible_parameters_are_refused(refused):
+    refused("pgd10", "a step or radius is written", alpha=2)
+    refused("pgd10", "n_steps must be 1 or more, got 0", n_steps=0)
+    refused("pgd10", "attack_mode must be eval or train, got 'test'", attack_mode="test")
