@@ -47,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("name", nargs="?", help="as atas (default: list all)")
     sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
     sub.add_argument("--json", action="store_true", help="for scripts")
+    sub = verb("new-method", do_new_method, "Begin another method: its file, test, page and recipe, from templates.")
+    sub.add_argument("name", help="as n_fgsm")
     sub = verb("check", do_check, "Check a config before anything expensive runs.")
     add_configfile(sub)
     sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
@@ -144,6 +146,13 @@ def do_methods(args: argparse.Namespace) -> None:
         title = str(methods.module(name).__doc__).splitlines()[0]
         print(f"{name:14} {', '.join(recipes):24} {title}")
     print("\nOne of them in full: python -m fastat methods NAME [--diff]")
+
+
+def do_new_method(args: argparse.Namespace) -> None:
+    """Write the beginnings of a method, and say what is to be edited."""
+    from fastat.config import new_method
+
+    print(new_method.write(args.name))
 
 
 def do_check(args: argparse.Namespace) -> None:

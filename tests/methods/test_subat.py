@@ -8,8 +8,8 @@ import torch
 from sklearn.decomposition import PCA
 
 import methods
+from fastat.cost import passes
 from fastat.networks import models
-from fastat.training import cost
 from methods.subat import flat, principal_directions
 
 CARD = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
@@ -118,6 +118,6 @@ def test_what_leaves_no_subspace_is_refused(refused):
 def test_no_step_in_the_subspace_waits_for_the_device():
     with torch.device("meta"):
         model = models.build("preact_tiny", 3, 10)
-    one = cost.rehearse(partial(methods.build, "subat"), model, (3, 32, 32), pad=4, n_train=50_000)
+    one = passes.rehearse(partial(methods.build, "subat"), model, (3, 32, 32), pad=4, n_train=50_000)
     one.batch = replace(one.batch, epoch=31)
     one.step()()
