@@ -270,15 +270,15 @@ def first_eps(args: argparse.Namespace) -> dict[str, str]:
 
 def do_judge(args: argparse.Namespace) -> int:
     """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
-    from fastat.report import claims, sanity, statistics, tables, tidy, verdicts
+    from fastat.report import claims, results, sanity, statistics, tables, verdicts
 
-    results = args.results
-    measured, correct = (tidy.read(results / name) for name in ("measured.csv", "correct.csv"))
-    tables.write_all(measured, correct, first_eps(args), results / "tables")
-    sanity.write(measured, results / "sanity.csv")
-    statistics.write(correct, results / "pairs.csv")
-    claims.write(measured, correct, results / "figures", results / "claims.csv")
-    line, failed = verdicts.write(measured, results / "verdicts.csv", results / "reproduction.md")
+    folder = args.results
+    found = results.read(folder, needs=("measured.csv", "correct.csv"))
+    tables.write_all(found, first_eps(args), folder / "tables")
+    sanity.write(found, folder / "sanity.csv")
+    statistics.write(found.correct, folder / "pairs.csv")
+    claims.write(found, folder / "figures", folder / "claims.csv")
+    line, failed = verdicts.write(found, folder / "verdicts.csv", folder / "reproduction.md")
     print(line)
     return int(failed and args.strict)
 

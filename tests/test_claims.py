@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from fastat.report import claims
+from fastat.report.results import of_rows
 from fastat.report.tidy import CORRECT, MEASURED
 from tests.fabricate import bits
 
@@ -32,7 +33,7 @@ def results(*runs):
 
 
 def verdict(name, *runs, figures=None, tmp_path=None):
-    table = claims.judge(*results(*runs), tmp_path)
+    table = claims.judge(of_rows(*results(*runs)), tmp_path)
     return table.set_index("claim").loc[name]
 
 
@@ -162,14 +163,14 @@ def test_ratio_and_losses(folder):
         "atta",
         {"robust_train_loss": by_eps, "train_seconds": 10.5},
     )
-    table = claims.judge(*results(*runs), folder).set_index("claim")["verdict"]
+    table = claims.judge(of_rows(*results(*runs)), folder).set_index("claim")["verdict"]
     assert table[["tail", "tail-eps", "loss", "tail-loss", "time"]].tolist() == ["holds"] * 5
     worse = both(
         {"ratio": 1.0, "robust_train_loss": 3.0, "train_seconds": 20},
         "atta",
         {"robust_train_loss": by_eps, "train_seconds": 10},
     )
-    table = claims.judge(*results(*worse), folder).set_index("claim")["verdict"]
+    table = claims.judge(of_rows(*results(*worse)), folder).set_index("claim")["verdict"]
     assert table[["tail", "loss", "time"]].tolist() == ["does not hold"] * 3
 
 
@@ -193,7 +194,7 @@ def test_images_that_differ_between_seeds_are_no_crash(folder):
     measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
     few = correct["seed"] == "3"
     correct.loc[few, ["n", "images", "bits"]] = [8, "others", bits(np.ones(8))]
-    found = claims.judge(measured, correct, folder).set_index("claim").loc["atas-atta"]
+    found = claims.judge(of_rows(measured, correct), folder).set_index("claim").loc["atas-atta"]
     assert found["verdict"] == "holds" and found["evidence"] == "9 pairs of runs, 400 images each"
 
 
@@ -212,14 +213,14 @@ def test_ranks_of_norms_are_read_from_the_figure_s_data(folder):
 
 
 def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
-    table = claims.judge(pd.DataFrame(columns=MEASURED), pd.DataFrame(columns=CORRECT), folder)
+    table = claims.judge(of_rows(), folder)
     assert len(table) == len(claims.CLAIMS) >= 12 and set(table["verdict"]) == {"not run"}
     assert table["evidence"].str.len().min() > 5 and table["claim"].is_unique
 
 
 def test_the_table_for_people_begins_with_what_holds(folder):
     measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
-    claims.write(measured, correct, folder, folder / "claims.csv")
+    claims.write(of_rows(measured, correct), folder, folder / "claims.csv")
     title, _, trained, _, *lines = (folder / "claims.md").read_text().splitlines()
     assert title.startswith("# ") and trained == "24 trainings on digits."
     assert lines[2].startswith("| holds") and "[" in lines[2] and lines[-1].startswith("| not run")
@@ -229,6 +230,7 @@ def test_the_table_for_people_begins_with_what_holds(folder):
 def test_each_data_set_is_judged_by_itself(folder):
     measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
     other = [frame.assign(dataset="cifar10") for frame in results(*both({"right": 0.3}, "atta", {"right": 0.5}))]
-    table = claims.judge(pd.concat([measured, other[0]]), pd.concat([correct, other[1]]), folder)
+    found = of_rows(pd.concat([measured, other[0]]), pd.concat([correct, other[1]]))
+    table = claims.judge(found, folder)
     found = table[table["claim"] == "atas-atta"].set_index("scale")["verdict"]
     assert found.to_dict() == {"digits": "holds", "cifar10": "does not hold"}

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 import methods
 from fastat import theory
 from fastat.errors import BadInput
-from fastat.report import figure_data, figures, grid
+from fastat.report import figure_data, figures
 from fastat.report.catalog import FIGURE_SIDES, FIGURES
 from fastat.report.figures import style
 from fastat.report.tidy import MEASURED
@@ -127,12 +127,6 @@ def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
     rows = pd.read_csv(stepped / "figures/fig05.csv")
     constant = rows[rows["method"].isin(["fgsm_rs", "atta"])]
     assert set(constant["variant"]) == {"step100"} and set(constant["mean_alpha_255"]) == {8}
-
-
-def test_a_step_size_is_read_in_eps_as_the_methods_read_it_and_what_is_none_is_left_out():
-    assert grid.step_in_eps("1.5 eps", 8) == grid.step_in_eps("1.5*eps", 8) == pytest.approx(1.5)
-    assert grid.step_in_eps("4/255", 8) == pytest.approx(0.5)
-    assert np.isnan([grid.step_in_eps(length, 8) for length in (None, 4, "4", "eps", "1 eps / 2")]).all()
 
 
 def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_runs_out(tmp_path):

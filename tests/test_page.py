@@ -62,7 +62,7 @@ def cell_of(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
 
 def test_a_folder_without_any_file_gives_a_page_that_names_each(tmp_path: Path) -> None:
     text = written(tmp_path).read_text()
-    for name in (*page.COLUMNS, "evidence.jsonl"):
+    for name in ("measured.csv", *page.TABLES, "evidence.jsonl"):
         assert f"There is no {Path(name).name}" in text
     assert "No claim has been examined" in text
     assert "No figure has been drawn" in text

@@ -3,6 +3,7 @@
 import time
 
 from fastat.report import claims, sanity, statistics, tables, verdicts
+from fastat.report.results import of_rows
 from tests import fabricate
 
 EPS = {"digits": "8/255", "fashion": "8/255"}
@@ -12,12 +13,14 @@ def judged(n_cells, folder) -> dict[str, float]:
     """Processor seconds of each part, on n cells of two seeds: the least of two."""
     who = fabricate.runs(n_cells, 2)
     measured, correct = fabricate.measured(who, epochs=10), fabricate.correct(who, n=64)
+    found = of_rows(measured, correct)
     parts = {
-        "tables": lambda: tables.write_all(measured, correct, EPS, folder),
-        "sanity": lambda: sanity.write(measured, folder / "sanity.csv"),
-        "pairs": lambda: statistics.write(correct, folder / "pairs.csv"),
-        "claims": lambda: claims.write(measured, correct, folder, folder / "claims.csv"),
-        "verdicts": lambda: verdicts.write(measured, folder / "verdicts.csv", folder / "reproduction.md"),
+        "rows": lambda: of_rows(measured, correct),
+        "tables": lambda: tables.write_all(found, EPS, folder),
+        "sanity": lambda: sanity.write(found, folder / "sanity.csv"),
+        "pairs": lambda: statistics.write(found.correct, folder / "pairs.csv"),
+        "claims": lambda: claims.write(found, folder, folder / "claims.csv"),
+        "verdicts": lambda: verdicts.write(found, folder / "verdicts.csv", folder / "reproduction.md"),
     }
     taken = {}
     for name, part in parts.items():
@@ -42,6 +45,6 @@ def test_every_run_leaves_as_many_rows_however_many_there_are():
         pairs = statistics.pairs(fabricate.correct(who, n=64))
         places = n_cells // len(fabricate.METHODS)
         assert places * 2 * 11 <= len(pairs) <= 2 * 2 * n_cells  # at most two for each cell and attack
-        panel = sanity.panel(fabricate.measured(who, epochs=2))
+        panel = sanity.panel(of_rows(fabricate.measured(who, epochs=2)).runs)
         assert len(panel) == len(who) * len(sanity.CHECKS)
         assert not panel.duplicated([*fabricate.RUN, "check"]).any()

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from fastat.report import sanity
+from fastat.report.results import of_rows
 from fastat.report.tidy import MEASURED
 
 HONEST = {
@@ -16,7 +17,7 @@ def panel(n=1000, **changes) -> pd.DataFrame:
     who = ("digits", "preact_tiny", "77/255", "atas", "paper", "0")
     metrics = {key.replace("__", "-"): value for key, value in {**HONEST, **changes}.items()}
     made = [(*who, metric, None, value, n) for metric, value in metrics.items() if value is not None]
-    return sanity.panel(pd.DataFrame(made, columns=MEASURED))
+    return sanity.panel(of_rows(pd.DataFrame(made, columns=MEASURED)).runs)
 
 
 def failed(**changes) -> set[str]:
@@ -60,7 +61,7 @@ def test_fgsm_s_blindness_in_a_collapsed_network_is_not_asked_about():
 def test_what_was_not_measured_is_not_ok():
     for missing in ("aa", "far", "inside"):
         assert set(panel(**{missing: None})["verdict"]) == {"not measured"}
-    assert sanity.panel(pd.DataFrame(columns=MEASURED)).empty
+    assert sanity.panel(of_rows().runs).empty
 
 
 def test_a_hundred_classes_leave_less_to_guessing():
@@ -68,4 +69,4 @@ def test_a_hundred_classes_leave_less_to_guessing():
     assert set(rows["verdict"]) == {"ok"}
     who = ("cifar100", "wrn28_10", "8/255", "atas", "paper", "0")
     made = pd.DataFrame([(*who, m, None, v, 1000) for m, v in {**HONEST, "far": 10}.items()], columns=MEASURED)
-    assert "far <= guessing" in set(sanity.panel(made).query("holds == 0")["check"])
+    assert "far <= guessing" in set(sanity.panel(of_rows(made).runs).query("holds == 0")["check"])

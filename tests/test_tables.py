@@ -8,7 +8,8 @@ import pytest
 
 from fastat.report import tables
 from fastat.report.catalog import TABLES
-from fastat.report.tidy import CORRECT, MEASURED
+from fastat.report.results import of_rows
+from fastat.report.tidy import MEASURED
 from tests import fabricate
 
 
@@ -19,7 +20,12 @@ def rows(*cells, who=("digits", "preact_tiny", "77/255")) -> pd.DataFrame:
 
 
 def summary(seen: pd.DataFrame, metrics=("aa",)) -> pd.DataFrame:
-    return tables.summary(tables.per_run(seen), list(metrics))
+    return tables.summary(runs(seen), list(metrics))
+
+
+def runs(seen: pd.DataFrame) -> pd.DataFrame:
+    """A row per run, as the tables have them."""
+    return tables.suspected(tables.in_order(of_rows(seen).runs))
 
 
 def test_mean_spread_and_number_of_seeds():
@@ -66,8 +72,7 @@ def test_seconds_of_two_kinds_of_hardware_are_not_averaged_and_say_so():
 
 def test_a_suspect_network_is_marked_beside_its_number():
     seen = rows(("atas", "0", "aa", 40.0), ("atas", "0", "gradient", 3.0), ("atas", "0", "pgd50", 50.0))
-    wide = tables.per_run(seen).merge(tables.suspects(tables.sanity.panel(seen)), on=tables.RUN, how="left")
-    pretty = tables.readable(tables.summary(wide, ["aa"]), ["aa"], {})
+    pretty = tables.readable(summary(seen), ["aa"], {})
     assert pretty.loc[0, "masking suspected"] == "no gradient" and pretty.loc[0, "AA (n = 50)"].startswith("40.0†")
 
 
@@ -76,7 +81,7 @@ def test_the_papers_layout_says_what_diverged_and_what_is_suspect(tmp_path):
         ("atas", "0", "aa", 40.0), ("atas", "0", "gradient", 3.0), ("atta", "0", "diverged", 1),
         ("ssat", "0", "aa", 30.0), ("ssat", "0", "gradient", 100.0),
     )  # fmt: skip
-    tables.write_all(seen, pd.DataFrame(columns=CORRECT), {"digits": "77/255"}, tmp_path)
+    tables.write_all(of_rows(seen), {"digits": "77/255"}, tmp_path)
     for name in ("table1", "table2"):
         lines = (tmp_path / f"{name}.tex").read_text().splitlines()
         line = {
@@ -130,7 +135,7 @@ def test_table_3_pairs_the_losses_by_seed_and_says_what_is_missing():
         ("atas", "2", "ratio", 1.5), ("atas", "2", "robust_train_loss", 9.0),
     )  # fmt: skip
     alone = rows(("atas", "0", "ratio", 1.4), who=("fashion_mnist", "preact_tiny", "77/255"))
-    table = tables.table3(tables.per_run(pd.concat([seen, alone]))).set_index("dataset")
+    table = tables.table3(runs(pd.concat([seen, alone]))).set_index("dataset")
     assert table.loc["digits", ["gap", "quotient", "n gap"]].tolist() == pytest.approx([0.2, 1.2, 2])
     assert table.loc["digits", "ratio"] == pytest.approx(1.5)
     assert "no run of ATTA" in table.loc["fashion_mnist", "why empty"]
@@ -139,7 +144,7 @@ def test_table_3_pairs_the_losses_by_seed_and_says_what_is_missing():
 def test_table_4_has_a_column_for_every_setting_and_the_papers_row():
     who = ("cifar10", "preact_resnet18", "8/255")
     settings = [name for name in tables.SETTINGS if name not in ("paper", "c04")]
-    table = tables.table4(tables.per_run(rows(*((f"atas/{n}", "0", "aa", 40.0) for n in settings), who=who)))
+    table = tables.table4(runs(rows(*((f"atas/{n}", "0", "aa", 40.0) for n in settings), who=who)))
     ours, paper = (table[table["whose"] == whose].iloc[0] for whose in ("ours", "paper"))
     assert ours["gamma 12"] == "40.0" and ours["c 0.04"] == "" and ours["16, 0.01"] == ""
     assert paper["gamma 12"] == "45.2" and paper["16, 0.01"] == "45.4"
@@ -155,11 +160,9 @@ def written(tmp_path):
     """All tables of fabricated runs, one of which has a hostile name."""
 
     def write(who, eps=None):
-        seen, right = fabricate.measured(who), fabricate.correct(who, n=2000)
-        if not who:
-            seen, right = pd.DataFrame(columns=MEASURED), pd.DataFrame(columns=CORRECT)
+        found = of_rows(fabricate.measured(who), fabricate.correct(who, n=2000)) if who else of_rows()
         eps = {"digits": "8/255", "fashion": "8/255"} if eps is None else eps
-        tables.write_all(seen, right, eps, tmp_path)
+        tables.write_all(found, eps, tmp_path)
         return tmp_path
 
     return write

@@ -3,11 +3,9 @@
 import pandas as pd
 import pytest
 
-from fastat import ROOT
 from fastat.report import verdicts
+from fastat.report.results import of_rows, paper
 from fastat.report.tidy import MEASURED
-
-PAPER = pd.read_csv(ROOT / "config/paper.csv")
 
 
 def rows(*runs, who=("cifar10", "preact_resnet18", "8/255", "atas", "paper"), n=10_000) -> pd.DataFrame:
@@ -17,14 +15,14 @@ def rows(*runs, who=("cifar10", "preact_resnet18", "8/255", "atas", "paper"), n=
 
 
 def judged(measured: pd.DataFrame, method="atas", metric="aa", eps="8/255") -> pd.Series:
-    table = verdicts.judge(measured, PAPER)
+    table = verdicts.judge(of_rows(measured).runs)
     mine = table[(table["method"] == method) & (table["metric"] == metric) & (table["eps"] == eps)]
     return mine[(mine["model"] == "preact_resnet18") & (mine["dataset"] == "cifar10")].iloc[0]
 
 
 def test_every_result_of_the_paper_has_a_line_and_without_runs_none_was_run():
-    table = verdicts.judge(pd.DataFrame(columns=MEASURED), PAPER)
-    assert len(table) == (PAPER["value"].notna() & (PAPER["metric"] != "lam")).sum() == 483
+    table = verdicts.judge(of_rows().runs)
+    assert len(table) == (paper()["value"].notna() & (paper()["metric"] != "lam")).sum() == 483
     assert set(table["verdict"]) == {"not run"} and table["ours"].isna().all()
     assert verdicts.summary(table).endswith("483 not run")
 
@@ -64,7 +62,7 @@ def test_collapses_are_compared_by_how_often_they_happen():
 
 
 def test_the_papers_collapses_are_found_also_where_a_larger_eps_does_better():
-    cells = verdicts.draws_of_a_collapse(PAPER)
+    cells = verdicts.draws_of_a_collapse(paper())
     for cell in [
         ("cifar100", "wrn28_10", "8/255", "subat"), ("cifar100", "wrn28_10", "8/255", "fgsm_pgi"),
         ("cifar100", "wrn28_10", "4/255", "fgsm_pgi"), ("cifar10", "wrn28_10", "8/255", "fgsm_rs"),
@@ -129,10 +127,10 @@ def test_a_variant_of_table_4_is_compared_with_its_own_number():
 
 def test_the_report_says_how_many_and_whether_one_failed(tmp_path):
     good, bad = rows({"aa": 45.0}), rows({"aa": 4.0}, {"aa": 4.1})
-    line, failed = verdicts.write(good, tmp_path / "v.csv", tmp_path / "r.md")
+    line, failed = verdicts.write(of_rows(good), tmp_path / "v.csv", tmp_path / "r.md")
     assert line == (
         "483 numbers of the paper: 0 reproduced, 1 within noise, 0 not reproduced, 0 collapsed in some, "
         "0 other hardware, 482 not run"
     )
     assert not failed and "45.38" in (tmp_path / "r.md").read_text()
-    assert verdicts.write(bad, tmp_path / "v.csv", tmp_path / "r.md")[1]
+    assert verdicts.write(of_rows(bad), tmp_path / "v.csv", tmp_path / "r.md")[1]

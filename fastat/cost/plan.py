@@ -1,6 +1,5 @@
 """What a grid takes: FLOPs, GPU-hours, memory, disk. Computed on torch's `meta` device, before an hour is spent."""
 
-import csv
 import functools
 import json
 import math
@@ -18,7 +17,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 import methods
-from fastat import ROOT
 from fastat.config.catalog import CATALOG
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
@@ -27,6 +25,7 @@ from fastat.data import views
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
 from fastat.networks import models
+from fastat.report.results import published
 from fastat.training.learner import SGDLearner
 from fastat.training.run import build_method, network
 from fastat.types import Batch, Task
@@ -248,12 +247,9 @@ def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module,
 
 def published_hours() -> dict[tuple[str, str, str], float]:
     """(dataset, model, method) -> GPU-hours of Table I; ImageNet was trained on two GPUs."""
-    with open(ROOT / "config/paper.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "train_hours" and row["value"]]
-    gpus = {"imagenet": 2}
-    return {
-        (row["dataset"], row["model"], row["method"]): float(row["value"]) * gpus.get(row["dataset"], 1) for row in rows
-    }
+    hours, gpus = published("train_hours").dropna(), {"imagenet": 2}
+    lines = zip(hours.index.to_list(), hours.to_list(), strict=True)
+    return {(dataset, model, method): n * gpus.get(dataset, 1) for (dataset, model, _, method), n in lines}
 
 
 def read_calibration(path: Path) -> dict[str, float]:

@@ -15,9 +15,9 @@ import pandas as pd
 from scipy import stats
 
 from fastat.machine.files import atomic
-from fastat.report.statistics import bootstrap, compare, finite, mean_interval, seeds, shared, whole
-from fastat.report.tidy import RUN
-from fastat.units import eps_text, parse_eps
+from fastat.report.results import Results
+from fastat.report.statistics import bootstrap, compare, mean_interval, seeds, shared, whole
+from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
 SLOW = ("pgd10",)
@@ -35,7 +35,7 @@ class Evidence:
     """The results of one data set."""
 
     dataset: str
-    wide: pd.DataFrame  # a row per run: RUN as columns, and each metric of the finished run
+    runs: pd.DataFrame  # Results.runs, with the mean step `mean_alpha_255`
     correct: pd.DataFrame
     figures: Path
 
@@ -44,9 +44,9 @@ class Evidence:
 
         Raises: NotRun if there are none, or none with the metric `needs`.
         """
-        rows = self.wide[(self.wide["method"] == method) & (self.wide["variant"] == variant)]
+        rows = self.runs[(self.runs["method"] == method) & (self.runs["variant"] == variant)]
         if needs is not None:
-            rows = rows[rows[needs].notna()] if needs in rows else rows[:0]
+            rows = rows[rows[needs].notna()]
         if rows.empty:
             raise NotRun(f"no {method}/{variant} with {needs}" if needs else f"no {method}/{variant}")
         return rows
@@ -78,12 +78,12 @@ class Claim:
     test: Callable[[Evidence], Found]
 
 
-def write(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path, out: Path) -> None:
+def write(results: Results, figures: Path, out: Path) -> None:
     """Write `out`, claims.csv, and claims.md beside it. figures: the folder of the figures' data."""
-    table = judge(measured, correct, figures)
+    table = judge(results, figures)
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
-    count, data = len(measured[RUN].drop_duplicates()), " and ".join(sorted(set(measured["dataset"]))) or "nothing"
+    count, data = len(results.runs), " and ".join(sorted(set(results.runs["dataset"]))) or "nothing"
     body = readable(table).to_markdown(index=False, disable_numparse=True)
     with atomic(out.with_suffix(".md")) as partial:
         partial.write_text(f"# The paper's claims, tested\n\n{count} trainings on {data}.\n\n{body}\n")
@@ -107,21 +107,13 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def judge(measured: pd.DataFrame, correct: pd.DataFrame, figures: Path) -> pd.DataFrame:
+def judge(results: Results, figures: Path) -> pd.DataFrame:
     """A row for each claim and data set; at least one for each claim, if nothing was run at all."""
-    rows = measured[measured["epoch"].isna()].drop_duplicates([*RUN, "metric"], keep="last")
-    numbers = rows.assign(value=finite(rows["value"]))
-    wide = numbers.pivot(index=RUN, columns="metric", values="value").reset_index()
-    steps = measured[measured["metric"] == "train_alpha_255"]
-    steps = steps.assign(value=finite(steps["value"]))
-    mean_step = steps.groupby(RUN)["value"].mean().rename("mean_alpha_255").reset_index()
-    wide = wide.merge(mean_step, on=RUN, how="left")
-    device = rows[rows["metric"] == "device"].set_index(RUN)["value"].astype(str).rename("hardware")
-    wide = wide.merge(device.reset_index(), on=RUN, how="left")
-    wide["eps_255"] = wide["eps"].map(parse_eps).astype(int)
+    steps = results.by_epoch("train_alpha_255").groupby(level=0)["train_alpha_255"].mean()
+    runs, correct = results.runs.assign(mean_alpha_255=steps), results.correct
     lines = []
-    for dataset in sorted(set(wide["dataset"])) or [""]:
-        mine = Evidence(dataset, wide[wide["dataset"] == dataset], correct[correct["dataset"] == dataset], figures)
+    for dataset in sorted(set(runs["dataset"])) or [""]:
+        mine = Evidence(dataset, runs[runs["dataset"] == dataset], correct[correct["dataset"] == dataset], figures)
         lines += [tried(claim, mine) for claim in CLAIMS]
     return pd.DataFrame(lines, columns=COLUMNS)
 
@@ -179,9 +171,9 @@ def atas_beats_all(evidence: Evidence) -> Found:
     everywhere to hold, and worse beyond the noise anywhere not to. The best of many is partly lucky, which counts
     against ATAS.
     """
-    rows = evidence.wide
+    rows = evidence.runs
     rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
-    if "aa" not in rows or "atas" not in set(rows["method"]):
+    if rows["aa"].isna().all() or "atas" not in set(rows["method"]):
         raise NotRun("no ATAS under AutoAttack")
     means = rows.groupby(["model", "eps_255", "method"])["aa"].mean().unstack()
     ranks = means.rank(axis=1, ascending=False)["atas"].dropna()
@@ -243,8 +235,7 @@ def fisher(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> Fo
 
 def fallen(rows: pd.DataFrame) -> pd.DataFrame:
     """The runs, with whether each collapsed at any epoch."""
-    first = rows["collapse_epoch"] if "collapse_epoch" in rows else pd.Series(np.nan, index=rows.index)
-    return rows.assign(collapsed=first.notna())
+    return rows.assign(collapsed=rows["collapse_epoch"].notna())
 
 
 def rs_collapses_more(evidence: Evidence) -> Found:
@@ -257,7 +248,7 @@ def rs_collapses_more(evidence: Evidence) -> Found:
 def others_avoid(evidence: Evidence) -> Found:
     """FGSM-RS against the methods with a regulariser or another start, on the eps, models and seeds that both have."""
     one = fallen(evidence.of("fgsm_rs"))
-    other = evidence.wide[evidence.wide["method"].isin(AVOIDING) & (evidence.wide["variant"] == "paper")]
+    other = evidence.runs[evidence.runs["method"].isin(AVOIDING) & (evidence.runs["variant"] == "paper")]
     key = ["model", "eps", "seed"]
     other = fallen(other.merge(one[key], on=key))
     if other.empty:
@@ -280,7 +271,7 @@ def larger_eps(evidence: Evidence) -> Found:
 
 def larger_step(evidence: Evidence) -> Found:
     """Rank correlation of step size and collapse over FGSM-RS and ATTA."""
-    rows = evidence.wide[evidence.wide["method"].isin(["fgsm_rs", "atta"])]
+    rows = evidence.runs[evidence.runs["method"].isin(["fgsm_rs", "atta"])]
     step = rows["variant"].str.fullmatch(r"step(\d+)").fillna(False)
     rows = fallen(rows[step.astype(bool)])
     if rows.empty:
@@ -307,8 +298,8 @@ def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str) -> Found:
 
 def large_norms_collapse(evidence: Evidence) -> Found:
     """Trainings on D_7.. to D_10 against trainings on D_1 to ..D_4, the same recipes."""
-    parts = evidence.wide["variant"].str.extract(r"^(?P<of>.+)_d(?P<i>\d+)_(?P<j>\d+)$")
-    rows = fallen(evidence.wide.join(parts).dropna(subset=["of"]))
+    parts = evidence.runs["variant"].str.extract(r"^(?P<of>.+)_d(?P<i>\d+)_(?P<j>\d+)$")
+    rows = fallen(evidence.runs.join(parts).dropna(subset=["of"]))
     small, large = rows[rows["i"] == "1"], rows[rows["j"] == "10"]
     if small.empty or large.empty:
         raise NotRun("no trainings on subsets")
@@ -344,17 +335,17 @@ def adaptive_step_prevents(evidence: Evidence) -> Found:
 
 def adaptive_step_is_larger(evidence: Evidence) -> Found:
     """Mean step over eps, minus 1, of ATAS or FGSM-RS with its step, the smaller: the fixed step of Fig. 5 is eps."""
-    wide = evidence.wide
-    rows = fallen(wide[wide["method"].isin(["atas", "fgsm_adaptive"]) & (wide["variant"] == "paper")])
-    rows = rows.assign(ratio=rows["mean_alpha_255"] / rows["eps_255"]).dropna(subset=["ratio"])
+    runs = evidence.runs
+    rows = fallen(runs[runs["method"].isin(["atas", "fgsm_adaptive"]) & (runs["variant"] == "paper")])
+    rows = rows.assign(step=rows["mean_alpha_255"] / rows["eps_255"]).dropna(subset=["step"])
     parts = {str(name): part for name, part in rows.groupby("method") if len(part) > 1}
     if not parts:
         raise NotRun("no two runs of a method with an adaptive step")
     told = "; ".join(
-        f"{name}: mean step {part['ratio'].mean():.2f} eps in {len(part)} runs, {part['collapsed'].sum()} collapsed"
+        f"{name}: mean step {part['step'].mean():.2f} eps in {len(part)} runs, {part['collapsed'].sum()} collapsed"
         for name, part in parts.items()
     )
-    least = min((part["ratio"].to_numpy() - 1 for part in parts.values()), key=np.mean)
+    least = min((part["step"].to_numpy() - 1 for part in parts.values()), key=np.mean)
     low, high = mean_interval(least)
     return side(float(least.mean()), low, high, told)
 
@@ -380,39 +371,35 @@ def ratio_grows(evidence: Evidence) -> Found:
 
 
 def losses(evidence: Evidence) -> pd.DataFrame:
-    """Robust training loss of ATTA and ATAS on the runs that both have, and ATAS's ratio."""
-    key = ["model", "eps_255", "seed"]
-    columns = [*key, "robust_train_loss"]
-    one, other = (evidence.of(name, needs="robust_train_loss") for name in ("atta", "atas"))
-    both = one[columns].merge(
-        other[[*columns, *(["ratio"] if "ratio" in other else [])]], on=key, suffixes=("_atta", "_atas")
-    )
+    """The runs of ATAS with a robust training loss, where ATTA with the same seed has one too."""
+    _, atas = (evidence.of(name, needs="robust_train_loss") for name in ("atta", "atas"))
+    both = atas[atas["loss_gap"].notna()]
     if both.empty:
         raise NotRun("no run that ATTA and ATAS both have")
-    return both.assign(gap=both["robust_train_loss_atta"] - both["robust_train_loss_atas"])
+    return both
 
 
 def lower_loss(evidence: Evidence) -> Found:
     """Robust training loss of ATTA minus ATAS, nats."""
     rows = losses(evidence)
-    low, high = mean_interval(rows["gap"].to_numpy())
-    told = "; ".join(f"{eps_text(eps)}: {part['gap'].mean():+.3f}" for eps, part in rows.groupby("eps_255"))
+    low, high = mean_interval(rows["loss_gap"].to_numpy())
+    told = "; ".join(f"{eps_text(eps)}: {part['loss_gap'].mean():+.3f}" for eps, part in rows.groupby("eps_255"))
     if len(rows) < 2:
-        return {"value": rows["gap"].mean(), "verdict": "undecided", "evidence": told}
-    return side(rows["gap"].mean(), low, high, told)
+        return {"value": rows["loss_gap"].mean(), "verdict": "undecided", "evidence": told}
+    return side(rows["loss_gap"].mean(), low, high, told)
 
 
 def tails_and_losses(evidence: Evidence) -> Found:
     """Rank correlation of the ratio and the loss gap."""
     rows = losses(evidence)
-    if "ratio" not in rows:
+    if rows["ratio"].isna().all():
         raise NotRun("no ratio of ATAS")
-    return rank_correlation(rows, "ratio", "gap", f"{len(rows)} pairs of runs")
+    return rank_correlation(rows, "ratio", "loss_gap", f"{len(rows)} pairs of runs")
 
 
 def as_fast(evidence: Evidence) -> Found:
     """Training seconds of ATAS over ATTA's, on the same hardware: within 10 % of 1 (geometric mean, t-interval)."""
-    key = ["model", "eps_255", "seed", "hardware"]
+    key = ["model", "eps_255", "seed", "device"]
     one, other = (evidence.of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
     both = one.merge(other, on=key, suffixes=("", "_atta"))
     if both.empty:
@@ -426,7 +413,8 @@ def as_fast(evidence: Evidence) -> Found:
 
 def insensitive(evidence: Evidence) -> Found:
     """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed."""
-    rows = evidence.wide[(evidence.wide["method"] == "atas") & evidence.wide["variant"].str.match(r"gamma\d|c0")]
+    runs = evidence.runs
+    rows = runs[(runs["method"] == "atas") & runs["variant"].str.match(r"gamma\d|c0")]
     if rows.empty:
         raise NotRun("no run with another gamma or c")
     gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in sorted(set(rows["variant"]))}

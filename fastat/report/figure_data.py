@@ -5,6 +5,7 @@ that was not asked for leaves rows out; a figure without rows says so itself.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from scipy import stats
 from fastat import theory
 from fastat.config.catalog import CATALOG
 from fastat.machine.files import atomic
-from fastat.report.grid import CELL, RUN, Grid, gather
+from fastat.report.artifacts import instances, tables
+from fastat.report.results import PLACE, Results, read
 from fastat.report.statistics import exact
 from fastat.report.tables import ABLATION
+from fastat.report.tidy import CELL, RUN
+from fastat.units import eps_text
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
@@ -27,16 +31,36 @@ SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
 CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "collapse"]
 STEPS = r"paper|step\d+"  # the variants of FGSM-RS and ATTA that differ in their step size
+BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
+OF_RUN = [
+    *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end", "clean",
+    "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train",
+]  # fmt: skip
 Array = NDArray[np.float64]
 Parts = Iterator[pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What figures are made from: `runs` with OF_RUN and is_first_eps, and `epochs`, BY_EPOCH of each."""
+
+    folder: Path
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    gflop: dict[str, float]  # method -> 1e9 floating-point operations per training image, on preact_resnet18
+
+    def by_epoch(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """A row per epoch of these runs (some rows of the grid's), with their columns."""
+        return runs.join(self.epochs, how="inner")
 
 
 def write(results: Path, names: list[str] | None, table1_eps: dict[str, str], out: Path) -> None:
     """Write out/NAME.csv of every figure, and of fig06_ranks and surfaces, from the runs called `names` (None: all).
 
     table1_eps: data set -> the eps that figures of a single eps show.
+    Raises: BadInput if there is no measured.csv.
     """
-    grid = gather(results, names, table1_eps)
+    grid = gather(read(results, names, needs=("measured.csv",)), table1_eps)
     for name, (columns, make) in DATA.items():
         parts = [part for part in make(grid) if len(part)]
         rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
@@ -45,25 +69,51 @@ def write(results: Path, names: list[str] | None, table1_eps: dict[str, str], ou
     theory.write(out / "theory.csv")
 
 
+def gather(results: Results, table1_eps: dict[str, str]) -> Grid:
+    """The grid of all these runs."""
+    runs = results.runs[OF_RUN]
+    runs = runs.assign(is_first_eps=runs["eps"] == runs["dataset"].map(first_eps(runs, table1_eps)))
+    return Grid(results.folder, runs, results.by_epoch(*BY_EPOCH), gflops(results.folder / "tables/cost.csv"))
+
+
+def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
+    """Data set -> the eps that figures of one eps show: Table I's, or the middle one where no run is at that."""
+    chosen = {}
+    for dataset, part in runs.groupby("dataset"):
+        every = sorted(set(part["eps_255"]))
+        wanted = table1_eps.get(str(dataset), "")
+        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else eps_text(every[(len(every) - 1) // 2])
+    return chosen
+
+
+def gflops(cost: Path) -> dict[str, float]:
+    """Method -> GFLOP per training image on preact_resnet18 at CIFAR10's size, where the cost table was made."""
+    try:
+        table = pd.read_csv(cost)
+        return {str(m): float(v) for m, v in zip(table["method"], table["gflop_per_image"], strict=True)}
+    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, KeyError):
+        return {}
+
+
 def of(grid: Grid, method: str, variants: str = "paper") -> pd.DataFrame:
     """The runs of a method at the first eps of their data set, variants by pattern, lowest seed first."""
-    whole = grid.whole[grid.whole["is_first_eps"] & (grid.whole["method"] == method)]
-    return whole[whole["variant"].str.fullmatch(variants)]
+    runs = grid.runs[grid.runs["is_first_eps"] & (grid.runs["method"] == method)]
+    return runs[runs["variant"].str.fullmatch(variants)]
 
 
 def main(grid: Grid) -> pd.DataFrame:
     """The runs that are not ablations."""
-    return grid.whole[~grid.whole["variant"].str.fullmatch(ABLATION)]
+    return grid.runs[~grid.runs["variant"].str.fullmatch(ABLATION)]
 
 
 # Curves
 
 
-def curve(grid: Grid, whole: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
+def curve(grid: Grid, runs: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
     """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell."""
-    rows = grid.by_epoch(whole).rename(columns={metric: "value"}).dropna(subset=["value"])
+    rows = grid.by_epoch(runs).rename(columns={metric: "value"}).dropna(subset=["value"])
     rows = rows.assign(collapse=(rows["epoch"] == rows["collapse_epoch"]).astype(int))
-    if len(whole) <= MOST_RUNS:
+    if len(runs) <= MOST_RUNS:
         return rows.assign(n_seeds=1)
     cells = rows.groupby([*CELL, "epoch"], sort=False)
     told = {"value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
@@ -81,16 +131,16 @@ def fig01(grid: Grid) -> Parts:
     Fast: FGSM, and FGSM-RS with any step size, its own first. At the first eps if such a run ended collapsed at it or
     none did at any, else at the least eps at which one did.
     """
-    here = (grid.whole["method"] == "pgd10") & (grid.whole["variant"] == "paper")
-    here |= (grid.whole["method"] == "fgsm_rs") & grid.whole["variant"].str.fullmatch(f"{STEPS}|fgsm")
-    for _, part in grid.whole[here].groupby(["dataset", "model"]):
+    here = (grid.runs["method"] == "pgd10") & (grid.runs["variant"] == "paper")
+    here |= (grid.runs["method"] == "fgsm_rs") & grid.runs["variant"].str.fullmatch(f"{STEPS}|fgsm")
+    for _, part in grid.runs[here].groupby(["dataset", "model"]):
         fallen = part[(part["method"] == "fgsm_rs") & (part["collapsed_at_end"] == 1)]
         at_one = part["is_first_eps"]
         if len(fallen) and not fallen["is_first_eps"].any():
             at_one = part["eps_255"] == fallen["eps_255"].min()
         fallen = fallen[at_one[fallen.index]].sort_values(["variant", "seed"], key=paper_first)
         wanted = part["variant"].isin(["paper", "fgsm"])
-        for rows in islice(grid.tables(fallen, "eval/surfaces.csv"), 1):
+        for rows in islice(tables(grid.folder, fallen, "eval/surfaces.csv"), 1):
             yield rows[rows["group"] == "mean"].assign(panel="surface")
             wanted |= (part["variant"] == rows["variant"].iloc[0]) & (part["seed"] == rows["seed"].iloc[0])
         yield curve(grid, part[at_one & wanted]).assign(panel="curve")
@@ -103,9 +153,9 @@ def paper_first(values: pd.Series) -> pd.Series:
 
 def fig03(grid: Grid) -> Parts:
     """PGD10 accuracy by share of the training, of trainings on subsets: mean and standard deviation over seeds."""
-    parts = grid.whole["variant"].str.extract(r"^(?P<base>.+)_d(?P<first>\d+)_(?P<last>\d+)$")
-    whole = grid.whole.assign(subset=parts["first"] + "-" + parts["last"], base=parts["base"]).dropna(subset=["base"])
-    rows = grid.by_epoch(whole).dropna(subset=["train_pgd10_acc"])
+    parts = grid.runs["variant"].str.extract(r"^(?P<base>.+)_d(?P<first>\d+)_(?P<last>\d+)$")
+    runs = grid.runs.assign(subset=parts["first"] + "-" + parts["last"], base=parts["base"]).dropna(subset=["base"])
+    rows = grid.by_epoch(runs).dropna(subset=["train_pgd10_acc"])
     if rows.empty:
         return
     rows["progress"] = rows["epoch"] / rows["epochs"].fillna(rows.groupby(level=0)["epoch"].transform("max"))
@@ -125,10 +175,10 @@ def fig05(grid: Grid) -> Parts:
         fixed = of(grid, constant, STEPS)
         fixed = fixed[np.isclose(fixed["alpha"], 1)]
         named = fixed["variant"].str.startswith("step")
-        whole = pd.concat([fixed[named] if named.any() else fixed, of(grid, adaptive)])
-        rows = curve(grid, whole)
-        steps = grid.by_epoch(whole).groupby(CELL)["train_alpha_255"].mean()
-        known = (whole["alpha"] * whole["eps_255"]).groupby([whole[key] for key in CELL]).mean()
+        runs = pd.concat([fixed[named] if named.any() else fixed, of(grid, adaptive)])
+        rows = curve(grid, runs)
+        steps = grid.by_epoch(runs).groupby(CELL)["train_alpha_255"].mean()
+        known = (runs["alpha"] * runs["eps_255"]).groupby([runs[key] for key in CELL]).mean()
         yield rows.join(steps.fillna(known).rename("mean_alpha_255"), on=CELL).assign(panel=panel)
 
 
@@ -143,9 +193,9 @@ def fig07(grid: Grid) -> Parts:
 
 def fig08(grid: Grid) -> Parts:
     """Repeats of FGSM-RS and ATAS, at the first and at the largest eps."""
-    whole = grid.whole[grid.whole["method"].isin(["fgsm_rs", "atas"]) & (grid.whole["variant"] == "paper")]
-    largest = whole.groupby(["dataset", "model"])["eps_255"].transform("max")
-    yield curve(grid, whole[whole["is_first_eps"] | (whole["eps_255"] == largest)])
+    runs = grid.runs[grid.runs["method"].isin(["fgsm_rs", "atas"]) & (grid.runs["variant"] == "paper")]
+    largest = runs.groupby(["dataset", "model"])["eps_255"].transform("max")
+    yield curve(grid, runs[runs["is_first_eps"] | (runs["eps_255"] == largest)])
 
 
 # Surfaces
@@ -153,22 +203,22 @@ def fig08(grid: Grid) -> Parts:
 
 def fig02(grid: Grid) -> Parts:
     """Surfaces of D1 and D10 of every run whose weights were kept by epoch."""
-    yield from grid.tables(grid.whole, "eval/surfaces_by_epoch.csv")
+    yield from tables(grid.folder, grid.runs, "eval/surfaces_by_epoch.csv")
 
 
 def fig09(grid: Grid) -> Parts:
     """The single images of the first seed of ATAS."""
     for _, part in of(grid, "atas").groupby(["dataset", "model"]):
-        for rows in islice(grid.tables(part, "eval/surfaces.csv"), 1):
+        for rows in islice(tables(grid.folder, part, "eval/surfaces.csv"), 1):
             yield rows[rows["group"].str.startswith("image:")]
 
 
 def surfaces(grid: Grid) -> Parts:
     """At most MOST_SURFACES: first the means, of `paper` before other variants, then ATAS's images, then others'."""
-    whole = grid.whole.sort_values(["variant", "seed"], key=paper_first, kind="stable")
+    runs = grid.runs.sort_values(["variant", "seed"], key=paper_first, kind="stable")
     kept = 0
     images: list[pd.DataFrame] = []
-    for rows in grid.tables(whole, "eval/surfaces.csv"):
+    for rows in tables(grid.folder, runs, "eval/surfaces.csv"):
         if kept >= MOST_SURFACES:
             break
         mean = rows["group"] == "mean"
@@ -210,7 +260,7 @@ def fig06(grid: Grid) -> Parts:
     """The largest gradient norm of each image under ATAS; the ratio of Fig. 6b; rank correlations of methods."""
     atas = of(grid, "atas")
     for (dataset, model, eps), part in atas.groupby(["dataset", "model", "eps"]):
-        found = [per_image(held["grad_norm"])[1] for _, held in grid.instances(part, "grad_norm")]
+        found = [per_image(held["grad_norm"])[1] for _, held in instances(grid.folder, part, "grad_norm")]
         if found:
             values = np.concatenate(found)
             drawn = histogram(values, float(np.nanquantile(values, 0.999)))
@@ -222,7 +272,7 @@ def fig06(grid: Grid) -> Parts:
                 "method": "atas",
             }
             yield drawn.assign(**about, n_seeds=len(found))
-    everywhere = grid.whole[(grid.whole["method"] == "atas") & (grid.whole["variant"] == "paper")]
+    everywhere = grid.runs[(grid.runs["method"] == "atas") & (grid.runs["variant"] == "paper")]
     yield everywhere.dropna(subset=["ratio"]).assign(panel="ratio")
     for (dataset, model), part in main(grid)[main(grid)["is_first_eps"]].groupby(["dataset", "model"]):
         pairs = correlations(grid, part[part["variant"] == "paper"], lambda a, b: a.seed == b.seed)
@@ -234,15 +284,15 @@ def fig06(grid: Grid) -> Parts:
 
 def fig06_ranks(grid: Grid) -> Parts:
     """Rank correlation of the images' mean gradient norms between every two seeds of a cell."""
-    whole = grid.whole[~grid.whole["variant"].str.fullmatch(r".+_d\d+_\d+")]
-    for _, part in whole.groupby(CELL, sort=False):
+    runs = grid.runs[~grid.runs["variant"].str.fullmatch(r".+_d\d+_\d+")]
+    for _, part in runs.groupby(CELL, sort=False):
         if len(part) > 1:
             yield correlations(grid, part, lambda a, b: True)
 
 
-def correlations(grid: Grid, whole: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
+def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
     """Spearman's rank correlation of the mean gradient norms of every two of these runs that are `wanted` together."""
-    held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in grid.instances(whole, "grad_norm")]
+    held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in instances(grid.folder, runs, "grad_norm")]
     ranks = [(run, stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
     rows = []
     for k, (a, one) in enumerate(ranks):
@@ -257,7 +307,7 @@ def correlations(grid: Grid, whole: pd.DataFrame, wanted: Callable[..., bool]) -
 def fig10(grid: Grid) -> Parts:
     """Mean gradient norm and step size of D_1, D_5 and D_10 of ATAS by epoch: mean and deviation over seeds."""
     rows = []
-    for run, held in grid.instances(of(grid, "atas"), "grad_norm", "alpha_255"):
+    for run, held in instances(grid.folder, of(grid, "atas"), "grad_norm", "alpha_255"):
         means = per_image(held["grad_norm"])[0]
         seen = np.isfinite(means)
         tenth = np.ceil(10 * stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
@@ -277,7 +327,7 @@ def fig10(grid: Grid) -> Parts:
 def fig11(grid: Grid) -> Parts:
     """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
     for (dataset, model, eps, eps_255), part in of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
-        found = [held for _, held in grid.instances(part, "delta_linf", "delta_l2")]
+        found = [held for _, held in instances(grid.folder, part, "delta_linf", "delta_l2")]
         pixels = np.prod(CATALOG[dataset].shape) if dataset in CATALOG else np.nan
         for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
             if found and np.isfinite(unit):
@@ -292,7 +342,7 @@ def fig11(grid: Grid) -> Parts:
 def fig04(grid: Grid) -> Parts:
     """Loss gap between PGD10 and one step by its size, and the accuracy of models trained with each size."""
     for method, start in (("fgsm_rs", "uniform"), ("atta", "carried")):
-        for rows in grid.tables(of(grid, method), "eval/steps.csv"):
+        for rows in tables(grid.folder, of(grid, method), "eval/steps.csv"):
             rows = rows[rows["start"] == start]
             yield rows.assign(panel="gap", gap=rows["pgd10_loss"] - rows["loss"])
         yield of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")
@@ -307,12 +357,12 @@ def accuracy_by_eps(grid: Grid) -> Parts:
 
 def collapse_map(grid: Grid) -> Parts:
     """How many of a cell's runs collapsed at any epoch, with the exact 95 % interval; diverged ones do not count."""
-    steps = grid.whole[grid.whole["variant"].str.fullmatch(STEPS) & grid.whole["method"].isin(["fgsm_rs", "atta"])]
-    for panel, whole in (("eps", main(grid)), ("step", steps.dropna(subset=["alpha"]))):
-        whole = whole.dropna(subset=["collapsed_at_end"])
-        counts = whole.assign(stands=whole["diverged"] != 1, fell=whole["collapse_epoch"].notna())
+    steps = grid.runs[grid.runs["variant"].str.fullmatch(STEPS) & grid.runs["method"].isin(["fgsm_rs", "atta"])]
+    for panel, runs in (("eps", main(grid)), ("step", steps.dropna(subset=["alpha"]))):
+        runs = runs.dropna(subset=["collapsed_at_end"])
+        counts = runs.assign(stands=runs["diverged"] != 1, fell=runs["collapse_epoch"].notna())
         counts = counts.assign(
-            k=counts["stands"] & counts["fell"], end=counts["stands"] & (whole["collapsed_at_end"] == 1)
+            k=counts["stands"] & counts["fell"], end=counts["stands"] & (runs["collapsed_at_end"] == 1)
         )
         told = {"k": ("k", "sum"), "n": ("stands", "sum"), "n_all": ("stands", "size"), "at_end": ("end", "sum")}
         rows = counts.groupby(CELL, sort=False).agg(**told, alpha=("alpha", "first")).reset_index()
@@ -325,13 +375,12 @@ def collapse_map(grid: Grid) -> Parts:
 
 def cost_robustness(grid: Grid) -> Parts:
     """Training time and, on the network that they were counted on, floating-point operations; accuracy under attack."""
-    whole = main(grid)[main(grid)["is_first_eps"]].dropna(subset=["train_seconds"])
-    whole = whole[(whole["diverged"] != 1) & whole[["pgd50", "aa"]].notna().any(axis=1)]
-    per_image = whole["method"].map(grid.gflop).where(whole["model"] == "preact_resnet18")
-    yield whole.assign(gflop=per_image * whole["epochs"] * whole["n_train"])
+    runs = main(grid)[main(grid)["is_first_eps"]].dropna(subset=["train_seconds"])
+    runs = runs[(runs["diverged"] != 1) & runs[["pgd50", "aa"]].notna().any(axis=1)]
+    per_image = runs["method"].map(grid.gflop).where(runs["model"] == "preact_resnet18")
+    yield runs.assign(gflop=per_image * runs["epochs"] * runs["n_train"])
 
 
-PLACE = ["dataset", "model", "eps"]
 # Name: (columns, how its rows are made).
 DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
     "curves": (CURVE, curves),

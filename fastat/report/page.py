@@ -17,36 +17,25 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fastat.errors import BadInput
 from fastat.machine.files import atomic
-from fastat.report.statistics import wilson
+from fastat.report import claims, figure_data, sanity, statistics, verdicts
+from fastat.report.results import ALWAYS, Results, cells, complete, once, read, read_rows
 from fastat.report.tidy import CELL, RUN
-from fastat.units import is_eps, parse_eps
 
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
 DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
 MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"]  # of the seeds, in the leaderboard
 SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
 
-COLUMNS = {
-    "measured.csv": [*RUN, "metric", "epoch", "value", "n"],
-    "verdicts.csv": [
-        "table", "dataset", "model", "eps", "method", "metric", "paper", "ours", "std", "n_seeds", "n_images", "low",
-        "high", "gap", "verdict", "reason",
-    ],
-    "claims.csv": ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"],
-    "pairs.csv": [
-        "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
-        "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
-    ],
-    "sanity.csv": [*RUN, "check", "value", "limit", "holds", "verdict"],
-    "figures/surfaces.csv": [*RUN, "epoch", "group", "n", "u", "w", "loss"],
+TABLES = {
+    "verdicts.csv": verdicts.COLUMNS, "claims.csv": claims.COLUMNS, "pairs.csv": statistics.COLUMNS,
+    "sanity.csv": sanity.COLUMNS, "figures/surfaces.csv": figure_data.SURFACE,
 }  # fmt: skip
 NUMBERS = {
     "epoch", "n", "paper", "ours", "std", "n_seeds", "n_images", "low", "high", "gap", "p", "difference", "only_a",
-    "only_b", "p_adjusted", "more_seeds", "limit", "holds", "u", "w", "loss",
-    "value",
+    "only_b", "p_adjusted", "more_seeds", "limit", "holds", "u", "w", "loss", "value",
 }  # fmt: skip
-NAMES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 
 
 def write(results: Path, figures: Path, out: Path) -> None:
@@ -54,17 +43,16 @@ def write(results: Path, figures: Path, out: Path) -> None:
 
     What is missing, empty or damaged leaves its section empty, with the reason on the page.
     """
-    notes: list[str] = []
-    tables = {name: read(results / name, columns, notes) for name, columns in COLUMNS.items()}
-    runs = of_runs(tables["measured.csv"], notes)
-    cells = leaderboard(runs, tables["verdicts.csv"], tables["sanity.csv"])
-    evidence = read_evidence(results / "evidence.jsonl", notes)
-    facts, listed = interned(runs, evidence, notes)
-    surfaces = landscapes(tables["figures/surfaces.csv"], cells, notes)
+    found = read(results)
+    notes = list(found.notes)
+    tables = {name: read_table(results / name, columns, notes) for name, columns in TABLES.items()}
+    board, runs = leaderboard(found.runs, tables["verdicts.csv"], tables["sanity.csv"]), numbered(found.runs)
+    facts, listed = interned(found, notes)
+    surfaces = landscapes(tables["figures/surfaces.csv"], board, notes)
     data = {
-        "cells": packed(cells),
-        "runs": packed(runs.drop(columns=CELL)),
-        "curves": curves(tables["measured.csv"], len(runs)),
+        "cells": packed(board),
+        "runs": packed(runs[list(dict.fromkeys(["cell", "seed", *found.metrics, "device", "aa_n", "cause", *ALWAYS]))]),
+        "curves": curves(found),
         "facts": facts,
         "evidence": listed,
         "verdicts": packed(tables["verdicts.csv"]),
@@ -72,128 +60,52 @@ def write(results: Path, figures: Path, out: Path) -> None:
         "pairs": packed(tables["pairs.csv"]),
         "surfaces": surfaces,
     }
-    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(runs, cells, evidence), notes)
+    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(found, board), notes)
     with atomic(out) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-# The files
-
-
-def read(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame:
-    """The rows of a CSV file: names as text, numbers as numbers, and no row without its cell's name or twice.
-
-    A file that is missing or damaged gives no rows; every departure adds a sentence to `notes`.
-    """
-    numbers = NUMBERS.intersection(columns) - ({"value"} if path.name == "measured.csv" else set())  # causes, devices
-    nothing = pd.DataFrame({name: pd.Series(dtype=float if name in numbers else object) for name in columns})
+def read_table(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame:
+    """The rows of a CSV file, none without its cell's name or twice; every departure adds a sentence to `notes`."""
+    numbers = sorted(NUMBERS.intersection(columns))
     try:
-        rows = pd.read_csv(path, dtype={name: "category" if name in NAMES else str for name in columns})
-    except FileNotFoundError:
-        notes.append(f"There is no {path.name}: what is made from it is missing here.")
-        return nothing
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        notes.append(f"{path.name} cannot be read ({error}): what is made from it is missing here.")
-        return nothing
-    if absent := [name for name in columns if name not in rows]:
-        notes.append(f"{path.name} lacks the columns {', '.join(absent)}: what is made from it is missing here.")
-        return nothing
-    rows = rows[columns]
-    for name in numbers:
-        rows[name] = pd.to_numeric(rows[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
-    named = rows[[name for name in RUN if name in columns]].notna().all(axis=1)
-    if not named.all():
-        notes.append(f"{path.name}: {(~named).sum()} rows without a complete name were left out.")
-        rows = rows[named]
-    if twice := int(rows.duplicated().sum()):
-        notes.append(f"{path.name}: {twice} rows stood there twice, and count once.")
-        rows = rows.drop_duplicates()
-    return rows.reset_index(drop=True)
-
-
-def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
-    """Name of a run -> its run.json; lines that are no JSON object with `run` are counted in `notes`."""
-    found: dict[str, dict[str, Any]] = {}
-    damaged = 0
-    try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    about = json.loads(line)
-                    found[about["run"]] = about
-                except (ValueError, KeyError, TypeError):
-                    damaged += bool(line.strip())
-    except FileNotFoundError:
-        notes.append("There is no evidence.jsonl: recipes, versions and commits of the runs are missing here.")
-    if damaged:
-        notes.append(f"evidence.jsonl: {damaged} lines are damaged and were left out.")
-    return found
+        rows = read_rows(path, columns, numbers)
+    except BadInput as error:
+        notes.append(f"{error}: what is made from it is missing here.")
+        return pd.DataFrame({name: pd.Series(dtype=float if name in numbers else object) for name in columns})
+    return once(complete(rows, path.name, notes).reset_index(drop=True), columns, path.name, notes)
 
 
 # From rows to the page's data
 
 
-def of_runs(measured: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """A row per run: its name, and a column per metric that holds for the whole run. `measured` gains `run`.
-
-    A number that stands there with two values is dropped, for nobody can tell which one is right.
-    """
-    measured["run"] = measured.groupby(RUN, observed=True, sort=True).ngroup()
-    runs = measured.drop_duplicates("run").set_index("run")[RUN].astype(str).sort_index()
-    whole = measured[measured["epoch"].isna()].copy()
-    whole["metric"] = whole["metric"].astype(str)
-    clash = whole.duplicated(["run", "metric"], keep=False)
-    if clash.any():
-        metrics = ", ".join(sorted(set(whole.loc[clash, "metric"])))
-        notes.append(
-            f"measured.csv: {whole[clash]['run'].nunique()} runs have two values of one number "
-            f"({metrics}); they are left empty."
-        )
-        whole = whole[~clash]
-    is_text = whole["metric"].isin(["cause", "device"])
-    numbers, texts = whole[~is_text].copy(), whole[is_text]
-    numbers["value"] = pd.to_numeric(numbers["value"], errors="coerce").replace([np.inf, -np.inf], np.nan)
-    wide = numbers.pivot(index="run", columns="metric", values="value")
-    said = texts.pivot(index="run", columns="metric", values="value")
-    images = numbers[numbers["metric"] == "aa"].set_index("run")["n"].rename("aa_n")
-    runs = runs.join(wide).join(said).join(images)
-    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *MEANS, "aa_n", "device", "cause", *RUN_METRICS])))
-    runs.insert(0, "cell", runs.groupby(CELL, sort=True).ngroup())
-    return runs.reset_index(drop=True)
-
-
-RUN_METRICS = [
-    "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "train_pgd10_best_epoch",
-]  # fmt: skip
-
-
 def leaderboard(runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame) -> pd.DataFrame:
-    """A row per cell, in the order of `runs.cell`: means over its seeds, and what there is to say against them."""
-    by = runs.groupby("cell", sort=True)
-    cells = by[CELL].first()
-    cells["eps_255"] = cells["eps"].map(lambda eps: parse_eps(eps) if is_eps(eps) else np.nan)
-    cells["seeds"] = by.size()
-    cells["diverged"] = by["diverged"].sum()
-    for metric in MEANS:
-        cells[metric], cells[f"{metric}_std"] = by[metric].mean(), by[metric].std(ddof=1)
-        cells[f"{metric}_seeds"] = by[metric].count()
-    attacked = runs[runs["aa"].notna() & (runs["aa_n"] > 0)]
-    sums = attacked.assign(right=attacked["aa"] * attacked["aa_n"]).groupby("cell")[["right", "aa_n"]].sum()
-    sums = sums.reindex(cells.index)
-    pooled = [wilson(right / n, n) for right, n in zip(sums["right"], sums["aa_n"], strict=True)]
-    cells["aa_low"], cells["aa_high"] = [low for low, _ in pooled], [high for _, high in pooled]
-    cells["aa_n"] = by["aa_n"].max()
-    cells["train_seconds"], cells["peak_memory_mb"] = by["train_seconds"].mean(), by["peak_memory_mb"].max()
-    cells["hardware"] = by["device"].agg(lambda names: " + ".join(sorted(set(names.dropna()))))
-    several = by["device"].nunique() > 1
-    cells.loc[several, "train_seconds"] = np.nan
-    cells["why_no_seconds"] = np.where(several, "the seeds ran on different hardware", "")
-    cells["best_first"], cells["best_last"] = by["train_pgd10_best_epoch"].min(), by["train_pgd10_best_epoch"].max()
-    cells["collapsed"] = by["collapse_epoch"].count()
-    cells["collapsed_at_end"] = by["collapsed_at_end"].sum()
-    cells["collapse_epoch"] = by["collapse_epoch"].min()
-    cells["cause"] = by["cause"].agg(lambda causes: "; ".join(sorted(set(causes.dropna()))))
-    return cells.join(beside_paper(cells, verdicts)).join(checked(cells, runs, sanity)).reset_index(drop=True)
+    """A row per cell, in the order of its runs: means over its seeds, and what there is to say against them."""
+    by, found = runs.groupby(CELL, sort=False), cells(runs, [*MEANS, "train_seconds"])
+    several = found["hardware"].map(len) > 1
+    shown = found[["seeds", "diverged", *(f"{m}{end}" for m in MEANS for end in ("", "_std", "_seeds"))]].assign(
+        aa_low=found["aa_low"],
+        aa_high=found["aa_high"],
+        aa_n=found["aa_n"],
+        train_seconds=found["train_seconds"],
+        peak_memory_mb=by["peak_memory_mb"].max(),
+        hardware=found["hardware"].map(" + ".join),
+        why_no_seconds=np.where(several, "the seeds ran on different hardware", ""),
+        best_first=by["train_pgd10_best_epoch"].min(),
+        best_last=by["train_pgd10_best_epoch"].max(),
+        collapsed=by["collapse_epoch"].count(),
+        collapsed_at_end=found["collapsed_at_end"],
+        collapse_epoch=by["collapse_epoch"].min(),
+        cause=found["cause"],
+    )
+    shown.insert(0, "eps_255", by["eps_255"].first())
+    shown = shown.reset_index()
+    return shown.join(beside_paper(shown, verdicts)).join(checked(shown, numbered(runs), sanity))
+
+
+def numbered(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with `cell`, the number of their cell in the leaderboard."""
+    return runs.assign(cell=runs.groupby(CELL, sort=False).ngroup())
 
 
 def beside_paper(cells: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -225,44 +137,36 @@ def of_cells(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return rows.astype(dict.fromkeys(RUN, str)).merge(numbers, on=RUN).drop(columns=CELL)
 
 
-def curves(measured: pd.DataFrame, n_runs: int) -> list[dict[str, list[float | None]]]:
+def curves(results: Results) -> list[dict[str, list[float | None]]]:
     """Per run: `epoch`, and for each of CURVES the values at these epochs, rounded, None where there is none."""
-    found: list[dict[str, list[float | None]]] = [{} for _ in range(n_runs)]
-    at = measured[measured["epoch"].notna() & measured["metric"].isin(list(CURVES.values()))]
-    if at.empty:
-        return found
-    at = at.assign(value=pd.to_numeric(at["value"], errors="coerce"), metric=at["metric"].astype(str))
-    wide = at.pivot_table(index=["run", "epoch"], columns="metric", values="value", aggfunc="first", observed=True)
-    wide = wide.reset_index(level="epoch")
-    starts = np.flatnonzero(np.r_[True, np.diff(wide.index.to_numpy()) != 0])
-    ends = [*starts[1:], len(wide)]
-    epochs = wide["epoch"].astype(int).tolist()
-    lists = {
-        name: plain(wide[metric].round(DECIMALS[name])) for name, metric in CURVES.items() if metric in wide.columns
-    }
-    for run, start, end in zip(wide.index[starts], starts, ends, strict=True):
-        found[run] = {name: values[start:end] for name, values in {"epoch": epochs, **lists}.items()}
+    found: list[dict[str, list[float | None]]] = [{} for _ in range(len(results.runs))]
+    rows = results.by_epoch(*CURVES.values())
+    starts = np.flatnonzero(np.diff(rows.index.to_numpy(), prepend=-1))
+    ends = np.append(starts, len(rows))[1:]
+    lists: dict[str, list[float | None]] = {"epoch": plain(rows["epoch"])}
+    for name, metric in CURVES.items():
+        if rows[metric].notna().any():
+            lists[name] = plain(rows[metric].round(DECIMALS[name]))
+    for run, start, end in zip(rows.index[starts], starts, ends, strict=True):
+        found[run] = {name: values[start:end] for name, values in lists.items()}
     return found
 
 
-def interned(
-    runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list[str]
-) -> tuple[list[list[Any]], list[list[int] | None]]:
+def interned(results: Results, notes: list[str]) -> tuple[list[list[Any]], list[list[int] | None]]:
     """All different (key, value) of the run.json files, and per run which of them are its own (None: no run.json).
 
     Runs share most of what is to say about them; said once, ten thousand runs stay a few MB.
     """
     facts: dict[str, int] = {}
     listed: list[list[int] | None] = []
-    for dataset, model, eps, method, variant, seed in runs[RUN].itertuples(index=False):
-        number = parse_eps(eps) if is_eps(eps) else eps
-        about = evidence.get(f"{dataset}/{model}/eps{number}/{method}/{variant}/seed{seed}")
+    for name in results.runs["name"]:
+        about = results.evidence.get(name)
         listed.append(
             None
             if about is None
             else [facts.setdefault(json.dumps([key, value]), len(facts)) for key, value in about.items()]
         )
-    if evidence and (without := sum(one is None for one in listed)):
+    if results.evidence and (without := sum(one is None for one in listed)):
         notes.append(f"{without} of {len(listed)} runs have no line in evidence.jsonl.")
     return [json.loads(fact) for fact in facts], listed
 
@@ -316,16 +220,19 @@ def packed(rows: pd.DataFrame) -> dict[str, list[Any]]:
     return {"columns": list(map(str, rows.columns)), "rows": [list(row) for row in zip(*lists, strict=True)]}
 
 
-def summary(runs: pd.DataFrame, cells: pd.DataFrame, evidence: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def summary(results: Results, board: pd.DataFrame) -> dict[str, Any]:
     """What the head of the page says."""
+    runs = results.runs
     return {
         "runs": len(runs),
-        "cells": len(cells),
+        "cells": len(board),
         "diverged": int(runs["diverged"].sum()),
         "collapsed": int(runs["collapse_epoch"].notna().sum()),
         "datasets": sorted(set(runs["dataset"])),
         "hardware": sorted(set(runs["device"].dropna())),
-        "commits": sorted({short(str(about["git_commit"])) for about in evidence.values() if about.get("git_commit")}),
+        "commits": sorted(
+            {short(str(about["git_commit"])) for about in results.evidence.values() if about.get("git_commit")}
+        ),
     }
 
 

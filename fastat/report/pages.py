@@ -4,7 +4,7 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.machine.files import atomic
-from fastat.units import parse_eps
+from fastat.report.results import PLACE, paper
 
 MARK = "<!-- made by `make docs` from here on -->\n"
 RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
@@ -62,15 +62,11 @@ def departures(name: str) -> str:
 
 def published(name: str) -> str:
     """The paper's numbers of the method: clean, PGD10, PGD50 and AutoAttack accuracy in %."""
-    paper = pd.read_csv(ROOT / "config/paper.csv")
-    mine = paper[(paper["method"] == name) & paper["metric"].isin(["clean", "pgd10", "pgd50", "aa"])]
+    mine = paper()[(paper()["method"] == name) & paper()["metric"].isin(["clean", "pgd10", "pgd50", "aa"])]
     if mine.empty:
         return "Not in its tables."
-    wide = mine.drop_duplicates(["dataset", "model", "eps", "metric"]).pivot(
-        index=["dataset", "model", "eps"], columns="metric", values="value"
-    )
-    wide = wide.reindex(columns=["clean", "pgd10", "pgd50", "aa"]).reset_index()
-    order = wide["eps"].map(parse_eps).astype(int)
-    wide = wide.assign(_eps=order).sort_values(["dataset", "model", "_eps"]).drop(columns="_eps")
+    numbers = mine.drop_duplicates([*PLACE, "metric"])
+    wide = numbers.pivot(index=["dataset", "model", "eps_255", "eps"], columns="metric", values="value")
+    wide = wide.reindex(columns=["clean", "pgd10", "pgd50", "aa"]).reset_index().drop(columns="eps_255")
     texts = wide.map(lambda cell: "" if pd.isna(cell) else str(cell))
     return texts.to_markdown(index=False, disable_numparse=True)

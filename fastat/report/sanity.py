@@ -12,7 +12,7 @@ import pandas as pd
 from fastat.config.catalog import CATALOG
 from fastat.config.spec import SUBSET
 from fastat.machine.files import atomic
-from fastat.report.statistics import finite
+from fastat.report.results import Results
 from fastat.report.tidy import RUN
 
 COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
@@ -22,19 +22,17 @@ BLIND = 1.0  # % of images that may have no gradient at all: a network can be ce
 NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that ended collapsed
 
 
-def write(measured: pd.DataFrame, out: Path) -> None:
+def write(found: Results, out: Path) -> None:
     """Write sanity.csv."""
     with atomic(out) as partial:
-        panel(measured).to_csv(partial, index=False)
+        panel(found.runs).to_csv(partial, index=False)
 
 
-def panel(rows: pd.DataFrame) -> pd.DataFrame:
-    """measured.csv -> a row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
-    rows = rows[rows["epoch"].isna() & ~rows["variant"].astype(str).str.fullmatch(SUBSET)]  # those are not attacked
-    if rows.empty:
+def panel(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
+    wide = runs[~runs["variant"].str.fullmatch(SUBSET)].set_index(RUN)  # those are not attacked
+    if wide.empty:
         return pd.DataFrame(columns=COLUMNS)
-    rows = rows.assign(value=finite(rows["value"]), n=finite(rows["n"]))
-    wide = rows.drop_duplicates([*RUN, "metric"], keep="last").pivot(index=RUN, columns="metric", values=["value", "n"])
     checks = pd.concat([check(wide) for check in CHECKS], ignore_index=True)
     checks["holds"] = np.where(checks["margin"].isna(), np.nan, (checks["margin"] >= 0).astype(float))
     missing = checks["holds"].isna() & (checks["check"] != NOT_ALWAYS)
@@ -59,7 +57,7 @@ def judged(name: str, value: pd.Series, limit: pd.Series, sign: int) -> pd.DataF
 def values(wide: pd.DataFrame, metric: str) -> tuple[pd.Series, pd.Series]:
     """A metric's value and n of every run, NaN where it was not measured."""
     nothing = pd.Series(np.nan, index=wide.index)
-    return wide["value"].get(metric, nothing), wide["n"].get(metric, nothing)
+    return wide.get(metric, nothing), wide.get(f"{metric}_n", nothing)
 
 
 def no_more_than(name: str, left: str, right: str):

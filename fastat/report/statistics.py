@@ -74,8 +74,7 @@ def pairs(correct: pd.DataFrame) -> pd.DataFrame:
     know.
     """
     rows: list[dict[str, Any]] = []
-    wanted = correct[correct["attack"].isin(ATTACKS) & correct["bits"].notna()]
-    wanted = wanted.drop_duplicates([*CELL, "seed", "attack"], keep="last")
+    wanted = correct[correct["attack"].isin(ATTACKS)]
     for (dataset, model, eps, attack), part in wanted.groupby(["dataset", "model", "eps", "attack"], sort=True):
         cells = whole(part)
         if not cells:

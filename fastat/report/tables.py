@@ -1,4 +1,4 @@
-"""Tables I-V and the supplement, from measured.csv and correct.csv, ours beside the paper's. pandas, never torch.
+"""Tables I-V and the supplement, ours beside the paper's. pandas, never torch.
 
 NAME.csv has every number, NAME.md a line per cell for reading, NAME.tex the paper's layout.
 """
@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from fastat import ROOT
 from fastat.config.grid import load_config
 from fastat.config.recipe import resolve
 from fastat.config.spec import SUBSET, RunSpec
 from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
-from fastat.report.statistics import finite
+from fastat.report.results import PLACE, Results, cells, labels, paper, published
 from fastat.report.tidy import CELL, RUN
 from fastat.units import parse_eps
 
@@ -36,21 +35,21 @@ ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table 
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
-def write_all(rows: pd.DataFrame, correct: pd.DataFrame, table1_eps: dict[str, str], out: Path) -> None:
-    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex. rows: measured.csv."""
-    wide = per_run(rows).merge(suspects(sanity.panel(rows)), on=RUN, how="left")
-    marks = ranked(correct)
-    whole = wide[~wide["variant"].str.fullmatch(ABLATION)]
-    one = summary(whole[whole["eps"] == whole["dataset"].map(table1_eps)], COLUMNS[1])
-    two = summary(whole, COLUMNS[2])
+def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
+    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex."""
+    runs = suspected(in_order(results.runs))
+    marks = ranked(results.correct)
+    main = runs[~runs["variant"].str.fullmatch(ABLATION)]
+    one = summary(main[main["eps"] == main["dataset"].map(table1_eps)], COLUMNS[1])
+    two = summary(main, COLUMNS[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
-    note = SUSPECT if wide["masking"].fillna("").any() else ""
-    every = [m for m in HEADINGS if m in wide]
-    attacked = summary(wide[~wide["variant"].str.fullmatch(SUBSET)], every)
+    note = SUSPECT if runs["masking"].any() else ""
+    every = list(HEADINGS)
+    attacked = summary(runs[~runs["variant"].str.fullmatch(SUBSET)], every)
     write(out / "table1", one, readable(one, COLUMNS[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
     write(out / "table2", two, readable(two, COLUMNS[2], marks), note + CAPTIONS[2], by_eps(two, marks))
     write(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
-    for number, table in ((3, table3(wide)), (4, table4(wide)), (5, table5())):
+    for number, table in ((3, table3(runs)), (4, table4(runs)), (5, table5())):
         write(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 
 
@@ -103,95 +102,49 @@ CAPTIONS: dict[int | str, str] = {
 # Numbers
 
 
-def per_run(rows: pd.DataFrame) -> pd.DataFrame:
-    """measured.csv -> a row per run: its metrics as columns, `aa_n`, and `cause` and `device` as text."""
-    rows = rows[rows["epoch"].isna()].dropna(subset=RUN).drop_duplicates([*RUN, "metric"], keep="last")
-    words = rows["metric"].isin(["cause", "device"])
-    numbers = rows[~words].assign(value=finite(rows["value"]))
-    wide = numbers.pivot(index=RUN, columns="metric", values="value")
-    wide = wide.join(rows[words].pivot(index=RUN, columns="metric", values="value"), how="outer")
-    n = rows[rows["metric"] == "aa"].set_index(RUN)["n"]
-    wide["aa_n"] = finite(n).reindex(wide.index)
-    for name in (
-        "aa",
-        "diverged",
-        "cause",
-        "device",
-        "collapse_epoch",
-        "collapsed_at_end",
-        "ratio",
-        "robust_train_loss",
-    ):
-        if name not in wide:
-            wide[name] = math.nan
-    return in_order(wide.reset_index())
-
-
-def summary(wide: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """One line per cell: mean and standard deviation over seeds, how many, and the paper's value where it has one."""
-    if wide.empty:
+    if runs.empty:
         return pd.DataFrame(columns=[*CELL, "seeds"])
-    wide = wide.assign(
-        co=[co(*pair) for pair in zip(wide["collapse_epoch"], wide["collapsed_at_end"], strict=True)],
-        aa_standing=wide["aa"] * wide["aa_n"],
+    collapse = [co(*pair) for pair in zip(runs["collapse_epoch"], runs["collapsed_at_end"], strict=True)]
+    by, found = runs.assign(co=collapse).groupby(CELL, sort=False), cells(runs, metrics)
+    table = found[["seeds", "diverged", "cause"]].assign(
+        hardware=found["hardware"].map(" and ".join),
+        masking=by["masking"].agg(lambda v: "; ".join(sorted(set(v) - {""}))),
+        collapsed_at_end=found["collapsed_at_end"],
+        collapse=by["co"].agg(" ".join),
     )
-    cells = wide.groupby(CELL, sort=False)
-    table = pd.DataFrame({"seeds": cells["seed"].nunique()})
-    table["diverged"] = cells["diverged"].sum().astype(int)
-    table["cause"] = cells["cause"].agg(lambda v: "; ".join(sorted(set(v.dropna().astype(str)))))
-    table["hardware"] = cells["device"].agg(lambda v: " and ".join(sorted(set(v.dropna().astype(str)))))
-    table["masking"] = cells["masking"].agg(lambda v: "; ".join(sorted(set(v.dropna())))) if "masking" in wide else ""
-    table["collapsed_at_end"] = cells["collapsed_at_end"].sum().astype(int)
-    table["collapse"] = cells["co"].agg(" ".join)
     for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
-        table[name] = cells[name].first() if name in wide else math.nan
+        table[name] = by[name].first()
     for metric in metrics:
-        values = cells[metric] if metric in wide else None
-        table[metric] = values.mean() if values is not None else math.nan
-        table[f"{metric}_std"] = values.std(ddof=1) if values is not None else math.nan
-        if metric == "aa":
-            table["aa_n"] = cells["aa_n"].max()
-            pooled = zip(cells["aa_standing"].sum(), cells["aa_n"].sum(), strict=True)
-            table["aa_low"], table["aa_high"] = zip(
-                *(statistics.wilson(k / n if n else math.nan, n) for k, n in pooled), strict=True
-            )
-    mixed = table["hardware"].str.contains(" and ")
-    if "train_seconds" in metrics:  # seconds of two machines have no mean
-        table.loc[mixed, ["train_seconds", "train_seconds_std"]] = math.nan
+        columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high") if metric == "aa" else ())]
+        table[columns] = found[columns]
     return table.reset_index().pipe(beside_paper, metrics)
 
 
 def beside_paper(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """`paper_METRIC` for the metrics of which the paper has a number."""
-    paper = pd.read_csv(ROOT / "config/paper.csv").drop_duplicates(["dataset", "model", "eps", "method", "metric"])
-    named = table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
-    keys = pd.MultiIndex.from_frame(table[["dataset", "model", "eps"]].assign(method=named))
+    keys = pd.MultiIndex.from_frame(table[PLACE].assign(method=labels(table)))
     for metric in metrics:
-        known = paper[paper["metric"] == metric].set_index(["dataset", "model", "eps", "method"])["value"]
-        found = known.reindex(keys).to_numpy()
-        if pd.notna(found).any():
-            table[f"paper_{metric}"] = found
+        numbers = published(metric).reindex(keys).to_numpy()
+        if pd.notna(numbers).any():
+            table[f"paper_{metric}"] = numbers
     return table
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by data set, network, rising eps, and the methods as the paper has them."""
     rank = {name: k for k, name in enumerate(ORDER)}
-    keys = pd.DataFrame(
-        {
-            "dataset": table["dataset"], "model": table["model"],
-            "eps": table["eps"].map(parse_eps).astype(int),
-            "rank": table["method"].map(lambda name: rank.get(name, len(rank))), "method": table["method"],
-            "variant": table["variant"], "seed": table["seed"],
-        }
-    )  # fmt: skip
-    return table.loc[keys.sort_values(list(keys.columns), kind="stable").index].reset_index(drop=True)
+    table = table.assign(rank=table["method"].map(lambda name: rank.get(name, len(rank))))
+    keys = ["dataset", "model", "eps_255", "rank", "method", "variant", "seed"]
+    return table.sort_values(keys, kind="stable", ignore_index=True).drop(columns="rank")
 
 
-def suspects(panel: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: `masking`, which of the sanity panel's checks failed, or ''."""
+def suspected(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with `masking`: which of the sanity panel's checks failed, or ''."""
+    panel = sanity.panel(runs)
     failed = panel[panel["holds"] == 0].groupby(RUN)["check"].agg("; ".join).rename("masking")
-    return failed.reset_index()
+    return runs.merge(failed.reset_index(), on=RUN, how="left").fillna({"masking": ""})
 
 
 def co(first: float, at_end: float) -> str:
@@ -203,15 +156,14 @@ def co(first: float, at_end: float) -> str:
 
 def ranked(correct: pd.DataFrame) -> Marks:
     """(*cell, metric) -> `best` or `second` of the fast methods, where it stands out from the next one (see BEST)."""
-    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(NOT_FAST) & correct["bits"].notna()]
-    rows = rows.drop_duplicates([*RUN, "attack"], keep="last")
+    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(NOT_FAST)]
     marks: Marks = {}
-    for key, part in rows.groupby(["dataset", "model", "eps", "attack"]):
+    for key, part in rows.groupby([*PLACE, "attack"]):
         assert isinstance(key, tuple)
-        cells = statistics.whole(part)
-        order = sorted(cells, key=lambda cell: -sum(bits.mean() for bits, _ in cells[cell].values()) / len(cells[cell]))
+        held = statistics.whole(part)
+        order = sorted(held, key=lambda cell: -sum(bits.mean() for bits, _ in held[cell].values()) / len(held[cell]))
         for word, one, other in zip(("best", "second"), order, order[1:], strict=False):
-            found = statistics.compare(cells[one], cells[other])
+            found = statistics.compare(held[one], held[other])
             if found is None or not found["low"] > 0:
                 break
             marks[tuple(map(str, (*key[:3], *one, key[3])))] = word
@@ -221,52 +173,42 @@ def ranked(correct: pd.DataFrame) -> Marks:
 # Tables III, IV and V
 
 
-def table3(wide: pd.DataFrame) -> pd.DataFrame:
+def table3(runs: pd.DataFrame) -> pd.DataFrame:
     """Ratio, and the losses of ATTA and ATAS, by data set, network and eps."""
-    mine = wide[wide["variant"] == "paper"]
-    key = ["dataset", "model", "eps", "seed"]
-    atta, atas = (mine[mine["method"] == name] for name in ("atta", "atas"))
-    both = atas[[*key, "ratio", "robust_train_loss"]].merge(
-        atta[[*key, "robust_train_loss"]], on=key, how="left", suffixes=("", "_atta")
-    )
-    both["gap"] = both["robust_train_loss_atta"] - both["robust_train_loss"]
-    both["quotient"] = both["robust_train_loss_atta"] / both["robust_train_loss"]
-    numbers = pd.read_csv(ROOT / "config/paper.csv")
-    paper = numbers[numbers["table"] == "III"].set_index(["dataset", "model", "eps", "metric"])["value"]
+    mine = runs[(runs["method"] == "atas") & (runs["variant"] == "paper")]
     lines = []
-    for cell, part in both.groupby(key[:3], sort=False):
+    for cell, part in mine.groupby(PLACE, sort=False):
         assert isinstance(cell, tuple)
-        line: dict[str, Any] = dict(zip(key[:3], cell, strict=True))
+        line: dict[str, Any] = dict(zip(PLACE, cell, strict=True))
         for name, metric in (("ratio", "ratio"), ("gap", "loss_gap"), ("quotient", "loss_quotient")):
-            line |= {name: part[name].mean(), f"{name} std": part[name].std(ddof=1), f"n {name}": part[name].count()}
-            line[f"{name}, paper"] = paper.get((*cell, metric), math.nan)
+            each = part[metric]
+            line |= {name: each.mean(), f"{name} std": each.std(ddof=1), f"n {name}": each.count()}
+            line[f"{name}, paper"] = published(metric).get((*cell, "atas"), math.nan)
         line["why empty"] = "" if line["n gap"] else "no run of ATTA with the same seed, or no loss"
         lines.append(line)
     names = ["ratio", "ratio std", "n ratio", "ratio, paper", "gap", "gap std", "n gap", "gap, paper", "quotient"]
-    return pd.DataFrame(lines, columns=[*key[:3], *names, "quotient std", "quotient, paper", "why empty"])
+    return pd.DataFrame(lines, columns=[*PLACE, *names, "quotient std", "quotient, paper", "why empty"])
 
 
-def table4(wide: pd.DataFrame) -> pd.DataFrame:
+def table4(runs: pd.DataFrame) -> pd.DataFrame:
     """AutoAttack accuracy of ATAS by setting, a row per data set, network and eps, and the paper's below."""
-    mine = wide[(wide["method"] == "atas") & wide["variant"].isin(SETTINGS)]
-    key = ["dataset", "model", "eps", "method"]
-    numbers = pd.read_csv(ROOT / "config/paper.csv")
-    paper = numbers[numbers["metric"] == "aa"].drop_duplicates(key).set_index(key)["value"]
-    settled = mine.groupby(["dataset", "model", "eps"])["variant"].transform("nunique") > 1
+    mine = runs[(runs["method"] == "atas") & runs["variant"].isin(SETTINGS)]
+    theirs = published("aa")
+    settled = mine.groupby(PLACE)["variant"].transform("nunique") > 1
     lines = []
-    for cell, part in mine[settled].groupby(["dataset", "model", "eps"], sort=False):
+    for cell, part in mine[settled].groupby(PLACE, sort=False):
         assert isinstance(cell, tuple)
         values = part.groupby("variant")["aa"]
-        line: dict[str, Any] = dict(zip(("dataset", "model", "eps"), cell, strict=True))
+        line: dict[str, Any] = dict(zip(PLACE, cell, strict=True))
         ours = {str(name): show(v.mean(), v.std(ddof=1)) for name, v in values}
         lines.append({**line, "whose": "ours", "seeds": str(part["seed"].nunique()), **ours})
-        published = {
-            name: show(paper.get((*cell, "atas" if name == "paper" else f"atas/{name}"), math.nan), math.nan)
+        printed = {
+            name: show(theirs.get((*cell, "atas" if name == "paper" else f"atas/{name}"), math.nan), math.nan)
             for name in SETTINGS
         }
-        if any(published.values()):
-            lines.append({**line, "whose": "paper", "seeds": "1", **published})
-    table = pd.DataFrame(lines, columns=["dataset", "model", "eps", "whose", "seeds", *SETTINGS]).fillna("")
+        if any(printed.values()):
+            lines.append({**line, "whose": "paper", "seeds": "1", **printed})
+    table = pd.DataFrame(lines, columns=[*PLACE, "whose", "seeds", *SETTINGS]).fillna("")
     return table.rename(columns={"paper": "16, 0.01", **{name: setting(name) for name in SETTINGS if name != "paper"}})
 
 
@@ -277,10 +219,9 @@ def setting(variant: str) -> str:
 
 def table5() -> pd.DataFrame:
     """lambda of FGSM-GA: ours and the paper's, from the recipes."""
-    paper = pd.read_csv(ROOT / "config/paper.csv")
     config = load_config()
     lines = []
-    for row in paper[paper["metric"] == "lam"].itertuples():
+    for row in paper()[paper()["metric"] == "lam"].itertuples():
         spec = RunSpec(str(row.dataset), str(row.model), parse_eps(row.eps), "fgsm_ga", "paper", 0)
         lam = resolve(spec, config).params["lam"]
         lines.append({"dataset": row.dataset, "model": row.model, "eps": row.eps, "lambda": lam, "paper": row.value})
@@ -294,7 +235,7 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
     """The table as people read it: one text per cell, and only columns that say something."""
     if table.empty:
         return pd.DataFrame(columns=["dataset", "model", "eps", "method", "seeds"])
-    pretty = table[["dataset", "model", "eps"]].assign(method=names(table), seeds=table["seeds"].astype(str))
+    pretty = table[["dataset", "model", "eps"]].assign(method=labels(table), seeds=table["seeds"].astype(str))
     for metric in metrics:
         texts = list(marked(table, metric, marks))
         heading = HEADINGS[metric]
@@ -326,11 +267,6 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
     return pretty
 
 
-def names(table: pd.DataFrame) -> pd.Series:
-    """`atas`, or `atas/released`."""
-    return table["method"] + table["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
-
-
 def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
     """Mean and spread of each row, within {best} or {second} where it is, and † where masking is suspected."""
     cells = table[CELL].itertuples(index=False, name=None)
@@ -343,7 +279,7 @@ def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
 
 def in_layout(table: pd.DataFrame, metric: str, marks: Marks) -> dict[str, str]:
     """Method -> its text in the paper's layout, which has no column to say that it diverged."""
-    texts = zip(names(table), marked(table, metric, marks), table["diverged"], strict=True)
+    texts = zip(labels(table), marked(table, metric, marks), table["diverged"], strict=True)
     return {name: shown or ("diverged" if diverged else "") for name, shown, diverged in texts}
 
 
@@ -356,7 +292,7 @@ def by_model(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]
             for metric in COLUMNS[1]:
                 key = f"{model}: {HEADINGS[metric]}"
                 columns[key] = in_layout(rows, metric, marks)
-            columns[f"{model}: seeds"] = dict(zip(names(rows), rows["seeds"].astype(str), strict=True))
+            columns[f"{model}: seeds"] = dict(zip(labels(rows), rows["seeds"].astype(str), strict=True))
         parts.append((f"{dataset}, eps = {eps}", as_rows(part, columns)))
     return parts
 
@@ -367,8 +303,8 @@ def by_eps(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
     large = table["model"].str.contains("wrn|50")
     for title, rows in (("small networks", table[~large]), ("large networks", table[large])):
         columns = {}
-        for (dataset, model, eps), cells in rows.groupby(["dataset", "model", "eps"], sort=False):
-            columns[f"{dataset} {model} {eps}"] = in_layout(cells, "aa", marks)
+        for (dataset, model, eps), part in rows.groupby(PLACE, sort=False):
+            columns[f"{dataset} {model} {eps}"] = in_layout(part, "aa", marks)
         if columns:
             parts.append((title, as_rows(rows, columns)))
     return parts
@@ -377,7 +313,7 @@ def by_eps(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
 def as_rows(table: pd.DataFrame, columns: dict[str, dict[str, str]]) -> pd.DataFrame:
     """A row per method, empty where a column has none."""
     rank = {name: k for k, name in enumerate(ORDER)}
-    methods = sorted(set(names(table)), key=lambda name: (rank.get(name.split("/")[0], len(rank)), name))
+    methods = sorted(set(labels(table)), key=lambda name: (rank.get(name.split("/")[0], len(rank)), name))
     cells = {heading: [column.get(name, "") for name in methods] for heading, column in columns.items()}
     return pd.DataFrame({"method": methods, **cells})
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ import pandas as pd
 from safetensors import safe_open
 
 from fastat.config.spec import RunSpec
-from fastat.errors import BadInput
 from fastat.machine.files import atomic
-from fastat.units import eps_text, is_eps
+from fastat.units import eps_text
 
-log = logging.getLogger(__name__)
 CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]
 MEASURED = [*RUN, "metric", "epoch", "value", "n"]
@@ -47,24 +44,6 @@ def write(results: Path, names: list[str] | None, out: Path) -> None:
             pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
     with atomic(out / "evidence.jsonl") as partial:
         partial.write_text("".join(f"{line}\n" for line in evidence))
-
-
-def read(path: Path) -> pd.DataFrame:
-    """measured.csv or correct.csv as it was written: seeds are text. Rows that no run can have made are left out.
-
-    Raises: BadInput if it is not there or not such a file.
-    """
-    try:
-        rows = pd.read_csv(path, dtype={"seed": str}, low_memory=False)
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise BadInput(f"cannot read {path} ({error}). Make it: python -m fastat tidy --out {path.parent}") from error
-    missing = [name for name in (CORRECT if "bits" in rows else MEASURED) if name not in rows]
-    if missing:
-        raise BadInput(f"{path} lacks the columns {', '.join(missing)}: it was not made by `python -m fastat tidy`")
-    complete = rows[RUN].notna().all(axis=1) & rows["eps"].map(is_eps).astype(bool)
-    if not complete.all():
-        log.warning("%s: %d rows without a run's name or with another eps than N/255 left out", path, (~complete).sum())
-    return rows[complete]
 
 
 def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:

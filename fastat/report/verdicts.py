@@ -20,25 +20,24 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fastat import ROOT
 from fastat.machine.files import atomic
-from fastat.report.statistics import exact, finite
-from fastat.units import parse_eps
+from fastat.report.results import PLACE, Results, labels, paper
+from fastat.report.statistics import exact
 
 COLUMNS = [
     "table", "dataset", "model", "eps", "method", "metric", "paper", "ours", "std", "n_seeds", "n_images", "low",
     "high", "gap", "verdict", "reason",
 ]  # fmt: skip
-KEY = ["dataset", "model", "eps", "method"]
+KEY = [*PLACE, "method"]
 MARGIN = 1.0  # point
 ATTACKED = ("pgd10", "pgd50", "aa")
 COLLAPSED = 2.0  # %: AutoAttack leaves less
 PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
 
 
-def write(measured: pd.DataFrame, out: Path, report: Path) -> tuple[str, bool]:
+def write(results: Results, out: Path, report: Path) -> tuple[str, bool]:
     """Write verdicts.csv and the report for people; returns its summary, and whether a number was not reproduced."""
-    table = judge(measured, pd.read_csv(ROOT / "config/paper.csv"))
+    table = judge(results.runs)
     line = summary(table)
     shown = table[table["verdict"] != "not run"].drop(columns="table")
     text = shown.map(cell).to_markdown(index=False, disable_numparse=True) if len(shown) else "None of them was run."
@@ -50,40 +49,25 @@ def write(measured: pd.DataFrame, out: Path, report: Path) -> tuple[str, bool]:
     return line, bool((table["verdict"] == "not reproduced").any())
 
 
-def judge(measured: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
-    """measured.csv and the paper's numbers -> a row for each of the paper's."""
-    rows = measured[measured["epoch"].isna()].drop_duplicates([*KEY, "variant", "seed", "metric"], keep="last")
-    rows = rows.assign(method=rows["method"] + rows["variant"].map(lambda v: "" if v == "paper" else f"/{v}"))
-    rows = rows.assign(text=rows["value"], value=finite(rows["value"]), n=finite(rows["n"]))
-    rows = pd.concat([rows, losses(rows)])
-    known = {key: part for key, part in rows.groupby(KEY, sort=False)}
-    paper = paper[paper["value"].notna() & (paper["metric"] != "lam")]  # what it chose is no result
-    draws = draws_of_a_collapse(paper)
+def judge(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row for each of the paper's numbers. runs: as Results has them."""
+    known = {key: part for key, part in runs.assign(method=labels(runs)).groupby(KEY, sort=False)}
+    numbers = paper()[paper()["value"].notna() & (paper()["metric"] != "lam")]  # what it chose is no result
+    draws = draws_of_a_collapse(numbers)
     lines = []
-    for record in paper.to_dict("records"):
+    for record in numbers.to_dict("records"):
         row = {str(name): value for name, value in record.items()}
         key = tuple(row[name] for name in KEY)
         lines.append({**row, "paper": row["value"], **verdict(row, known.get(key), key in draws)})
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def losses(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table III's gap and quotient of the robust training losses of ATTA and ATAS, as rows of ATAS, by seed."""
-    where = ["dataset", "model", "eps", "seed"]
-    mine = rows[rows["metric"] == "robust_train_loss"]
-    atas, atta = (mine[mine["method"] == name].set_index(where)["value"] for name in ("atas", "atta"))
-    both = pd.concat({"loss_gap": atta - atas, "loss_quotient": atta / atas}, names=["metric"]).dropna()
-    return both.rename("value").reset_index().assign(method="atas")
-
-
-def draws_of_a_collapse(paper: pd.DataFrame) -> set[tuple[str, ...]]:
+def draws_of_a_collapse(numbers: pd.DataFrame) -> set[tuple[str, ...]]:
     """The paper's cells whose network had collapsed: AutoAttack leaves next to nothing, or less than at a larger eps.
 
     As CIFAR100, WRN-28-10, 8/255, SubAT: 7.08 %, but 12.58 % at 12/255.
     """
-    aa = paper[paper["metric"] == "aa"].drop_duplicates(KEY).copy()
-    aa["n"] = aa["eps"].map(parse_eps).astype(int)
-    aa = aa.sort_values("n", ascending=False)
+    aa = numbers[numbers["metric"] == "aa"].drop_duplicates(KEY).sort_values("eps_255", ascending=False)
     beyond = aa.groupby(["dataset", "model", "method"])["value"].transform(lambda v: v.cummax().shift())
     found = aa[(aa["value"] < COLLAPSED) | (aa["value"] < beyond)]
     return set(found[KEY].itertuples(index=False, name=None))
@@ -94,17 +78,17 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
     metric = "train_seconds" if row["metric"] == "train_hours" else row["metric"]
     if ours is None:
         return {"verdict": "not run", "reason": "no such run", "n_seeds": 0}
-    finished = ours[ours["metric"] == metric].dropna(subset=["value"])
+    finished = ours[ours[metric].notna()]
     if finished.empty:
-        diverged = int((ours.loc[ours["metric"] == "diverged", "value"] == 1).sum())
+        diverged = int((ours["diverged"] == 1).sum())
         return {"verdict": "not run", "reason": f"{diverged} diverged" if diverged else "not measured", "n_seeds": 0}
     if metric == "train_seconds":
-        return time(row, ours, finished)
-    values, n = finished["value"].to_numpy(), finished["n"].min()
+        return time(row, finished)
+    values, n = finished[metric].to_numpy(), finished[f"{metric}_n"].min() if f"{metric}_n" in finished else math.nan
     scale = MARGIN if metric in ATTACKED or metric == "clean" else 0.1 * abs(row["value"])
     found = {"ours": values.mean(), "std": values.std(ddof=1) if len(values) > 1 else math.nan}
     found |= {"n_seeds": len(values), "n_images": n, "gap": values.mean() - row["value"]}
-    fallen = ours[(ours["metric"] == "collapsed_at_end") & ours["seed"].isin(finished["seed"])]["value"].dropna()
+    fallen = finished["collapsed_at_end"].dropna()
     k, watched = int((fallen == 1).sum()), len(fallen)
     if a_draw and not watched:
         return {
@@ -134,14 +118,13 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
     return {**found, "low": low, "high": high, "verdict": word_of(low, high, scale), "reason": alone}
 
 
-def time(row: dict[str, Any], ours: pd.DataFrame, finished: pd.DataFrame) -> dict[str, Any]:
+def time(row: dict[str, Any], finished: pd.DataFrame) -> dict[str, Any]:
     """Hours are shown and not judged: they are of other hardware. Those of two kinds of hardware have no mean."""
-    of_these = (ours["metric"] == "device") & ours["seed"].isin(finished["seed"])
-    devices = sorted(set(ours.loc[of_these, "text"].dropna().astype(str)))
+    devices = sorted(set(finished["device"].dropna()))
     found = {"n_seeds": len(finished), "verdict": "other hardware"}
     if len(devices) > 1:
         return {**found, "reason": f"{' and '.join(devices)}: no mean over two kinds of hardware"}
-    hours = finished["value"].to_numpy() / 3600
+    hours = finished["train_seconds"].to_numpy() / 3600
     found |= {"ours": hours.mean(), "std": hours.std(ddof=1) if len(hours) > 1 else math.nan}
     return {**found, "gap": hours.mean() - row["value"], "reason": f"{devices[0] if devices else 'ours'} and a V100"}
 

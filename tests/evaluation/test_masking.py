@@ -13,6 +13,7 @@ from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import files
 from fastat.networks import models
 from fastat.report import sanity, tidy
+from fastat.report.results import of_rows
 
 CELL = {"dataset": "digits", "model": "preact_tiny", "eps": "26/255", "method": "clean", "variant": "paper"}
 EPS = 26 / 255
@@ -68,7 +69,7 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
     files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
     rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(folder)]
-    panel = sanity.panel(pd.DataFrame(rows))
+    panel = sanity.panel(of_rows(pd.DataFrame(rows)).runs)
     return panel["verdict"].iloc[0], set(panel.loc[panel["holds"] == 0, "check"])
 
 

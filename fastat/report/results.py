@@ -1,0 +1,296 @@
+"""What was measured, read and cleaned once for the whole report: rows -> a row per run -> a row per cell. Never torch.
+
+The files: measured.csv, correct.csv, evidence.jsonl (docs/files.md), and config/paper.csv with the paper's numbers.
+What is left out of them is said in `Results.notes`. One rule for a number that stands there twice: the same value
+counts once; of two different ones nobody can tell which is right, so that it is left empty.
+"""
+
+import functools
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fastat import ROOT
+from fastat.config.catalog import CATALOG
+from fastat.config.spec import PATTERN
+from fastat.errors import BadInput
+from fastat.report.statistics import finite, wilson
+from fastat.report.tidy import CELL, CORRECT, MEASURED, RUN
+from fastat.units import in_pixels, is_eps, parse_eps
+
+log = logging.getLogger(__name__)
+PLACE = CELL[:3]
+TEXTS = ("cause", "device")  # metrics that are no numbers
+ALWAYS = [
+    "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "train_pgd10_last",
+    "train_pgd10_best", "train_pgd10_best_epoch", "clean", "fgsm", "pgd10", "pgd50", "aa", "aa_n", "robust_train_loss",
+    "ratio", *TEXTS,
+]  # fmt: skip
+CATEGORIES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results in a folder.
+
+    measured: RUN, metric, epoch, value (NaN: no finite number), n, text (of TEXTS), and run, the index of `runs`.
+    runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric of the whole run (those of ALWAYS in any
+    case), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA with the same seed;
+    of its recipe `alpha` (step size in eps), `epochs`, `redrawn` (before which epochs perturbations were drawn anew)
+    and `n_train`. correct: the verdicts on single images, no rows if nobody asked for them. evidence: name of a run ->
+    its run.json. notes: what was left out, in sentences.
+    """
+
+    folder: Path
+    measured: pd.DataFrame
+    runs: pd.DataFrame
+    correct: pd.DataFrame
+    evidence: dict[str, dict[str, Any]]
+    notes: list[str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The numbers of whole runs that are columns of `runs`, and were measured."""
+        whole = self.measured[self.measured["epoch"].isna()]
+        return sorted(set(whole["metric"].astype(str)) - set(TEXTS))
+
+    def by_epoch(self, *metrics: str) -> pd.DataFrame:
+        """A row per run (the index) and epoch at which any of the metrics has a value, with `epoch` and the metrics."""
+        rows = self.measured[self.measured["metric"].isin(metrics)].dropna(subset=["epoch", "value"])
+        rows = rows[["run", "epoch", "metric", "value"]].astype({"metric": str})
+        wide = rows.pivot(index=["run", "epoch"], columns="metric", values="value")
+        return wide.reindex(columns=list(metrics)).astype(float).reset_index("epoch")
+
+
+def read(folder: Path, names: list[str] | None = None, needs: tuple[str, ...] = ()) -> Results:
+    """The results in `folder` of the runs called `names` (None: all). correct.csv is read only if it is among `needs`.
+
+    Raises: BadInput if a file of `needs` is not there or no such file; any other leaves a note.
+    """
+    notes: list[str] = []
+    files = {"measured.csv": (MEASURED, ["epoch", "n"]), "correct.csv": (CORRECT, ["n"])}
+    rows = {}
+    for file in ("measured.csv", "correct.csv")[: 2 if "correct.csv" in needs else 1]:
+        try:
+            rows[file] = read_rows(folder / file, *files[file])
+        except BadInput as error:
+            if file in needs:
+                raise BadInput(f"{folder}: {error}. Make it: python -m fastat tidy --out {folder}") from error
+            notes.append(f"{error}: what is made from it is missing here.")
+    evidence = read_evidence(folder / "evidence.jsonl", notes)
+    found = of_rows(rows.get("measured.csv"), rows.get("correct.csv"), evidence, folder, names)
+    found.notes[:0] = notes
+    for note in found.notes:
+        log.warning("%s: %s", folder, note)
+    return found
+
+
+def of_rows(
+    measured: pd.DataFrame | None = None,
+    correct: pd.DataFrame | None = None,
+    evidence: dict[str, dict[str, Any]] | None = None,
+    folder: Path = Path("results"),
+    names: list[str] | None = None,
+) -> Results:
+    """The results in rows as tidy.py writes them."""
+    notes: list[str] = []
+    rows = complete(pd.DataFrame(columns=MEASURED) if measured is None else measured, "measured.csv", notes)
+    rows = rows.reset_index(drop=True)
+    said = rows["metric"].isin(TEXTS)
+    rows["text"], rows["value"] = rows["value"].astype(object).where(said), finite(rows["value"])
+    rows["run"] = rows.groupby(RUN, observed=True, sort=True).ngroup()
+    runs = named(rows)
+    if names is not None:
+        runs = runs[runs["name"].isin(names)]
+        rows = rows[rows["run"].isin(runs.index)]
+    rows = once(rows, ["run", "metric", "epoch"], "measured.csv", notes)
+    runs = runs.join(recipes(runs, evidence or {})).join(wide(rows))
+    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *ALWAYS])))
+    right = complete(pd.DataFrame(columns=CORRECT) if correct is None else correct, "correct.csv", notes)
+    right = once(right.reset_index(drop=True), [*RUN, "attack"], "correct.csv", notes)
+    right = right.astype(dict.fromkeys([*RUN, "attack"], str))
+    return Results(folder, rows, runs.join(losses(runs)), right, evidence or {}, notes)
+
+
+# Rows
+
+
+def read_rows(path: Path, columns: list[str], numbers: list[str]) -> pd.DataFrame:
+    """The rows of a CSV file: `numbers` as numbers, NaN for what is none or not finite, everything else as text.
+
+    Raises: BadInput, a sentence without its full stop, if the file is missing, damaged or without one of the columns.
+    """
+    try:
+        rows = pd.read_csv(path, dtype={name: "category" if name in CATEGORIES else str for name in columns})
+    except FileNotFoundError as error:
+        raise BadInput(f"There is no {path.name}") from error
+    except (OSError, ValueError) as error:  # pandas' own errors and those of decoding are values'
+        raise BadInput(f"{path.name} cannot be read ({error})") from error
+    if absent := [name for name in columns if name not in rows]:
+        raise BadInput(f"{path.name} lacks the columns {', '.join(absent)}")
+    return rows[columns].assign(**{name: finite(rows[name]) for name in numbers})
+
+
+def complete(rows: pd.DataFrame, file: str, notes: list[str]) -> pd.DataFrame:
+    """The rows that name a run, or as much of one as the file has columns for."""
+    good = rows[[name for name in (*RUN, "metric", "attack") if name in rows]].notna().all(axis=1)
+    for name, holds in (("eps", is_eps), ("seed", lambda seed: str(seed).isdecimal())):
+        if name in rows:
+            good &= rows[name].isin([value for value in rows[name].unique() if holds(value)])
+    if not good.all():
+        notes.append(
+            f"{file}: {(~good).sum()} rows without a complete name, or with an eps that is not N/255 or a seed that is "
+            "no number, were left out."
+        )
+    return rows[good]
+
+
+def once(rows: pd.DataFrame, keys: list[str], file: str, notes: list[str]) -> pd.DataFrame:
+    """The rows, those that stand there twice once, and none of those whose keys are the same and not the rest."""
+    again = rows[rows.duplicated(keys, keep=False)]
+    same, distinct = again[again.duplicated()], again.drop_duplicates()
+    if len(same):
+        notes.append(f"{file}: {len(same)} rows stood there twice, and count once.")
+    clash = distinct[distinct.duplicated(keys, keep=False)]
+    if len(clash):
+        what = ", ".join(sorted(set(clash["metric" if "metric" in rows else "attack"].astype(str))))
+        n_runs = len(clash[RUN].drop_duplicates())
+        notes.append(f"{file}: {n_runs} runs have two values of one number ({what}); they are left empty.")
+    return rows.drop(index=same.index.union(clash.index))
+
+
+def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """Name of a run -> its run.json; lines that are no JSON object with `run` are counted in `notes`."""
+    found: dict[str, dict[str, Any]] = {}
+    damaged = 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    about = json.loads(line)
+                    found[about["run"]] = about
+                except (ValueError, KeyError, TypeError):
+                    damaged += bool(line.strip())
+    except FileNotFoundError:
+        notes.append("There is no evidence.jsonl: recipes, versions and commits of the runs are missing here.")
+    if damaged:
+        notes.append(f"evidence.jsonl: {damaged} lines are damaged and were left out.")
+    return found
+
+
+# Runs
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with `run` -> a row per run: RUN, `eps_255` and `name`."""
+    runs = rows.drop_duplicates("run").set_index("run")[RUN].astype(str).sort_index()
+    runs["eps_255"] = runs["eps"].map(parse_eps).astype(int)
+    columns = (runs[key] for key in ("dataset", "model", "eps_255", "method", "variant", "seed"))
+    parts = ("dataset", "model", "eps", "method", "variant", "seed")
+    runs["name"] = [
+        PATTERN.format(**dict(zip(parts, map(str, who), strict=True))) for who in zip(*columns, strict=True)
+    ]
+    return runs
+
+
+def wide(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per run, a column per metric of the whole run, and one per metric with n, NAME_n."""
+    rows = rows[rows["epoch"].isna()].astype({"metric": str})
+    said = rows["metric"].isin(TEXTS)
+    parts = (
+        rows[~said].pivot(index="run", columns="metric", values="value"),
+        rows[said].pivot(index="run", columns="metric", values="text"),
+        rows[rows["n"].notna()].pivot(index="run", columns="metric", values="n").astype(float).add_suffix("_n"),
+    )
+    return pd.concat(parts, axis=1)
+
+
+def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """alpha (in eps), epochs, redrawn and n_train of each run's recipe; NaN where there is no evidence of it."""
+    rows = []
+    for name, dataset, eps_255 in runs[["name", "dataset", "eps_255"]].itertuples(index=False):
+        about = evidence.get(name, {})
+        recipe = about.get("recipe") or {}
+        config = about.get("config") or recipe.get("params") or {}  # runs made before they said their config
+        size = recipe.get("n_train") or (CATALOG[dataset].n_train if dataset in CATALOG else math.nan)
+        redrawn = frozenset(about.get("redrawn") or ())
+        rows.append((step_in_eps(config.get("alpha"), eps_255), recipe.get("epochs", math.nan), redrawn, size))
+    table = pd.DataFrame(rows, index=runs.index, columns=["alpha", "epochs", "redrawn", "n_train"])
+    return table.astype({"alpha": float, "epochs": float, "n_train": float})
+
+
+def step_in_eps(alpha: object, eps_255: int) -> float:
+    """`1.5 eps` -> 1.5 and, at 8/255, `4/255` -> 0.5; NaN for what is no length."""
+    try:
+        return in_pixels(str(alpha), eps_255 / 255) / (eps_255 / 255)
+    except BadInput:
+        return math.nan
+
+
+def losses(runs: pd.DataFrame) -> pd.DataFrame:
+    """Table III's gap and quotient of the robust training losses of ATTA and ATAS: in ATAS's rows, by seed."""
+    key = [*PLACE, "seed"]
+    atta, atas = (runs[(runs["method"] == name) & (runs["variant"] == "paper")] for name in ("atta", "atas"))
+    theirs = atta.set_index(key)["robust_train_loss"].reindex(pd.MultiIndex.from_frame(atas[key])).to_numpy(float)
+    ours = atas["robust_train_loss"].astype(float)
+    return pd.DataFrame({"loss_gap": theirs - ours, "loss_quotient": theirs / ours}, index=atas.index)
+
+
+def labels(rows: pd.DataFrame) -> pd.Series:
+    """`atas`, or `atas/released`: a method as config/paper.csv and the tables have it."""
+    return rows["method"] + rows["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
+
+
+# Cells
+
+
+def cells(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
+    """A row per cell (the index), in the order of the runs.
+
+    `seeds`, `diverged` and `collapsed_at_end` (how many), `cause`, `hardware` (names); of every metric its
+    mean, NAME_std and NAME_seeds (how many have it); with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all
+    seeds' images leave. Seconds on different hardware have no mean.
+    """
+    by = runs.groupby(CELL, sort=False)
+    table = pd.DataFrame({"seeds": by.size()})
+    for name in ("diverged", "collapsed_at_end"):
+        table[name] = by[name].sum().astype(int)
+    table["cause"] = by["cause"].agg(lambda causes: "; ".join(sorted(set(causes.dropna()))))
+    table["hardware"] = by["device"].agg(lambda names: sorted(set(names.dropna())))
+    for metric in metrics:
+        values = by[metric]
+        table[metric], table[f"{metric}_std"] = values.mean(), values.std(ddof=1)
+        table[f"{metric}_seeds"] = values.count()
+    if "train_seconds" in metrics:
+        table.loc[table["hardware"].map(len) > 1, ["train_seconds", "train_seconds_std"]] = math.nan
+    return table.join(pooled(runs)) if "aa" in metrics else table
+
+
+def pooled(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell: `aa_n`, the most images of a seed; `aa_low`, `aa_high`, Wilson's interval with all seeds'."""
+    attacked = runs[runs["aa"].notna() & (runs["aa_n"] > 0)]
+    sums = attacked.assign(right=attacked["aa"] * attacked["aa_n"]).groupby(CELL)[["right", "aa_n"]].sum()
+    bounds = [wilson(right / n, n) for right, n in zip(sums["right"], sums["aa_n"], strict=True)]
+    table = pd.DataFrame(bounds, index=sums.index, columns=["aa_low", "aa_high"], dtype=float)
+    return runs.groupby(CELL, sort=False)["aa_n"].max().to_frame().join(table)
+
+
+# The paper
+
+
+@functools.cache
+def paper() -> pd.DataFrame:
+    """config/paper.csv with `eps_255`: a row for every number of a table. All get the same frame: do not change it."""
+    numbers = pd.read_csv(ROOT / "config/paper.csv")
+    return numbers.assign(eps_255=numbers["eps"].map(parse_eps).astype(int))
+
+
+def published(metric: str) -> pd.Series:
+    """(dataset, model, eps, method or METHOD/VARIANT) -> the paper's number."""
+    rows = paper()[paper()["metric"] == metric].drop_duplicates([*PLACE, "method"])
+    return rows.set_index([*PLACE, "method"])["value"]
