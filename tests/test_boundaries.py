@@ -10,7 +10,6 @@ import yaml
 
 from fastat import ROOT
 from fastat.config.recipe import method_names
-from fastat.config.schema import read_yaml
 
 # The rooms from the ground up: each imports only what stands before it. Flat files are named as they are.
 FLOORS = (
@@ -97,10 +96,3 @@ def test_environment_yml_takes_the_pins_from_the_locks():
     text = (ROOT / "requirements/torch.lock").read_text() + (ROOT / "requirements/suite.lock").read_text()
     for pin in ("torch==2.14.1", "torchvision==0.29.1", "snakemake==9.27.1", "pyautoattack==0.2.0"):
         assert f"\n{pin}" in f"\n{text}"
-
-
-def test_schema_and_catalogue_name_the_same_datasets():
-    from fastat.config.catalog import CATALOG
-
-    schema = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
-    assert schema["$defs"]["dataset"]["enum"] == list(CATALOG)

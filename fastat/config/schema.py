@@ -13,6 +13,7 @@ import yaml
 from referencing import Registry, Resource
 
 from fastat import ROOT
+from fastat.config.catalog import CATALOG
 from fastat.errors import BadInput, did_you_mean
 
 SCHEMAS = ROOT / "workflow/schemas"
@@ -45,6 +46,7 @@ def check(value: Any, schema: str, where: str) -> None:
 def validator(schema: str) -> jsonschema.Draft202012Validator:
     """Whole numbers are int and neither 50.0 nor true; numbers are finite."""
     contents = {path.name: read_yaml(path) for path in sorted(SCHEMAS.glob("*.yaml"))}
+    contents["config.schema.yaml"]["$defs"]["dataset"] = {"enum": list(CATALOG)}
     registry: Registry = Registry().with_resources(
         (name, Resource.from_contents(content)) for name, content in contents.items()
     )

@@ -1,4 +1,4 @@
-"""The only module that reads images: from their source to one file, from that file to the device.
+"""Images: from their source to one file, from that file to the device, from there batch by batch into training.
 
 `prepare` writes a safetensors file of uint8 images and int64 labels; `load` puts it whole on a device.
 """
@@ -11,7 +11,7 @@ import logging
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +47,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
 
         imagenet.prepare(name, source, out)
         return
-    readers = {"digits": _digits, "digits_dev": _digits_dev, "fashion_mnist": _fashion_mnist}
-    readers |= {"cifar10": functools.partial(_cifar, "cifar10"), "cifar100": functools.partial(_cifar, "cifar100")}
-    tensors = readers[name](source)
+    tensors = READERS[name](source)
     facts = CATALOG[name]
     for part, n in (("train", facts.n_train), ("test", facts.n_test)):
         shape = tuple(tensors[f"{part}_images"].shape)
@@ -154,6 +152,16 @@ def _cifar(name: str, source: Path) -> dict[str, Tensor]:
     from fastat.data import cifar
 
     return cifar.read(name, source)
+
+
+# Data set -> what reads it from the folder of archives: {part}_images (n, C, H, W) uint8 and {part}_labels (n,) int64.
+READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+    "digits": _digits,
+    "digits_dev": _digits_dev,
+    "fashion_mnist": _fashion_mnist,
+    "cifar10": functools.partial(_cifar, "cifar10"),
+    "cifar100": functools.partial(_cifar, "cifar100"),
+}
 
 
 @dataclass(frozen=True)
