@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-import methods
 from fastat import theory
 from fastat.errors import BadInput
 from fastat.report import figure_data, figures
@@ -262,8 +261,3 @@ def test_d_1_and_d_10_are_the_tenths_with_the_smallest_and_largest_norms(made):
 def test_redraws_are_marked_where_the_run_says_that_it_drew_anew(made):
     rows = pd.read_csv(made / "figures/fig10.csv")
     assert set(rows[rows["reset"] == 1]["epoch"]) == {1, 5}
-
-
-def test_every_method_has_a_look_of_its_own():
-    looks = {(style.colour(name), str(style.dash(name, "paper")), style.marker(name)) for name in methods.names()}
-    assert len(looks) == len(methods.names())

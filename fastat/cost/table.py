@@ -11,7 +11,7 @@ import methods
 from fastat.cost import passes
 from fastat.machine.files import atomic
 from fastat.networks import models
-from fastat.report.tables import ORDER
+from fastat.report.methods import row
 
 SHORT = {
     "forward": "F", "input_backward": "Bx", "parameter_backward": "Bw", "joint_backward": "Bxw", "double_backward": "D",
@@ -40,20 +40,19 @@ def measure(repeats: int) -> list[dict[str, Any]]:
         rows.append({"method": name, **counted, "gflop_per_image": gflop, "state_mb": state / 1e6})
         rows[-1]["state_bytes_per_image"] = state / 50_000
     taken = passes.seconds({name: one.step() for name, one in small.items()}, repeats)
-    return [{**row, "seconds_over_clean": taken[row["method"]] / taken["clean"]} for row in rows]
+    return [{**one, "seconds_over_clean": taken[one["method"]] / taken["clean"]} for one in rows]
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write the cost table, `out`.csv and .md, from the rows of `measure`."""
-    rank = {name: k for k, name in enumerate(ORDER)}
-    rows = sorted(rows, key=lambda row: (rank.get(row["method"], len(rank)), row["method"]))
+    """Write the cost table, `out`.csv and .md; rows as `python -m fastat cost` makes them."""
+    rows = sorted(rows, key=lambda one: row(one["method"]))
     table = pd.DataFrame(rows)
     clean = float(table.loc[table["method"] == "clean", "gflop_per_image"].iloc[0])
     pretty = pd.DataFrame(
         {
             "method": table["method"],
             "passes per batch": [
-                " + ".join(f"{row[kind]:g} {short}" for kind, short in SHORT.items() if row.get(kind)) for row in rows
+                " + ".join(f"{one[kind]:g} {short}" for kind, short in SHORT.items() if one.get(kind)) for one in rows
             ],
             "GFLOP per image": [f"{v:.2f}" for v in table["gflop_per_image"]],
             "x clean": [f"{v / clean:.2f}" for v in table["gflop_per_image"]],

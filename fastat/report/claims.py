@@ -15,14 +15,12 @@ import pandas as pd
 from scipy import stats
 
 from fastat.machine.files import atomic
+from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
 from fastat.report.statistics import bootstrap, compare, mean_interval, seeds, shared, whole
 from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
-SLOW = ("pgd10",)
-REFERENCES = ("clean",)
-AVOIDING = ("fgsm_ga", "ssat", "nuat", "subat", "fgsm_sdi", "fgsm_pgi")  # made to prevent collapse
 Found = dict[str, Any]
 
 
@@ -172,7 +170,7 @@ def atas_beats_all(evidence: Evidence) -> Found:
     against ATAS.
     """
     rows = evidence.runs
-    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
+    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
     if rows["aa"].isna().all() or "atas" not in set(rows["method"]):
         raise NotRun("no ATAS under AutoAttack")
     means = rows.groupby(["model", "eps_255", "method"])["aa"].mean().unstack()
@@ -197,7 +195,7 @@ def best_other(evidence: Evidence, model: str, eps_255: int) -> Found | None:
     """ATAS against the best other fast method there, or None if they share no run."""
     rows = evidence.correct
     rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == eps_text(eps_255))]
-    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin([*SLOW, *REFERENCES])]
+    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
     cells = whole(rows)
     others = {cell: found for cell, found in cells.items() if cell != ("atas", "paper")}
     if len(others) == len(cells) or not others:
@@ -248,7 +246,7 @@ def rs_collapses_more(evidence: Evidence) -> Found:
 def others_avoid(evidence: Evidence) -> Found:
     """FGSM-RS against the methods with a regulariser or another start, on the eps, models and seeds that both have."""
     one = fallen(evidence.of("fgsm_rs"))
-    other = evidence.runs[evidence.runs["method"].isin(AVOIDING) & (evidence.runs["variant"] == "paper")]
+    other = evidence.runs[evidence.runs["method"].isin(of_family(REMEDY)) & (evidence.runs["variant"] == "paper")]
     key = ["model", "eps", "seed"]
     other = fallen(other.merge(one[key], on=key))
     if other.empty:

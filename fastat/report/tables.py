@@ -15,9 +15,9 @@ from fastat.config.recipe import resolve
 from fastat.config.spec import SUBSET, RunSpec
 from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
+from fastat.report.methods import REFERENCE, SLOW, of_family, row
 from fastat.report.results import PLACE, Results, cells, labels, paper, published
 from fastat.report.tidy import CELL, RUN
-from fastat.units import parse_eps
 
 HEADINGS = {
     "clean": "clean", "fgsm": "FGSM", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AA", "train_seconds": "train s",
@@ -25,11 +25,6 @@ HEADINGS = {
 }  # fmt: skip
 COLUMNS = {1: ["clean", "pgd10", "pgd50", "aa", "train_seconds"], 2: ["aa"]}
 ACCURACIES = ("clean", "fgsm", "pgd10", "pgd50", "aa")
-ORDER = [
-    "clean", "pgd10", "freeat", "yopo", "fgsm_rs", "fgsm_ga", "ssat", "atta", "nuat", "subat", "fgsm_sdi", "fgsm_pgi",
-    "atas",
-]  # fmt: skip
-NOT_FAST = ("clean", "pgd10")  # references: not among the best
 SETTINGS = ["gamma12", "gamma14", "paper", "gamma18", "gamma20", "c005", "c007", "c02", "c04"]
 ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table IV and the figures
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
@@ -134,10 +129,10 @@ def beside_paper(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by data set, network, rising eps, and the methods as the paper has them."""
-    rank = {name: k for k, name in enumerate(ORDER)}
-    table = table.assign(rank=table["method"].map(lambda name: rank.get(name, len(rank))))
-    keys = ["dataset", "model", "eps_255", "rank", "method", "variant", "seed"]
-    return table.sort_values(keys, kind="stable", ignore_index=True).drop(columns="rank")
+    keys = ["dataset", "model", "eps_255", "method", "variant", "seed"]
+    return table.sort_values(
+        keys, key=lambda values: values.map(row) if values.name == "method" else values, ignore_index=True
+    )
 
 
 def suspected(runs: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +151,7 @@ def co(first: float, at_end: float) -> str:
 
 def ranked(correct: pd.DataFrame) -> Marks:
     """(*cell, metric) -> `best` or `second` of the fast methods, where it stands out from the next one (see BEST)."""
-    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(NOT_FAST)]
+    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(of_family(REFERENCE, SLOW))]
     marks: Marks = {}
     for key, part in rows.groupby([*PLACE, "attack"]):
         assert isinstance(key, tuple)
@@ -221,10 +216,10 @@ def table5() -> pd.DataFrame:
     """lambda of FGSM-GA: ours and the paper's, from the recipes."""
     config = load_config()
     lines = []
-    for row in paper()[paper()["metric"] == "lam"].itertuples():
-        spec = RunSpec(str(row.dataset), str(row.model), parse_eps(row.eps), "fgsm_ga", "paper", 0)
+    for line in paper()[paper()["metric"] == "lam"].to_dict("records"):
+        spec = RunSpec(line["dataset"], line["model"], line["eps_255"], "fgsm_ga", "paper", 0)
         lam = resolve(spec, config).params["lam"]
-        lines.append({"dataset": row.dataset, "model": row.model, "eps": row.eps, "lambda": lam, "paper": row.value})
+        lines.append({**{key: line[key] for key in PLACE}, "lambda": lam, "paper": line["value"]})
     return pd.DataFrame(lines)
 
 
@@ -312,10 +307,9 @@ def by_eps(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:
 
 def as_rows(table: pd.DataFrame, columns: dict[str, dict[str, str]]) -> pd.DataFrame:
     """A row per method, empty where a column has none."""
-    rank = {name: k for k, name in enumerate(ORDER)}
-    methods = sorted(set(labels(table)), key=lambda name: (rank.get(name.split("/")[0], len(rank)), name))
-    cells = {heading: [column.get(name, "") for name in methods] for heading, column in columns.items()}
-    return pd.DataFrame({"method": methods, **cells})
+    methods = sorted(set(labels(table)), key=lambda label: (row(label.split("/")[0]), label))
+    texts = {heading: [column.get(label, "") for label in methods] for heading, column in columns.items()}
+    return pd.DataFrame({"method": methods, **texts})
 
 
 ESCAPES = {

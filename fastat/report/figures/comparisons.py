@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
+from fastat.report.methods import DASHED, DOTTED, SOLID, about, called, place
 from fastat.units import parse_eps
 
 ATTACKS = {"clean": "clean", "pgd50": "PGD50", "aa": "AutoAttack"}
@@ -35,8 +36,8 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
                 one = at(here, method=method, variant=variant).sort_values("eps_255")
                 spread = [one["mean"] - one["low"], one["high"] - one["mean"]]
                 apart = one["eps_255"] * (1 + 0.003 * (k - len(cells) / 2))
-                look = {"color": style.colour(method), "ls": style.dash(method, variant)}
-                sign = {"marker": style.marker(method), "mfc": style.face(method, variant), "ms": 5}
+                look = {"color": about(method).colour, "ls": style.dash(method, variant)}
+                sign = {"marker": about(method).marker, "mfc": style.face(method, variant), "ms": 5}
                 panel.errorbar(apart, one["mean"], spread, **look, **sign, lw=1.1, elinewidth=0.8)
             panel.set_xticks(sorted(here["eps_255"].unique()))
             panel.set_ylim(-1.5, None if metric != "clean" else 102)
@@ -59,7 +60,7 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
         by_eps, by_step = at(here, panel="eps"), at(here, panel="step")
         by_eps = by_eps.assign(x=by_eps["eps"], y=list(zip(by_eps["method"], by_eps["variant"], strict=True)))
         order = style.fewer(style.in_order(by_eps["y"]), words, MOST_CELLS)
-        heat(row[0], by_eps, order, style.eps_order(by_eps["x"]), lambda y: style.name(*y))
+        heat(row[0], by_eps, order, style.eps_order(by_eps["x"]), lambda y: called(*y))
         row[0].set(title=f"{dataset}, {model}", xlabel="eps")
         by_step = by_step.assign(
             x=by_step["alpha"].round(3), y=list(zip(by_step["method"], by_step["eps"], strict=True))
@@ -68,8 +69,8 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
         if by_step.empty:
             style.say(row[1], "no runs of fgsm_rs or atta with several step sizes")
         else:
-            ys = sorted(set(by_step["y"]), key=lambda y: (style.rank(y[0]), int(y[1].split("/")[0])))
-            heat(row[1], by_step, ys, sorted(by_step["x"].unique()), lambda y: f"{style.name(y[0])}, eps {y[1]}")
+            ys = sorted(set(by_step["y"]), key=lambda y: (place(y[0]), int(y[1].split("/")[0])))
+            heat(row[1], by_step, ys, sorted(by_step["x"].unique()), lambda y: f"{called(y[0])}, eps {y[1]}")
             row[1].set_ylim(max(len(ys), len(order)) - 0.5, -0.5)  # cells as high as on the left
             row[1].spines["left"].set_bounds(len(ys) - 0.5, -0.5)
             row[1].spines["bottom"].set_position(("data", len(ys) - 0.5))
@@ -134,10 +135,10 @@ def cloud(axes: Axes, rows: pd.DataFrame, cost: str, attack: str, cells: list[tu
     """Seeds, their means, and the Pareto front of the means."""
     means = rows.groupby(["method", "variant"])[[cost, attack]].mean()
     for method, variant in cells:
-        one, colour = at(rows, method=method, variant=variant), style.colour(method)
+        one, colour = at(rows, method=method, variant=variant), about(method).colour
         if len(one) > 1:
             axes.scatter(one[cost], one[attack], color=colour, marker=".", s=14, alpha=0.6)
-        look = {"facecolor": style.face(method, variant), "edgecolor": colour, "marker": style.marker(method)}
+        look = {"facecolor": style.face(method, variant), "edgecolor": colour, "marker": about(method).marker}
         axes.scatter(*means.loc[(method, variant)], s=55, zorder=3, lw=1.2, **look)
     best = means.sort_values([cost, attack], ascending=[True, False])
     front = best[best[attack] > best[attack].cummax().shift(fill_value=-1.0)]
@@ -151,8 +152,8 @@ def cloud(axes: Axes, rows: pd.DataFrame, cost: str, attack: str, cells: list[tu
 def theory(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Regrets beside their bounds, and who is faster by the tail."""
     kinds = list(rows["problem"].unique())
-    looks = {"SGD_BCA": (style.colour("atta"), "o"), "A-SGD_BCA": (style.colour("atas"), "*"),
-             "A-SGD_BCA, v for v-hat": (style.colour("nuat"), "x")}  # fmt: skip
+    looks = {"SGD_BCA": (about("atta").colour, "o"), "A-SGD_BCA": (about("atas").colour, "*"),
+             "A-SGD_BCA, v for v-hat": (about("nuat").colour, "x")}  # fmt: skip
     figure, axes = style.panels(len(kinds), 3, width=4.4)
     tail, longest = rows["tail"].max(), rows["T"].max()
     for row, kind in zip(axes, kinds, strict=True):
@@ -162,11 +163,11 @@ def theory(rows: pd.DataFrame) -> tuple[Figure, str]:
                 means = at(here, algorithm=algorithm).groupby("T")[["regret", "bound", "bound_counted"]].mean()
                 panel.plot(means.index, means["regret"], color=colour, marker=sign, label=f"{algorithm}")
                 if sign != "x":
-                    panel.plot(means.index, means["bound"], color=colour, ls=style.DASHED, lw=1)
-                    panel.plot(means.index, means["bound_counted"], color=colour, ls=style.DOTTED, lw=1)
+                    panel.plot(means.index, means["bound"], color=colour, ls=DASHED, lw=1)
+                    panel.plot(means.index, means["bound_counted"], color=colour, ls=DOTTED, lw=1)
             panel.set(xscale="log", yscale="log", xlabel="T", ylabel="regret R(T)")
             panel.set_title(f"{kind}, tail {tail:g}, {eta} step sizes")
-        for eta, dash in (("printed", style.SOLID), ("counted", style.DASHED)):
+        for eta, dash in (("printed", SOLID), ("counted", DASHED)):
             here = at(rows, problem=kind, T=longest, eta=eta)
             means = here.groupby(["tail", "algorithm"])[["ratio", "regret", "bound"]].mean().unstack()
             x = means["ratio", "SGD_BCA"]
@@ -179,8 +180,8 @@ def theory(rows: pd.DataFrame) -> tuple[Figure, str]:
         row[2].set_title(f"{kind}, T = {longest}")
         row[2].legend(frameon=False, fontsize=8, handlelength=4)
     handles = axes[0][0].get_legend_handles_labels()[0] + [
-        Line2D([], [], color="#888888", ls=style.DASHED, label="bound as printed"),
-        Line2D([], [], color="#888888", ls=style.DOTTED, label="bound, all n images counted"),
+        Line2D([], [], color="#888888", ls=DASHED, label="bound as printed"),
+        Line2D([], [], color="#888888", ls=DOTTED, label="bound, all n images counted"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     printed = rows[rows["eta"] == "printed"]
@@ -221,19 +222,19 @@ def ends(gaps: pd.DataFrame) -> str:
     for method, part in gaps.groupby("method", sort=False):
         means = part.groupby("alpha")["gap"].mean()
         steps = (f"{means[step]:.2f} at {step:g} eps" for step in (means.index.min(), means.index.max()))
-        told.append(f"{style.name(str(method))} {', '.join(steps)}")
+        told.append(f"{called(str(method))} {', '.join(steps)}")
     return f": {'; '.join(told)}" if told else ""
 
 
 def gap(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
     """Loss under PGD10 less the loss after one step, by its size."""
-    axes.set(title=f"({letter}) {style.name(method)}", xlabel="step size (eps)", ylabel="PGD10's loss - one step's")
+    axes.set(title=f"({letter}) {called(method)}", xlabel="step size (eps)", ylabel="PGD10's loss - one step's")
     if rows.empty:
         style.say(axes, f"no run of {method} with steps.csv")
         return
     for end, part in rows.groupby(rows["collapsed_at_end"] == 1):
         by = part.groupby("alpha")["gap"]
-        look = {"color": "#888888" if end else style.colour(method), "ls": style.DOTTED if end else style.SOLID}
+        look = {"color": "#888888" if end else about(method).colour, "ls": DOTTED if end else SOLID}
         axes.plot(by.mean().index, by.mean(), marker=".", label="ended collapsed" if end else "robust", **look)
         axes.fill_between(by.mean().index, by.min(), by.max(), color=look["color"], alpha=0.2, lw=0)
     if rows["collapsed_at_end"].eq(1).any():
@@ -242,17 +243,17 @@ def gap(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
 
 def trained(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
     """Accuracy under attack of the networks trained with each step size."""
-    axes.set(title=f"({letter}) {style.name(method)}", xlabel="step size in training (eps)", ylabel="accuracy (%)")
+    axes.set(title=f"({letter}) {called(method)}", xlabel="step size in training (eps)", ylabel="accuracy (%)")
     if rows.empty:
         style.say(axes, f"no run of {method} with a known step size")
         return
-    for metric, dash, shape in (("pgd10", style.SOLID, "o"), ("aa", style.DASHED, "s")):
+    for metric, dash, shape in (("pgd10", SOLID, "o"), ("aa", DASHED, "s")):
         by = rows.groupby("alpha")[metric].mean()
         axes.plot(
-            by.index, by, color=style.colour(method), ls=dash, label={"pgd10": "PGD10", "aa": "AutoAttack"}[metric]
+            by.index, by, color=about(method).colour, ls=dash, label={"pgd10": "PGD10", "aa": "AutoAttack"}[metric]
         )
         for end, part in rows.groupby(rows["collapsed_at_end"] == 1):
-            look = {"marker": "x", "color": "black"} if end else {"marker": shape, "color": style.colour(method)}
+            look = {"marker": "x", "color": "black"} if end else {"marker": shape, "color": about(method).colour}
             axes.scatter(part["alpha"], part[metric], s=16, zorder=3, **look)
     axes.set_ylim(-1.5, None)
     axes.legend(frameon=False, fontsize=8)

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from fastat.report.figures import landscapes, style
 from fastat.report.figures.style import at
+from fastat.report.methods import about, called, place
 
 ACCURACY = "PGD10, training images (%)"
 CROSS = "A black cross marks the epoch of catastrophic overfitting"
@@ -21,7 +22,7 @@ def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) 
     cells = style.fewer(style.in_order(zip(rows["method"], rows["variant"], strict=True)), words)
     for method, variant in cells:
         part = at(rows, method=method, variant=variant).fillna({"seed": ""})
-        look = {"color": style.colour(method), "ls": style.dash(method, variant), "lw": width}
+        look = {"color": about(method).colour, "ls": style.dash(method, variant), "lw": width}
         for _, one in part.groupby("seed"):
             one = one.sort_values("epoch")
             axes.plot(one["epoch"], one["value"], **look)
@@ -98,7 +99,7 @@ def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
         else:
             who = seen.iloc[0]
             right = landscapes.relief(figure, right, seen, (seen["loss"].min(), seen["loss"].max()))
-            right.set_title(f"{style.name(who['method'], who['variant'])}, seed {who['seed']}, eps {who['eps']}")
+            right.set_title(f"{called(who['method'], who['variant'])}, seed {who['seed']}, eps {who['eps']}")
     style.legend(figure, cells)
     style.note(figure, words)
     end = "Right: no run of fast AT ended collapsed, so there is no landscape."
@@ -120,7 +121,7 @@ def peaks(surfaces: pd.DataFrame) -> str:
 
 def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Trainings on subsets by gradient norm: a row a method, a column a step size."""
-    rows = rows.sort_values(["method", "alpha"], key=lambda c: c.map(style.rank) if c.name == "method" else c)
+    rows = rows.sort_values(["method", "alpha"], key=lambda c: c.map(place) if c.name == "method" else c)
     places, words = style.places(rows, ["dataset", "model", "eps"], 2)
     parts = [at(rows, dataset=d, model=m, eps=e) for d, m, e in places]
     rows_of = [at(part, method=method) for part in parts for method in part["method"].unique()]
@@ -137,7 +138,7 @@ def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     handles = [Line2D([], [], color=SUBSETS.get(s, "#666666"), label=tenths(s)) for s in present]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, title="trained on")
     style.note(figure, words)
-    told = [f"{style.name(str(method))}: {fallen(part)}" for method, part in rows.groupby("method", sort=False)]
+    told = [f"{called(str(method))}: {fallen(part)}" for method, part in rows.groupby("method", sort=False)]
     return figure, (
         "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone, as many "
         f"iterations each ({style.where(rows)}; mean and standard deviation over {style.spread(rows['n_seeds'])}). "
@@ -154,7 +155,7 @@ def on_subsets(panel: Axes, rows: pd.DataFrame) -> None:
         panel.fill_between(one["progress"], one["mean"] - spread, one["mean"] + spread, color=colour, alpha=0.2, lw=0)
     who = rows.iloc[0]
     size = f"step {who['alpha']:g} eps" if np.isfinite(who["alpha"]) else who["variant"]
-    title = f"{style.name(who['method'])}, {size}, eps {who['eps']}\n{who['dataset']}, {who['model']}"
+    title = f"{called(who['method'])}, {size}, eps {who['eps']}\n{who['dataset']}, {who['model']}"
     panel.set_title(title, fontsize=9)
     panel.set_xlabel("share of the training")
     panel.text(0.02, 0.99, f"collapsed: {fallen(rows)}", transform=panel.transAxes, va="top", size=7)
@@ -191,7 +192,7 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
             cells = lines(panel, here, words)
             steps = {cell: at(here, method=cell[0], variant=cell[1])["mean_alpha_255"].mean() for cell in cells}
             handles = [
-                Line2D([], [], color=style.colour(cell[0]), ls=style.dash(*cell), label=stepped(cell, step))
+                Line2D([], [], color=about(cell[0]).colour, ls=style.dash(*cell), label=stepped(cell, step))
                 for cell, step in steps.items()
             ]
             drawn = {constant: any(m != adaptive for m, _ in cells), adaptive: any(m == adaptive for m, _ in cells)}
@@ -208,7 +209,7 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 def stepped(cell: tuple[str, str], step: float) -> str:
     """A method and its mean step, where it is known."""
-    return style.name(*cell) + (f", mean step {step:.1f}/255" if np.isfinite(step) else "")
+    return called(*cell) + (f", mean step {step:.1f}/255" if np.isfinite(step) else "")
 
 
 def collapsed(rows: pd.DataFrame) -> str:
@@ -218,7 +219,7 @@ def collapsed(rows: pd.DataFrame) -> str:
         part = at(rows, method=method, variant=variant)
         runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
         n = int(runs["n_seeds"].max().sum())
-        told.append(f"{style.name(method, variant)}: {int(part['collapse'].sum())} of {n} trainings collapsed")
+        told.append(f"{called(method, variant)}: {int(part['collapse'].sum())} of {n} trainings collapsed")
     return "; ".join(told)
 
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
+from fastat.report.methods import about, called, place
 from fastat.units import parse_eps
 
 PLACES = ["#0048c8", "#d62728", "#5b9252", "#feae08", "#7d0867", "#56b4e9", "#833844", "#5ed781"]
@@ -56,7 +57,7 @@ def correlations(panel: style.Axes, ranks: pd.DataFrame) -> str:
         return ""
     dataset, model = ranks["dataset"].iloc[0], ranks["model"].iloc[0]
     one = at(ranks, dataset=dataset, model=model)
-    names = sorted({*one["method"], *one["method_b"]}, key=style.rank)
+    names = sorted({*one["method"], *one["method_b"]}, key=place)
     table = pd.DataFrame(np.where(np.eye(len(names)) == 1, 1.0, np.nan), names, names)
     for a, b, value in zip(one["method"], one["method_b"], one["spearman"], strict=True):
         table.loc[a, b] = table.loc[b, a] = value
@@ -66,7 +67,7 @@ def correlations(panel: style.Axes, ranks: pd.DataFrame) -> str:
             dark = table.iat[i, j] < 0.6
             panel.text(j, i, f"{100 * table.iat[i, j]:.0f}", ha="center", va="center", size=6,
                        color="white" if dark else "black")  # fmt: skip
-    labels = [style.name(name) for name in names]
+    labels = [called(name) for name in names]
     panel.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=7)
     panel.set_yticks(range(len(names)), labels, fontsize=7)
     panel.grid(False)
@@ -113,7 +114,7 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
                 style.say(panel, f"no {quantity} among the runs' files")
                 continue
             edges = [*one["left"], one["right"].iloc[-1]]
-            panel.stairs(100 * one["share"], edges, fill=True, color=style.colour("atas"))
+            panel.stairs(100 * one["share"], edges, fill=True, color=about("atas").colour)
             panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel=label, ylabel="images (%)", xlim=(0, 1.02))
     style.note(figure, words)
     first = at(rows, dataset=places[0][0], model=places[0][1], eps=places[0][2])

@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fastat.report.figures import style
 from fastat.report.figures.style import at
+from fastat.report.methods import called
 
 
 def relief(figure: Figure, axes: Axes, rows: pd.DataFrame, limits: tuple[float, float]) -> Axes:
@@ -54,7 +55,7 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
     return figure, (
         f"Mean loss over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) and the "
         "largest (bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
-        f"{style.name(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
+        f"{called(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
         f"{who['seed']}, {fell}. Each row has its own range of loss. A ridge inside the budget is catastrophic "
         "overfitting."
     )

@@ -13,78 +13,33 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 
 from fastat.machine.files import atomic  # noqa: E402
+from fastat.report.methods import DASHDOT, DASHED, DOTTED, Dash, about, called, place  # noqa: E402
 from fastat.units import is_eps, parse_eps  # noqa: E402
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
 MOST_COLUMNS = 6
 MOST_LINES = 16  # methods and variants in one panel
 
-SOLID, DASHED, DOTTED, DASHDOT = (0, ()), (0, (5, 2)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5))
-# Name, colour, dash, marker: one for each method, the same in every figure. Chosen so that the least distance of two
-# colours, in CIELAB as seen with and without red-green blindness, is as large as 17 colours allow; neighbours that
-# remain (blues, greens) differ in dash and marker.
-STYLES = {
-    "clean": ("clean", "#999999", DOTTED, "."),
-    "pgd10": ("PGD10", "#000000", SOLID, "s"),
-    "freeat": ("FreeAT", "#833844", DASHED, "v"),
-    "yopo": ("YOPO", "#9f6a9d", DASHDOT, "^"),
-    "fgsm_rs": ("FGSM-RS", "#d62728", SOLID, "o"),
-    "fgsm_ga": ("FGSM-GA", "#feae08", DASHED, "D"),
-    "ssat": ("SSAT", "#e86b06", DOTTED, "p"),
-    "atta": ("ATTA", "#56b4e9", SOLID, "P"),
-    "nuat": ("NuAT", "#7d0867", DASHDOT, "X"),
-    "subat": ("SubAT", "#8c87fb", DASHED, "<"),
-    "fgsm_sdi": ("FGSM-SDI", "#5b9252", DASHDOT, ">"),
-    "fgsm_pgi": ("FGSM-PGI", "#5ed781", DASHED, "h"),
-    "atas": ("ATAS", "#0048c8", SOLID, "*"),
-    "fgsm_adaptive": ("FGSM-RS, adaptive", "#78080b", DASHED, "d"),
-    "n_fgsm": ("N-FGSM", "#4f1181", DOTTED, "H"),
-    "atas_sdi": ("ATAS + SDI", "#236ab8", DOTTED, "1"),
-    "atas_pgi": ("ATAS + PGI", "#0609f9", DASHDOT, "2"),
-}
 VARIANTS = [DOTTED, DASHDOT, DASHED, (0, (3, 1, 1, 1, 1, 1))]
-
-
-def name(method: str, variant: str = "paper") -> str:
-    """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`; a method of its own is named as it is."""
-    label = STYLES[method][0] if method in STYLES else method
-    if (method, variant) == ("fgsm_rs", "fgsm"):
-        return "FGSM"
-    return label if variant == "paper" else f"{label} ({variant})"
-
-
-def colour(method: str) -> str:
-    """The method's colour, grey for one that is not known."""
-    return STYLES[method][1] if method in STYLES else "#666666"
-
-
-def marker(method: str) -> str:
-    """The method's marker."""
-    return STYLES[method][3] if method in STYLES else "o"
 
 
 def face(method: str, variant: str = "paper") -> str:
     """What the marker is filled with: the method's colour for `paper`, white for its variants."""
-    return colour(method) if variant == "paper" else "white"
+    return about(method).colour if variant == "paper" else "white"
 
 
-def dash(method: str, variant: str = "paper") -> tuple[int, tuple[float, ...]]:
+def dash(method: str, variant: str = "paper") -> Dash:
     """The method's dash for `paper`, another one for its variants."""
-    own = STYLES[method][2] if method in STYLES else SOLID
+    own = about(method).dash
     if variant == "paper":
         return own
     others = [kind for kind in VARIANTS if kind not in (own, DASHED)]
     return DASHED if variant == "fgsm" else others[sum(map(ord, variant)) % len(others)]
 
 
-def rank(method: str) -> int:
-    """The paper's order of methods, then the others."""
-    return list(STYLES).index(method) if method in STYLES else len(STYLES)
-
-
 def in_order(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """(method, variant) in the paper's order, `paper` first."""
-    return sorted(set(cells), key=lambda cell: (rank(cell[0]), cell[0], cell[1] != "paper", cell[1]))
+    return sorted(set(cells), key=lambda cell: (place(cell[0]), cell[1] != "paper", cell[1]))
 
 
 def eps_order(values: Iterable[str]) -> list[str]:
@@ -120,10 +75,10 @@ def legend(figure: Figure, cells: Iterable[tuple[str, str]], marks: bool = False
         Line2D(
             [],
             [],
-            color=colour(m),
-            label=name(m, v),
+            color=about(m).colour,
+            label=called(m, v),
             ls=dash(m, v) if lines else "",
-            marker=marker(m) if marks else None,
+            marker=about(m).marker if marks else None,
             markerfacecolor=face(m, v),
         )
         for m, v in in_order(cells)
