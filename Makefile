@@ -17,7 +17,7 @@ lint: .venv/made
 
 docs: .venv/made  # after `make demo`: its tables become the ones that the documentation shows
 	mkdir -p docs/results && cp results/tables/*.md results/tables/*.csv docs/results/
-	$(BIN)/python -m fastat pages
+	$(BIN)/python -m fastat docs
 
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv

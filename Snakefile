@@ -16,7 +16,7 @@ from fastat.config import grid
 from fastat.config.recipe import resolve
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
-from fastat.report.catalog import FIGURE_SIDES, FIGURES, TABLES
+from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -54,6 +54,7 @@ localrules:
     grid,
     tidy,
     figure_data,
+    theory,
     judge,
     draw,
     page,

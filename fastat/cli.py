@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
-    verb("pages", do_pages, "Renew the generated part of docs/methods from code, recipes and docs/results.")
+    verb("docs", do_docs, "Renew the generated part of docs/methods from code, recipes and docs/results.")
     sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
@@ -91,6 +91,8 @@ def parser() -> argparse.ArgumentParser:
     sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
     add_report(sub)
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub = verb("theory", do_theory, "Put the paper's regret bounds to the test where the saddle point is known.")
+    sub.add_argument("--out", type=Path, default=Path("results/figures/theory.csv"))
     sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
     add_report(sub)
     sub.add_argument("--strict", action="store_true", help="exit with 1 if a cell of the paper was not reproduced")
@@ -240,19 +242,19 @@ def do_cost(args: argparse.Namespace) -> None:
     table.write(table.measure(args.repeats), args.out)
 
 
-def do_pages(args: argparse.Namespace) -> None:
+def do_docs(args: argparse.Namespace) -> None:
     """Write docs/methods/*.md."""
     import methods
-    from fastat.report import pages
+    from fastat.report import docs
 
-    pages.write({name: methods.describe(name) for name in variants()})
+    docs.renew({name: methods.describe(name) for name in variants()})
 
 
 def do_tidy(args: argparse.Namespace) -> None:
     """Write measured.csv, correct.csv and evidence.jsonl."""
     from fastat.report import tidy
 
-    tidy.write(args.results, args.runs.read_text().split() if args.runs else None, args.out)
+    tidy.write_all(args.results, args.runs.read_text().split() if args.runs else None, args.out)
 
 
 def do_figure_data(args: argparse.Namespace) -> None:
@@ -260,7 +262,14 @@ def do_figure_data(args: argparse.Namespace) -> None:
     from fastat.report import figure_data
 
     names = args.runs.read_text().split() if args.runs else None
-    figure_data.write(args.results, names, first_eps(args), args.results / "figures")
+    figure_data.write_all(args.results, names, first_eps(args), args.results / "figures")
+
+
+def do_theory(args: argparse.Namespace) -> None:
+    """Write the regrets and their bounds."""
+    from fastat.report import theory
+
+    theory.write_csv(args.out)
 
 
 def first_eps(args: argparse.Namespace) -> dict[str, str]:
@@ -270,15 +279,15 @@ def first_eps(args: argparse.Namespace) -> dict[str, str]:
 
 def do_judge(args: argparse.Namespace) -> int:
     """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
-    from fastat.report import claims, results, sanity, statistics, tables, verdicts
+    from fastat.report import claims, pairs, results, sanity, tables, verdicts
 
     folder = args.results
     found = results.read(folder, needs=("measured.csv", "correct.csv"))
     tables.write_all(found, first_eps(args), folder / "tables")
-    sanity.write(found, folder / "sanity.csv")
-    statistics.write(found.correct, folder / "pairs.csv")
-    claims.write(found, folder / "figures", folder / "claims.csv")
-    line, failed = verdicts.write(found, folder / "verdicts.csv", folder / "reproduction.md")
+    sanity.write_csv(found, folder / "sanity.csv")
+    pairs.write_csv(found, folder / "pairs.csv")
+    claims.write_report(found, folder / "figures", folder / "claims.csv")
+    line, failed = verdicts.write_report(found, folder / "verdicts.csv", folder / "reproduction.md")
     print(line)
     return int(failed and args.strict)
 
@@ -294,7 +303,7 @@ def do_page(args: argparse.Namespace) -> None:
     """Write the page."""
     from fastat.report import page
 
-    page.write(args.results, args.figures, args.out)
+    page.write_html(args.results, args.figures, args.out)
 
 
 def pick_device(args: argparse.Namespace) -> Any:

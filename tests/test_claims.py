@@ -220,7 +220,7 @@ def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
 
 def test_the_table_for_people_begins_with_what_holds(folder):
     measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
-    claims.write(of_rows(measured, correct), folder, folder / "claims.csv")
+    claims.write_report(of_rows(measured, correct), folder, folder / "claims.csv")
     title, _, trained, _, *lines = (folder / "claims.md").read_text().splitlines()
     assert title.startswith("# ") and trained == "24 trainings on digits."
     assert lines[2].startswith("| holds") and "[" in lines[2] and lines[-1].startswith("| not run")

@@ -6,18 +6,18 @@ import methods
 from fastat import ROOT
 from fastat.config.recipe import method_names
 from fastat.config.schema import read_yaml
-from fastat.report import pages
+from fastat.report import docs
 
 
 @pytest.mark.parametrize("name", method_names())
 def test_every_method_has_a_page_and_its_generated_part_is_current(name):
     text = (ROOT / f"docs/methods/{name}.md").read_text()
-    assert pages.page(text, name, methods.describe(name)) == text, "run: make docs"
+    assert docs.page(text, name, methods.describe(name)) == text, "run: make docs"
 
 
 def test_the_readmes_table_is_the_kept_one():
     text = (ROOT / "README.md").read_text()
-    assert pages.with_table(text) == text and "| atas" in text, "run: make docs"
+    assert docs.with_table(text) == text and "| atas" in text, "run: make docs"
 
 
 def test_every_departure_names_a_method_or_all():

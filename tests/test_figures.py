@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from fastat import theory
 from fastat.errors import BadInput
-from fastat.report import figure_data, figures
-from fastat.report.catalog import FIGURE_SIDES, FIGURES
+from fastat.report import figure_data, figures, theory
+from fastat.report.contents import FIGURE_SIDES, FIGURES
 from fastat.report.figures import style
 from fastat.report.tidy import MEASURED
 from tests import fabricate
@@ -45,21 +44,20 @@ def results(folder, who, instances=True):
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_theory():
-    """The regrets of few steps: their own tests are in test_theory.py."""
+def drawn(folder):
+    """The folder, with data and pictures of all figures; of the theory few steps, its tests are in test_theory.py."""
+    figure_data.write_all(folder, None, EPS, folder / "figures")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theory, "HORIZONS", (20, 40))
-        yield
+        theory.write_csv(folder / "figures/theory.csv")
+    figures.write_all(folder / "figures", folder / "drawn")
+    return folder
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Data and pictures of twelve methods at one eps, two seeds."""
-    folder = results(tmp_path_factory.mktemp("made") / "results", fabricate.runs(12, 2))
-    figure_data.write(folder, None, EPS, folder / "figures")
-    figures.write_all(folder / "figures", folder / "drawn")
-    return folder
+    return drawn(results(tmp_path_factory.mktemp("made") / "results", fabricate.runs(12, 2)))
 
 
 STEPS = [
@@ -76,10 +74,7 @@ def named(names, seeds=2):
 @pytest.fixture(scope="module")
 def stepped(tmp_path_factory):
     """What Figures 1-5 need: step sizes, subsets, networks of every epoch."""
-    folder = results(tmp_path_factory.mktemp("stepped") / "results", named(STEPS))
-    figure_data.write(folder, None, EPS, folder / "figures")
-    figures.write_all(folder / "figures", folder / "drawn")
-    return folder
+    return drawn(results(tmp_path_factory.mktemp("stepped") / "results", named(STEPS)))
 
 
 def words(folder, name):
@@ -105,7 +100,7 @@ def test_figure_1_shows_the_landscape_of_a_run_that_ended_collapsed_and_its_curv
 def test_figure_1_goes_to_another_eps_only_if_nothing_collapsed_at_the_first(tmp_path):
     who = [("digits", "preact_tiny", eps, "fgsm_rs", "paper", "0") for eps in ("4/255", "8/255", "9/255", "16/255")]
     folder = results(tmp_path / "results", [*who, ("digits", "preact_tiny", "12/255", "fgsm_rs", "paper", "0")])
-    figure_data.write(folder, None, EPS, folder / "figures")
+    figure_data.write_all(folder, None, EPS, folder / "figures")
     assert set(pd.read_csv(folder / "figures/fig01.csv")["eps"]) == {"12/255"}  # the fifth run
 
 
@@ -134,7 +129,7 @@ def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_
     atas = (measured["method"] == "atas") & (measured["metric"] == "diverged") & (measured["seed"] < 2)
     measured.loc[atas, "value"] = "1"
     measured.to_csv(folder / "measured.csv", index=False)
-    figure_data.write(folder, None, EPS, folder / "figures")
+    figure_data.write_all(folder, None, EPS, folder / "figures")
     rows = pd.read_csv(folder / "figures/collapse_map.csv").query("panel == 'eps'").set_index("method")
     assert rows.loc["fgsm_rs", ["k", "n", "diverged"]].tolist() == [1, 5, 0]
     assert rows.loc["atas", ["k", "n", "diverged"]].tolist() == [1, 3, 2]
@@ -155,20 +150,20 @@ def test_bad_rows_leave_gaps_and_no_figure_fails(tmp_path):
         damaged.write_bytes(b"damaged")
     for damaged in folder.glob("runs/*/*/*/fgsm_rs/*/*/eval/*.csv"):
         damaged.write_text("")
-    figure_data.write(folder, None, EPS, folder / "figures")
+    figure_data.write_all(folder, None, EPS, folder / "figures")
     figures.write_all(folder / "figures", folder / "drawn")
     assert "Nothing to draw" in words(folder, "fig10") and "Nothing to draw" not in words(folder, "curves")
 
 
 def test_runs_that_were_not_asked_for_are_not_drawn(stepped, tmp_path):
-    figure_data.write(stepped, ["digits/preact_tiny/eps8/atas/paper/seed1"], EPS, tmp_path)
+    figure_data.write_all(stepped, ["digits/preact_tiny/eps8/atas/paper/seed1"], EPS, tmp_path)
     rows = pd.read_csv(tmp_path / "curves.csv")
     assert set(rows["method"]) == {"atas"} and set(rows["seed"]) == {1}
 
 
 def test_of_very_many_runs_the_curves_are_means_with_the_range_of_seeds(stepped, tmp_path, monkeypatch):
     monkeypatch.setattr(figure_data, "MOST_RUNS", 3)
-    figure_data.write(stepped, None, EPS, tmp_path)
+    figure_data.write_all(stepped, None, EPS, tmp_path)
     rows = pd.read_csv(tmp_path / "curves.csv")
     assert rows["seed"].isna().all() and (rows["n_seeds"] == 2).all() and (rows["low"] < rows["high"]).all()
     figures.write_all(tmp_path, tmp_path, ["curves", "fig08"])
@@ -224,7 +219,7 @@ def test_a_figure_that_does_not_exist_is_refused_with_those_that_do(made, tmp_pa
 def test_nothing_run_is_an_empty_panel_that_says_what_it_needs(tmp_path, missing):
     data = tmp_path / "figures"
     if not missing:
-        figure_data.write(results(tmp_path / "results", []), None, EPS, data)
+        figure_data.write_all(results(tmp_path / "results", []), None, EPS, data)
     figures.write_all(data, tmp_path / "drawn")
     for name in set(FIGURES) - {"theory"}:
         words = (tmp_path / f"drawn/{name}.txt").read_text()
@@ -234,7 +229,7 @@ def test_nothing_run_is_an_empty_panel_that_says_what_it_needs(tmp_path, missing
 
 def test_runs_without_their_small_files_leave_only_the_figures_that_need_them_empty(tmp_path):
     folder = results(tmp_path / "results", fabricate.runs(12, 2), instances=False)
-    figure_data.write(folder, None, EPS, folder / "figures")
+    figure_data.write_all(folder, None, EPS, folder / "figures")
     figures.write_all(folder / "figures", tmp_path)
     assert "Nothing to draw" in (tmp_path / "fig10.txt").read_text()
     assert "Nothing to draw" not in (tmp_path / "curves.txt").read_text()

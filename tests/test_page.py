@@ -34,7 +34,7 @@ def made(folder: Path, who: list[tuple[str, ...]] | None = None, **options: Any)
 
 def written(folder: Path) -> Path:
     """Write the page of what is below `folder`; its path."""
-    page.write(folder / "results", folder / "figures", folder / "index.html")
+    page.write_html(folder / "results", folder / "figures", folder / "index.html")
     return folder / "index.html"
 
 

@@ -65,7 +65,7 @@ def reported(tmp_path_factory):
     assert main(["figure-data", "--results", str(folder), "--eps", eps]) == 0
     assert main(["judge", "--results", str(folder), "--eps", eps]) == 0
     assert main(["draw", "--data", str(folder / "figures"), "--out", str(folder / "drawn")]) == 0
-    page.write(folder, folder / "drawn", folder / "index.html")
+    page.write_html(folder, folder / "drawn", folder / "index.html")
     return folder
 
 

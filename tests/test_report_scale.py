@@ -2,7 +2,7 @@
 
 import time
 
-from fastat.report import claims, sanity, statistics, tables, verdicts
+from fastat.report import claims, pairs, sanity, tables, verdicts
 from fastat.report.results import of_rows
 from tests import fabricate
 
@@ -17,10 +17,10 @@ def judged(n_cells, folder) -> dict[str, float]:
     parts = {
         "rows": lambda: of_rows(measured, correct),
         "tables": lambda: tables.write_all(found, EPS, folder),
-        "sanity": lambda: sanity.write(found, folder / "sanity.csv"),
-        "pairs": lambda: statistics.write(found.correct, folder / "pairs.csv"),
-        "claims": lambda: claims.write(found, folder, folder / "claims.csv"),
-        "verdicts": lambda: verdicts.write(found, folder / "verdicts.csv", folder / "reproduction.md"),
+        "sanity": lambda: sanity.write_csv(found, folder / "sanity.csv"),
+        "pairs": lambda: pairs.write_csv(found, folder / "pairs.csv"),
+        "claims": lambda: claims.write_report(found, folder, folder / "claims.csv"),
+        "verdicts": lambda: verdicts.write_report(found, folder / "verdicts.csv", folder / "reproduction.md"),
     }
     taken = {}
     for name, part in parts.items():
@@ -42,9 +42,9 @@ def test_four_times_the_runs_take_at_most_about_four_times_as_long(tmp_path):
 def test_every_run_leaves_as_many_rows_however_many_there_are():
     for n_cells in (48, 96):
         who = fabricate.runs(n_cells, 2)
-        pairs = statistics.pairs(fabricate.correct(who, n=64))
+        compared = pairs.compared(fabricate.correct(who, n=64))
         places = n_cells // len(fabricate.METHODS)
-        assert places * 2 * 11 <= len(pairs) <= 2 * 2 * n_cells  # at most two for each cell and attack
+        assert places * 2 * 11 <= len(compared) <= 2 * 2 * n_cells  # at most two for each cell and attack
         panel = sanity.panel(of_rows(fabricate.measured(who, epochs=2)).runs)
         assert len(panel) == len(who) * len(sanity.CHECKS)
         assert not panel.duplicated([*fabricate.RUN, "check"]).any()

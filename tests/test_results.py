@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fastat.errors import BadInput
-from fastat.report import claims, figure_data, page, sanity, statistics, tables, verdicts
+from fastat.report import claims, figure_data, page, pairs, sanity, statistics, tables, verdicts
 from fastat.report import results as reported
 from fastat.report.results import cells, of_rows, paper, published, read
 from fastat.report.tidy import MEASURED
@@ -84,7 +84,7 @@ def test_the_rule_is_the_same_in_tables_page_sanity_verdicts_and_figures(doubled
     assert table.loc[method, ["aa_low", "aa_high"]].tolist() == board.loc[method, ["aa_low", "aa_high"]].tolist()
     panel = sanity.panel(found.runs).query("check == 'aa <= pgd50' and method == @method").set_index("seed")["value"]
     assert panel.isna().to_dict() == {"0": True, "1": False}
-    figure_data.write(written(tmp_path, doubled), None, {"digits": eps}, tmp_path / "figures")
+    figure_data.write_all(written(tmp_path, doubled), None, {"digits": eps}, tmp_path / "figures")
     drawn = pd.read_csv(tmp_path / "figures/accuracy_by_eps.csv").query("metric == 'aa' and method == @method")
     assert drawn["n_seeds"].tolist() == [1]
     on_cifar = doubled.assign(dataset="cifar10", model="preact_resnet18")
@@ -118,7 +118,7 @@ def test_every_note_is_logged_and_stands_on_the_page(doubled, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         found = read(written(tmp_path, doubled, evidence=[{"no": "run"}]))
     assert len(found.notes) == 3 and all(note in caplog.text for note in found.notes)
-    page.write(tmp_path, tmp_path, tmp_path / "index.html")
+    page.write_html(tmp_path, tmp_path, tmp_path / "index.html")
     assert all(note in (tmp_path / "index.html").read_text() for note in found.notes)
 
 
@@ -155,7 +155,7 @@ def test_a_file_that_was_cut_keeps_what_is_whole(tmp_path):
 def test_nothing_at_all_is_no_crash(tmp_path):
     found = read(tmp_path)
     assert found.runs.empty and len(found.notes) == 2
-    assert cells(found.runs, ["aa", "train_seconds"]).empty and statistics.pairs(found.correct).empty
+    assert cells(found.runs, ["aa", "train_seconds"]).empty and pairs.compared(found.correct).empty
     assert claims.judge(found, tmp_path)["verdict"].eq("not run").all()
 
 

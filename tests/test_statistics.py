@@ -3,11 +3,9 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from fastat.report import statistics
-from tests import fabricate
 
 
 def test_binomial_intervals_equal_published_examples():
@@ -67,34 +65,8 @@ def test_seeds_that_fail_on_the_same_images_do_not_add_images():
     assert width["apart"] < 0.8 * width["one"]
 
 
-def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
-    right = fabricate.correct(fabricate.runs(12, 3))
-    table = statistics.pairs(right)
-    assert set(table["attack"]) == {"pgd50", "aa"} and set(table["method_b"]) == {"atas"}
-    assert len(table) == 2 * 11 and (table["p_adjusted"] >= table["p"]).all()
-    pd.testing.assert_frame_equal(table, statistics.pairs(right.sample(frac=1, random_state=0)), check_exact=True)
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_no_pair_leaves_an_empty_table_with_its_columns(n):
-    table = statistics.pairs(fabricate.correct(fabricate.runs(1, 3))[: 5 * n])
-    assert table.empty and list(table.columns) == statistics.COLUMNS
-
-
 def test_seeds_attacked_on_other_images_than_most_are_left_out():
     odd = {**cell("11", "10", "01"), "3": (np.array([True, True, True]), "others")}
     found = statistics.compare(odd, {**cell("00", "10", "01"), "3": (np.array([True, False, True]), "others")})
     assert (found["n_seeds"], found["n_images"]) == (3, 2)
     assert statistics.compare(cell("11"), {"0": (np.array([True]), "same")}) is None  # one of them is no such image
-
-
-@pytest.mark.parametrize(
-    "column,value", [("bits", "!!"), ("bits", "AA=="), ("n", float("nan")), ("n", 9000.0), ("images", None)]
-)
-def test_a_damaged_row_is_left_out_and_never_counted_as_wrong_images(column, value, caplog):
-    right = fabricate.correct(fabricate.runs(12, 2)).astype({column: object})
-    hit = (right["method"] == "pgd10") & (right["seed"] == "0") & (right["attack"] == "aa")
-    right.loc[hit, column] = value
-    table = statistics.pairs(right)
-    seeds = table[(table["method_a"] == "pgd10") & (table["method_b"] == "atas")].set_index("attack")["n_seeds"]
-    assert seeds.to_dict() == {"aa": 1, "pgd50": 2} and "pgd10/paper, seed 0, is damaged" in caplog.text

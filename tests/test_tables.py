@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastat.report import tables
-from fastat.report.catalog import TABLES
+from fastat.report.contents import TABLES
 from fastat.report.results import of_rows
 from fastat.report.tidy import MEASURED
 from tests import fabricate

@@ -42,7 +42,7 @@ def results(tmp_path) -> Path:
 
 
 def gathered(results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tidy.write(results, None, results)
+    tidy.write_all(results, None, results)
     return tuple(pd.read_csv(results / f"{name}.csv") for name in ("measured", "correct"))
 
 

@@ -127,10 +127,10 @@ def test_a_variant_of_table_4_is_compared_with_its_own_number():
 
 def test_the_report_says_how_many_and_whether_one_failed(tmp_path):
     good, bad = rows({"aa": 45.0}), rows({"aa": 4.0}, {"aa": 4.1})
-    line, failed = verdicts.write(of_rows(good), tmp_path / "v.csv", tmp_path / "r.md")
+    line, failed = verdicts.write_report(of_rows(good), tmp_path / "v.csv", tmp_path / "r.md")
     assert line == (
         "483 numbers of the paper: 0 reproduced, 1 within noise, 0 not reproduced, 0 collapsed in some, "
         "0 other hardware, 482 not run"
     )
     assert not failed and "45.38" in (tmp_path / "r.md").read_text()
-    assert verdicts.write(of_rows(bad), tmp_path / "v.csv", tmp_path / "r.md")[1]
+    assert verdicts.write_report(of_rows(bad), tmp_path / "v.csv", tmp_path / "r.md")[1]

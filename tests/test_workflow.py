@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastat import ROOT
-from fastat.report.catalog import FIGURES, TABLES
+from fastat.report.contents import FIGURES, TABLES
 
 
 def snakemake(folder: Path, *more: str) -> str:
@@ -38,7 +38,7 @@ def test_tables_figures_and_page_are_made(finished):
         assert (finished / f"figures/{name}.svg").stat().st_size > 1000
         assert (finished / f"figures/{name}.png").stat().st_size > 1000
         assert (finished / f"figures/{name}.txt").read_text().strip()
-    for name in ("verdicts", "claims", "pairs", "sanity"):
+    for name in ("verdicts", "claims", "pairs", "sanity", "figures/theory"):
         assert len((finished / f"results/{name}.csv").read_text().splitlines()) > 1
     assert "<!doctype html>" in (finished / "results/report/index.html").read_text()[:100].lower()
 

@@ -25,7 +25,7 @@ RECIPE = """\
 NEXT = """\
 methods/{name}.py: citation, algorithm, cost and departures; then Config and train_batch
 tests/methods/test_{name}.py: the paper's passes, and its step worked out by hand
-docs/methods/{name}.md: idea and pseudocode; `python -m fastat pages` makes the rest
+docs/methods/{name}.md: idea and pseudocode; `python -m fastat docs` makes the rest
 config/recipes.yaml: what CIFAR10 takes, each value with its source; what another data set changes, below `datasets`
 Then: python -m pytest tests/methods -k {name}"""
 

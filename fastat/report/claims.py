@@ -17,7 +17,7 @@ from scipy import stats
 from fastat.machine.files import atomic
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
-from fastat.report.statistics import bootstrap, compare, mean_interval, seeds, shared, whole
+from fastat.report.statistics import bootstrap, by_cell, compare, mean_interval, seeds, shared
 from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
@@ -37,7 +37,7 @@ class Evidence:
     correct: pd.DataFrame
     figures: Path
 
-    def of(self, method: str, variant: str = "paper", needs: str | None = None) -> pd.DataFrame:
+    def runs_of(self, method: str, variant: str = "paper", needs: str | None = None) -> pd.DataFrame:
         """The runs of a method.
 
         Raises: NotRun if there are none, or none with the metric `needs`.
@@ -76,7 +76,7 @@ class Claim:
     test: Callable[[Evidence], Found]
 
 
-def write(results: Results, figures: Path, out: Path) -> None:
+def write_report(results: Results, figures: Path, out: Path) -> None:
     """Write `out`, claims.csv, and claims.md beside it. figures: the folder of the figures' data."""
     table = judge(results, figures)
     with atomic(out) as partial:
@@ -196,7 +196,7 @@ def best_other(evidence: Evidence, model: str, eps_255: int) -> Found | None:
     rows = evidence.correct
     rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == eps_text(eps_255))]
     rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
-    cells = whole(rows)
+    cells = by_cell(rows)
     others = {cell: found for cell, found in cells.items() if cell != ("atas", "paper")}
     if len(others) == len(cells) or not others:
         return None
@@ -238,14 +238,14 @@ def fallen(rows: pd.DataFrame) -> pd.DataFrame:
 
 def rs_collapses_more(evidence: Evidence) -> Found:
     """FGSM-RS against ATAS, on the eps, models and seeds that both have."""
-    one, other = fallen(evidence.of("fgsm_rs")), fallen(evidence.of("atas"))
+    one, other = fallen(evidence.runs_of("fgsm_rs")), fallen(evidence.runs_of("atas"))
     key = ["model", "eps", "seed"]
     return fisher(one.merge(other[key], on=key), other.merge(one[key], on=key), ("FGSM-RS", "ATAS"))
 
 
 def others_avoid(evidence: Evidence) -> Found:
     """FGSM-RS against the methods with a regulariser or another start, on the eps, models and seeds that both have."""
-    one = fallen(evidence.of("fgsm_rs"))
+    one = fallen(evidence.runs_of("fgsm_rs"))
     other = evidence.runs[evidence.runs["method"].isin(of_family(REMEDY)) & (evidence.runs["variant"] == "paper")]
     key = ["model", "eps", "seed"]
     other = fallen(other.merge(one[key], on=key))
@@ -263,7 +263,7 @@ def others_avoid(evidence: Evidence) -> Found:
 
 def larger_eps(evidence: Evidence) -> Found:
     """Rank correlation of eps and collapse over the runs of FGSM-RS."""
-    rows = fallen(evidence.of("fgsm_rs"))
+    rows = fallen(evidence.runs_of("fgsm_rs"))
     return rank_correlation(rows, "eps_255", "collapsed", f"{rows['collapsed'].sum()} of {len(rows)} runs collapsed")
 
 
@@ -327,7 +327,7 @@ def collapse_starts_in_d10(evidence: Evidence) -> Found:
 
 def adaptive_step_prevents(evidence: Evidence) -> Found:
     """FGSM-RS with step eps against FGSM-RS with the adaptive step."""
-    one, other = fallen(evidence.of("fgsm_rs", "step100")), fallen(evidence.of("fgsm_adaptive"))
+    one, other = fallen(evidence.runs_of("fgsm_rs", "step100")), fallen(evidence.runs_of("fgsm_adaptive"))
     return fisher(one, other, ("fixed step", "adaptive step"))
 
 
@@ -353,7 +353,7 @@ def adaptive_step_is_larger(evidence: Evidence) -> Found:
 
 def tail_ratio(evidence: Evidence) -> Found:
     """sqrt(mean G^2) / mean G - 1 of ATAS: how much the bound of A-SGD_BCA is tighter at beta = 0."""
-    rows = evidence.of("atas", needs="ratio")
+    rows = evidence.runs_of("atas", needs="ratio")
     values = np.sqrt(rows["ratio"].to_numpy()) - 1
     low, high = mean_interval(values)
     told = "; ".join(f"{eps_text(eps)}: {np.sqrt(part['ratio']).mean():.3f}" for eps, part in rows.groupby("eps_255"))
@@ -363,14 +363,14 @@ def tail_ratio(evidence: Evidence) -> Found:
 
 def ratio_grows(evidence: Evidence) -> Found:
     """Rank correlation of eps and the ratio over runs of ATAS."""
-    rows = evidence.of("atas", needs="ratio")
+    rows = evidence.runs_of("atas", needs="ratio")
     told = "; ".join(f"{eps_text(eps)}: {part['ratio'].mean():.2f}" for eps, part in rows.groupby("eps_255"))
     return rank_correlation(rows, "eps_255", "ratio", told)
 
 
 def losses(evidence: Evidence) -> pd.DataFrame:
     """The runs of ATAS with a robust training loss, where ATTA with the same seed has one too."""
-    _, atas = (evidence.of(name, needs="robust_train_loss") for name in ("atta", "atas"))
+    _, atas = (evidence.runs_of(name, needs="robust_train_loss") for name in ("atta", "atas"))
     both = atas[atas["loss_gap"].notna()]
     if both.empty:
         raise NotRun("no run that ATTA and ATAS both have")
@@ -398,7 +398,7 @@ def tails_and_losses(evidence: Evidence) -> Found:
 def as_fast(evidence: Evidence) -> Found:
     """Training seconds of ATAS over ATTA's, on the same hardware: within 10 % of 1 (geometric mean, t-interval)."""
     key = ["model", "eps_255", "seed", "device"]
-    one, other = (evidence.of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
+    one, other = (evidence.runs_of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
     both = one.merge(other, on=key, suffixes=("", "_atta"))
     if both.empty:
         raise NotRun("no run that ATAS and ATTA both have on the same hardware")

@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fastat import theory
 from fastat.config.catalog import CATALOG
 from fastat.machine.files import atomic
 from fastat.report.artifacts import instances, tables
@@ -54,7 +53,7 @@ class Grid:
         return runs.join(self.epochs, how="inner")
 
 
-def write(results: Path, names: list[str] | None, table1_eps: dict[str, str], out: Path) -> None:
+def write_all(results: Path, names: list[str] | None, table1_eps: dict[str, str], out: Path) -> None:
     """Write out/NAME.csv of every figure, and of fig06_ranks and surfaces, from the runs called `names` (None: all).
 
     table1_eps: data set -> the eps that figures of a single eps show.
@@ -66,7 +65,6 @@ def write(results: Path, names: list[str] | None, table1_eps: dict[str, str], ou
         rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
         with atomic(out / f"{name}.csv") as partial:
             rows.reindex(columns=columns).to_csv(partial, index=False, float_format="%.6g")
-    theory.write(out / "theory.csv")
 
 
 def gather(results: Results, table1_eps: dict[str, str]) -> Grid:
@@ -95,7 +93,7 @@ def gflops(cost: Path) -> dict[str, float]:
         return {}
 
 
-def of(grid: Grid, method: str, variants: str = "paper") -> pd.DataFrame:
+def runs_of(grid: Grid, method: str, variants: str = "paper") -> pd.DataFrame:
     """The runs of a method at the first eps of their data set, variants by pattern, lowest seed first."""
     runs = grid.runs[grid.runs["is_first_eps"] & (grid.runs["method"] == method)]
     return runs[runs["variant"].str.fullmatch(variants)]
@@ -172,10 +170,10 @@ def fig03(grid: Grid) -> Parts:
 def fig05(grid: Grid) -> Parts:
     """A constant step of eps against the adaptive step, with the mean step over epochs and seeds."""
     for panel, constant, adaptive in (("a", "fgsm_rs", "fgsm_adaptive"), ("b", "atta", "atas")):
-        fixed = of(grid, constant, STEPS)
+        fixed = runs_of(grid, constant, STEPS)
         fixed = fixed[np.isclose(fixed["alpha"], 1)]
         named = fixed["variant"].str.startswith("step")
-        runs = pd.concat([fixed[named] if named.any() else fixed, of(grid, adaptive)])
+        runs = pd.concat([fixed[named] if named.any() else fixed, runs_of(grid, adaptive)])
         rows = curve(grid, runs)
         steps = grid.by_epoch(runs).groupby(CELL)["train_alpha_255"].mean()
         known = (runs["alpha"] * runs["eps_255"]).groupby([runs[key] for key in CELL]).mean()
@@ -208,7 +206,7 @@ def fig02(grid: Grid) -> Parts:
 
 def fig09(grid: Grid) -> Parts:
     """The single images of the first seed of ATAS."""
-    for _, part in of(grid, "atas").groupby(["dataset", "model"]):
+    for _, part in runs_of(grid, "atas").groupby(["dataset", "model"]):
         for rows in islice(tables(grid.folder, part, "eval/surfaces.csv"), 1):
             yield rows[rows["group"].str.startswith("image:")]
 
@@ -258,7 +256,7 @@ def histogram(values: Array, top: float, bins: int = 40) -> pd.DataFrame:
 
 def fig06(grid: Grid) -> Parts:
     """The largest gradient norm of each image under ATAS; the ratio of Fig. 6b; rank correlations of methods."""
-    atas = of(grid, "atas")
+    atas = runs_of(grid, "atas")
     for (dataset, model, eps), part in atas.groupby(["dataset", "model", "eps"]):
         found = [per_image(held["grad_norm"])[1] for _, held in instances(grid.folder, part, "grad_norm")]
         if found:
@@ -307,7 +305,7 @@ def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) ->
 def fig10(grid: Grid) -> Parts:
     """Mean gradient norm and step size of D_1, D_5 and D_10 of ATAS by epoch: mean and deviation over seeds."""
     rows = []
-    for run, held in instances(grid.folder, of(grid, "atas"), "grad_norm", "alpha_255"):
+    for run, held in instances(grid.folder, runs_of(grid, "atas"), "grad_norm", "alpha_255"):
         means = per_image(held["grad_norm"])[0]
         seen = np.isfinite(means)
         tenth = np.ceil(10 * stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
@@ -326,7 +324,7 @@ def fig10(grid: Grid) -> Parts:
 
 def fig11(grid: Grid) -> Parts:
     """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
-    for (dataset, model, eps, eps_255), part in of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
+    for (dataset, model, eps, eps_255), part in runs_of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
         found = [held for _, held in instances(grid.folder, part, "delta_linf", "delta_l2")]
         pixels = np.prod(CATALOG[dataset].shape) if dataset in CATALOG else np.nan
         for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
@@ -342,10 +340,10 @@ def fig11(grid: Grid) -> Parts:
 def fig04(grid: Grid) -> Parts:
     """Loss gap between PGD10 and one step by its size, and the accuracy of models trained with each size."""
     for method, start in (("fgsm_rs", "uniform"), ("atta", "carried")):
-        for rows in tables(grid.folder, of(grid, method), "eval/steps.csv"):
+        for rows in tables(grid.folder, runs_of(grid, method), "eval/steps.csv"):
             rows = rows[rows["start"] == start]
             yield rows.assign(panel="gap", gap=rows["pgd10_loss"] - rows["loss"])
-        yield of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")
+        yield runs_of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")
 
 
 def accuracy_by_eps(grid: Grid) -> Parts:

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
-from fastat.report import claims, figure_data, sanity, statistics, verdicts
+from fastat.report import claims, figure_data, pairs, sanity, verdicts
 from fastat.report.results import ALWAYS, Results, cells, complete, once, read, read_rows
 from fastat.report.tidy import CELL, RUN
 
@@ -29,7 +29,7 @@ MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"
 SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
 
 TABLES = {
-    "verdicts.csv": verdicts.COLUMNS, "claims.csv": claims.COLUMNS, "pairs.csv": statistics.COLUMNS,
+    "verdicts.csv": verdicts.COLUMNS, "claims.csv": claims.COLUMNS, "pairs.csv": pairs.COLUMNS,
     "sanity.csv": sanity.COLUMNS, "figures/surfaces.csv": figure_data.SURFACE,
 }  # fmt: skip
 NUMBERS = {
@@ -38,7 +38,7 @@ NUMBERS = {
 }  # fmt: skip
 
 
-def write(results: Path, figures: Path, out: Path) -> None:
+def write_html(results: Path, figures: Path, out: Path) -> None:
     """Write the page `out` from the tables in `results` and the pictures in `figures`, whichever are there.
 
     What is missing, empty or damaged leaves its section empty, with the reason on the page.
@@ -56,7 +56,7 @@ def write(results: Path, figures: Path, out: Path) -> None:
         "facts": facts,
         "evidence": listed,
         "verdicts": packed(tables["verdicts.csv"]),
-        "sanity": packed(of_cells(tables["sanity.csv"], runs)),
+        "sanity": packed(with_cells(tables["sanity.csv"], runs)),
         "pairs": packed(tables["pairs.csv"]),
         "surfaces": surfaces,
     }
@@ -120,7 +120,7 @@ def beside_paper(cells: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
 
 def checked(cells: pd.DataFrame, runs: pd.DataFrame, sanity: pd.DataFrame) -> pd.DataFrame:
     """The runs' sanity verdicts: the one verdict of all, or how many have each."""
-    each = of_cells(sanity, runs).drop_duplicates(["cell", "seed"])
+    each = with_cells(sanity, runs).drop_duplicates(["cell", "seed"])
     said = each.groupby("cell")["verdict"].agg(
         lambda found: (
             ", ".join(f"{text} {n} of {len(found)}" for text, n in sorted(found.value_counts().items()))
@@ -131,7 +131,7 @@ def checked(cells: pd.DataFrame, runs: pd.DataFrame, sanity: pd.DataFrame) -> pd
     return said.reindex(cells.index).rename("sanity").to_frame()
 
 
-def of_cells(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def with_cells(rows: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Rows that name a run of ours, with the number of its cell in place of its name."""
     numbers = runs.drop_duplicates(RUN)[[*RUN, "cell"]]
     return rows.astype(dict.fromkeys(RUN, str)).merge(numbers, on=RUN).drop(columns=CELL)

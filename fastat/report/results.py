@@ -39,11 +39,11 @@ class Results:
     """The results in a folder.
 
     measured: RUN, metric, epoch, value (NaN: no finite number), n, text (of TEXTS), and run, the index of `runs`.
-    runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric of the whole run (those of ALWAYS in any
-    case), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA with the same seed;
-    of its recipe `alpha` (step size in eps), `epochs`, `redrawn` (before which epochs perturbations were drawn anew)
-    and `n_train`. correct: the verdicts on single images, no rows if nobody asked for them. evidence: name of a run ->
-    its run.json. notes: what was left out, in sentences.
+    runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric that is not by epoch (those of ALWAYS even
+    if nobody measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
+    with the same seed; of its recipe `alpha` (step size in eps), `epochs`, `n_train`; `redrawn` (before which epochs
+    perturbations were drawn anew). correct: the verdicts on single images, no rows if nobody asked for them.
+    evidence: name of a run -> its run.json. notes: what was left out, in sentences.
     """
 
     folder: Path
@@ -55,9 +55,9 @@ class Results:
 
     @property
     def metrics(self) -> list[str]:
-        """The numbers of whole runs that are columns of `runs`, and were measured."""
-        whole = self.measured[self.measured["epoch"].isna()]
-        return sorted(set(whole["metric"].astype(str)) - set(TEXTS))
+        """The numbers not by epoch that were measured: columns of `runs`."""
+        rows = self.measured[self.measured["epoch"].isna()]
+        return sorted(set(rows["metric"].astype(str)) - set(TEXTS))
 
     def by_epoch(self, *metrics: str) -> pd.DataFrame:
         """A row per run (the index) and epoch at which any of the metrics has a value, with `epoch` and the metrics."""
@@ -199,7 +199,7 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per run, a column per metric of the whole run, and one per metric with n, NAME_n."""
+    """A row per run, a column per metric that is not by epoch, and one per metric with n, NAME_n."""
     rows = rows[rows["epoch"].isna()].astype({"metric": str})
     said = rows["metric"].isin(TEXTS)
     parts = (

@@ -22,10 +22,10 @@ BLIND = 1.0  # % of images that may have no gradient at all: a network can be ce
 NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that ended collapsed
 
 
-def write(found: Results, out: Path) -> None:
+def write_csv(results: Results, out: Path) -> None:
     """Write sanity.csv."""
     with atomic(out) as partial:
-        panel(found.runs).to_csv(partial, index=False)
+        panel(results.runs).to_csv(partial, index=False)
 
 
 def panel(runs: pd.DataFrame) -> pd.DataFrame:

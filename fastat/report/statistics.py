@@ -1,28 +1,20 @@
-"""How sure are we? Intervals of proportions and means, paired comparisons of methods. pandas, scipy; never torch."""
+"""How sure are we? Intervals of proportions and means, two methods on the same images. pandas, scipy; never torch."""
 
 import base64
 import binascii
-import itertools
 import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fastat.machine.files import atomic
 from fastat.report.tidy import CELL
 
 log = logging.getLogger(__name__)
-COLUMNS = [
-    "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
-    "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
-]  # fmt: skip
-ATTACKS = ("pgd50", "aa")
 DRAWS = 500  # of the bootstrap
 POWER = 0.8
 Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
@@ -59,40 +51,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def write(correct: pd.DataFrame, out: Path) -> None:
-    """Write pairs.csv."""
-    with atomic(out) as partial:
-        pairs(correct).to_csv(partial, index=False)
-
-
-def pairs(correct: pd.DataFrame) -> pd.DataFrame:
-    """correct.csv -> a row for every method against ATAS, and against the best, under PGD50 and AutoAttack.
-
-    Two methods are compared on the seeds that both have and the images that both were attacked on. p: McNemar's exact
-    test on all image-seed pairs; p_adjusted: Holm's over the table. The interval of the difference is a bootstrap's
-    over seeds and images: pairs of one seed share a network, and pairs of one image its pixels, which McNemar does not
-    know.
-    """
-    rows: list[dict[str, Any]] = []
-    wanted = correct[correct["attack"].isin(ATTACKS)]
-    for (dataset, model, eps, attack), part in wanted.groupby(["dataset", "model", "eps", "attack"], sort=True):
-        cells = whole(part)
-        if not cells:
-            continue
-        best = max(cells, key=lambda cell: np.mean([bits.mean() for bits, _ in cells[cell].values()]))
-        references = [one for one in dict.fromkeys([("atas", "paper"), best]) if one in cells]
-        for other, one in itertools.product(references, cells):
-            if one == other or (one in references and references.index(one) < references.index(other)):
-                continue
-            found = compare(cells[one], cells[other])
-            if found:
-                names = {"method_a": one[0], "variant_a": one[1], "method_b": other[0], "variant_b": other[1]}
-                rows.append({"dataset": dataset, "model": model, "eps": eps, "attack": attack, **names, **found})
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.assign(p_adjusted=holm(table["p"].to_numpy(float)))
-
-
-def whole(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:
+def by_cell(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:
     """(method, variant) -> seed -> verdicts, of those that have any. rows: correct.csv at one place and attack."""
     cells = {(str(m), str(v)): seeds(group) for (m, v), group in rows.groupby(["method", "variant"], sort=True)}
     return {cell: found for cell, found in cells.items() if found}

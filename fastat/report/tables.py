@@ -41,14 +41,14 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     note = SUSPECT if runs["masking"].any() else ""
     every = list(HEADINGS)
     attacked = summary(runs[~runs["variant"].str.fullmatch(SUBSET)], every)
-    write(out / "table1", one, readable(one, COLUMNS[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
-    write(out / "table2", two, readable(two, COLUMNS[2], marks), note + CAPTIONS[2], by_eps(two, marks))
-    write(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
+    write_table(out / "table1", one, readable(one, COLUMNS[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
+    write_table(out / "table2", two, readable(two, COLUMNS[2], marks), note + CAPTIONS[2], by_eps(two, marks))
+    write_table(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
     for number, table in ((3, table3(runs)), (4, table4(runs)), (5, table5())):
-        write(out / f"table{number}", table, table.map(text), CAPTIONS[number])
+        write_table(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 
 
-def write(
+def write_table(
     out: Path,
     table: pd.DataFrame,
     pretty: pd.DataFrame,
@@ -155,7 +155,7 @@ def ranked(correct: pd.DataFrame) -> Marks:
     marks: Marks = {}
     for key, part in rows.groupby([*PLACE, "attack"]):
         assert isinstance(key, tuple)
-        held = statistics.whole(part)
+        held = statistics.by_cell(part)
         order = sorted(held, key=lambda cell: -sum(bits.mean() for bits, _ in held[cell].values()) / len(held[cell]))
         for word, one, other in zip(("best", "second"), order, order[1:], strict=False):
             found = statistics.compare(held[one], held[other])

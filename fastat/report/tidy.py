@@ -23,7 +23,7 @@ PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")
 
 
-def write(results: Path, names: list[str] | None, out: Path) -> None:
+def write_all(results: Path, names: list[str] | None, out: Path) -> None:
     """Gather the runs called `names` (default: all finished ones below `results`/runs) into the folder `out`."""
     if names is None:
         names = [str(p.parent.relative_to(results / "runs")) for p in (results / "runs").rglob("run.json")]

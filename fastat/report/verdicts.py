@@ -35,7 +35,7 @@ COLLAPSED = 2.0  # %: AutoAttack leaves less
 PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
 
 
-def write(results: Results, out: Path, report: Path) -> tuple[str, bool]:
+def write_report(results: Results, out: Path, report: Path) -> tuple[str, bool]:
     """Write verdicts.csv and the report for people; returns its summary, and whether a number was not reproduced."""
     table = judge(results.runs)
     line = summary(table)

@@ -1,4 +1,9 @@
-FIGURE_DATA = expand("results/figures/{name}.csv", name=[*FIGURES, *FIGURE_SIDES])
+THEORY = "results/figures/theory.csv"
+FIGURE_DATA = [
+    file
+    for file in expand("results/figures/{name}.csv", name=[*FIGURES, *FIGURE_SIDES])
+    if file != THEORY
+]
 TABLE_FILES = expand(
     "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
 )
@@ -64,6 +69,17 @@ rule figure_data:
         "python -m fastat figure-data --results results --runs {input.grid} --eps {params.eps:q} >> {log} 2>&1"
 
 
+rule theory:
+    output:
+        THEORY,
+    log:
+        "results/logs/theory.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m fastat theory --out {output} >> {log} 2>&1"
+
+
 rule judge:
     input:
         "results/measured.csv",
@@ -108,6 +124,7 @@ rule judge:
 rule draw:
     input:
         FIGURE_DATA,
+        THEORY,
     output:
         [
             report(

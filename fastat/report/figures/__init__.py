@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from fastat.errors import BadInput
-from fastat.report.figures import comparisons, curves, instances, landscapes, style
+from fastat.report.figures import comparisons, curves, images, landscapes, style
 
 log = logging.getLogger(__name__)
 Draw = Callable[[pd.DataFrame], tuple[Figure, str]]  # data -> figure, caption
@@ -20,18 +20,18 @@ FIGURES: dict[str, tuple[Draw, str]] = {
     "accuracy_by_eps": (comparisons.accuracy_by_eps, "any evaluated run"),
     "collapse_map": (comparisons.collapse_map, "any finished training"),
     "cost_robustness": (comparisons.cost_robustness, "any evaluated run"),
-    "theory": (comparisons.theory, "python -m fastat figure-data"),
+    "theory": (comparisons.theory, "python -m fastat theory"),
     "fig01": (curves.fig01, "pgd10, and fgsm_rs or fgsm_rs/fgsm"),
     "fig02": (landscapes.fig02, "fgsm_rs/step175 among the config's `snapshots` (config/figures.yaml)"),
     "fig03": (curves.fig03, "fgsm_rs or atta on subsets of the images, as fgsm_rs/step175_d9_10 (config/figures.yaml)"),
     "fig04": (comparisons.fig04, "fgsm_rs or atta, and their variants step075 to step200 (config/figures.yaml)"),
     "fig05": (curves.fig05, "fgsm_rs/step100 and fgsm_adaptive, or atta/step100 and atas (config/figures.yaml)"),
-    "fig06": (instances.fig06, "atas"),
+    "fig06": (images.fig06, "atas"),
     "fig07": (curves.fig07, "any finished training"),
     "fig08": (curves.fig08, "fgsm_rs or atas"),
     "fig09": (landscapes.fig09, "atas"),
-    "fig10": (instances.fig10, "atas"),
-    "fig11": (instances.fig11, "atas"),
+    "fig10": (images.fig10, "atas"),
+    "fig11": (images.fig11, "atas"),
 }
 
 

@@ -10,7 +10,7 @@ MARK = "<!-- made by `make docs` from here on -->\n"
 RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
 
 
-def write(described: dict[str, str]) -> None:
+def renew(described: dict[str, str]) -> None:
     """Renew every page of docs/methods; `described`: method -> its docstring and recipes as text."""
     for name, text in described.items():
         path = ROOT / f"docs/methods/{name}.md"

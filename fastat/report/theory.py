@@ -59,7 +59,7 @@ ETAS = ("printed", "counted")
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problems:
     """R problems side by side. Shapes: s (R, n), a and b (R, n, d), kappa (R,)."""
 
     s: Array
@@ -93,7 +93,7 @@ class Problem:
         return radius, g_theta, self.s * steepest, self.s.max(1) * self.kappa
 
 
-def problem(cells: list[tuple[str, float, int]]) -> Problem:
+def make_problems(cells: list[tuple[str, float, int]]) -> Problems:
     """The problems named (kind, tail, seed), whose saddle points are theta* = 0 and x* = best_x(0)."""
     s, a, b = np.empty((len(cells), N)), np.empty((len(cells), N, D)), np.empty((len(cells), N, D))
     for r, (_, tail, seed) in enumerate(cells):
@@ -101,18 +101,18 @@ def problem(cells: list[tuple[str, float, int]]) -> Problem:
         s[r] = np.exp(tail * rng.standard_normal(N))
         b[r], a[r] = rng.uniform(-1, 1, (N, D)), rng.standard_normal((N, D)) / D**0.5
     s /= s.mean(1, keepdims=True)
-    centred = Problem(s, a, b, np.array([KAPPA[kind] for kind, _, _ in cells]))
+    centred = Problems(s, a, b, np.array([KAPPA[kind] for kind, _, _ in cells]))
     zero = np.zeros((len(cells), D))
-    return Problem(s, a - centred.best_theta(centred.best_x(zero))[:, None], b, centred.kappa)
+    return Problems(s, a - centred.best_theta(centred.best_x(zero))[:, None], b, centred.kappa)
 
 
-def run(of: Problem, theta: Array, kind: Numbers, eta_theta: Array, eta_x: Array, images: Numbers) -> Array:
+def run(problems: Problems, theta: Array, kind: Numbers, eta_theta: Array, eta_x: Array, images: Numbers) -> Array:
     """Updates of Sec. IV-A from `theta` and x = 0, the t-th with image images[t] (T, R); kind (R,) is in ALGORITHMS.
 
     Returns: regret (Eq. 9), regret_fixed, and the gap of the mean theta (Lemma IV.1): (3, R).
     """
-    r, s, b, kappa, mean_a = np.arange(len(theta)), of.s, of.b, of.kappa[:, None], of.a.mean(1)
-    half, stiff = (of.a**2).sum(2).mean(1) / 2, np.maximum(of.kappa, 1e-12)[:, None, None]
+    r, s, b, kappa, mean_a = np.arange(len(theta)), problems.s, problems.b, problems.kappa[:, None], problems.a.mean(1)
+    half, stiff = (problems.a**2).sum(2).mean(1) / 2, np.maximum(problems.kappa, 1e-12)[:, None, None]
     x, v, v_hat = np.zeros_like(b), np.zeros_like(s), np.zeros_like(s)
     push, gain = np.zeros_like(theta), np.zeros_like(half)  # mean c s_i x_i, mean s_i (b_i . x_i - kappa |x_i|^2 / 2)
     regret, bowls, gains, thetas, pushes = (np.zeros_like(z) for z in (half, half, half, theta, theta))
@@ -140,7 +140,7 @@ def run(of: Problem, theta: Array, kind: Numbers, eta_theta: Array, eta_x: Array
         push = push + COUPLING / N * scale * (new - old)
         gain = gain + (scale * (away * (new - old) - kappa / 2 * (new**2 - old**2))).sum(1) / N
         x[r, i] = new
-        theta = theta - eta_theta[:, None] * (theta - of.a[r, i] + COUPLING * scale * new)
+        theta = theta - eta_theta[:, None] * (theta - problems.a[r, i] + COUPLING * scale * new)
     steps = len(images)
     fixed = bowls + steps * (top(thetas / steps) - bottom(pushes / steps, gains / steps))
     saddle = np.zeros_like(theta)
@@ -152,14 +152,14 @@ def experiment(steps: int) -> list[dict[str, object]]:
     """Every problem, tail, seed, algorithm and step size with T = `steps`: rows of COLUMNS."""
     grid = list(itertools.product(KAPPA, TAILS, SEEDS, range(len(ALGORITHMS)), ETAS))
     algorithm, counted = np.array([cell[3] for cell in grid]), np.array([cell[4] == "counted" for cell in grid])
-    of = problem([(kind, tail, seed) for kind, tail, seed, _, _ in grid])
+    problems = make_problems([(kind, tail, seed) for kind, tail, seed, _, _ in grid])
     start = np.stack([np.random.default_rng(100 + seed).standard_normal(D) / D**0.5 for _, _, seed, _, _ in grid])
     draws = {seed: np.random.default_rng(200 + seed).integers(0, N, steps) for seed in SEEDS}
     images = np.stack([draws[seed] for _, _, seed, _, _ in grid], axis=1)
-    d_theta, g_theta, g_x, smooth = of.constants(start)
+    d_theta, g_theta, g_x, smooth = problems.constants(start)
     adaptive = algorithm > 0
     eta_x = step_size(g_x, steps, adaptive) * np.where(counted, N**0.5, 1)
-    found = run(of, start, algorithm, d_theta / g_theta / steps**0.5, eta_x, images)
+    found = run(problems, start, algorithm, d_theta / g_theta / steps**0.5, eta_x, images)
     first, second, third = terms(d_theta, g_theta, g_x, smooth, steps, adaptive)
     larger = np.where(counted, N**0.5, (N + 1) / 2)
     values = zip(ratio(g_x), *found, first + second + third, first + larger * second + third, strict=True)
@@ -194,6 +194,6 @@ def six(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def write(out: Path) -> None:
+def write_csv(out: Path) -> None:
     """Write the CSV file `out`, a row per problem, tail, algorithm, step size, seed and T (COLUMNS)."""
     write_rows(out, COLUMNS, [row for steps in HORIZONS for row in experiment(steps)])

@@ -1,0 +1,51 @@
+"""Which method is better, and is that more than noise? pairs.csv: methods in pairs, on the same images. Never torch."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastat.machine.files import atomic
+from fastat.report.results import PLACE, Results
+from fastat.report.statistics import by_cell, compare, holm
+
+COLUMNS = [
+    "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
+    "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
+]  # fmt: skip
+ATTACKS = ("pgd50", "aa")
+
+
+def write_csv(results: Results, out: Path) -> None:
+    """Write pairs.csv."""
+    with atomic(out) as partial:
+        compared(results.correct).to_csv(partial, index=False)
+
+
+def compared(correct: pd.DataFrame) -> pd.DataFrame:
+    """correct.csv -> a row for every method against ATAS, and against the best, under PGD50 and AutoAttack.
+
+    Two methods are compared on the seeds that both have and the images that both were attacked on. p: McNemar's exact
+    test on all image-seed pairs; p_adjusted: Holm's over the table. The interval of the difference is a bootstrap's
+    over seeds and images: pairs of one seed share a network, and pairs of one image its pixels, which McNemar does not
+    know.
+    """
+    rows: list[dict[str, Any]] = []
+    wanted = correct[correct["attack"].isin(ATTACKS)]
+    for (dataset, model, eps, attack), part in wanted.groupby([*PLACE, "attack"], sort=True):
+        cells = by_cell(part)
+        if not cells:
+            continue
+        best = max(cells, key=lambda cell: np.mean([bits.mean() for bits, _ in cells[cell].values()]))
+        references = [one for one in dict.fromkeys([("atas", "paper"), best]) if one in cells]
+        for other, one in itertools.product(references, cells):
+            if one == other or (one in references and references.index(one) < references.index(other)):
+                continue
+            found = compare(cells[one], cells[other])
+            if found:
+                names = {"method_a": one[0], "variant_a": one[1], "method_b": other[0], "variant_b": other[1]}
+                rows.append({"dataset": dataset, "model": model, "eps": eps, "attack": attack, **names, **found})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.assign(p_adjusted=holm(table["p"].to_numpy(float)))

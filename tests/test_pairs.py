@@ -1,0 +1,33 @@
+"""pairs.csv: every method against ATAS and the best, and what a damaged row costs. Rows are made up."""
+
+import pandas as pd
+import pytest
+
+from fastat.report import pairs
+from tests import fabricate
+
+
+def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
+    right = fabricate.correct(fabricate.runs(12, 3))
+    table = pairs.compared(right)
+    assert set(table["attack"]) == {"pgd50", "aa"} and set(table["method_b"]) == {"atas"}
+    assert len(table) == 2 * 11 and (table["p_adjusted"] >= table["p"]).all()
+    pd.testing.assert_frame_equal(table, pairs.compared(right.sample(frac=1, random_state=0)), check_exact=True)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_pair_leaves_an_empty_table_with_its_columns(n):
+    table = pairs.compared(fabricate.correct(fabricate.runs(1, 3))[: 5 * n])
+    assert table.empty and list(table.columns) == pairs.COLUMNS
+
+
+@pytest.mark.parametrize(
+    "column,value", [("bits", "!!"), ("bits", "AA=="), ("n", float("nan")), ("n", 9000.0), ("images", None)]
+)
+def test_a_damaged_row_is_left_out_and_never_counted_as_wrong_images(column, value, caplog):
+    right = fabricate.correct(fabricate.runs(12, 2)).astype({column: object})
+    hit = (right["method"] == "pgd10") & (right["seed"] == "0") & (right["attack"] == "aa")
+    right.loc[hit, column] = value
+    table = pairs.compared(right)
+    seeds = table[(table["method_a"] == "pgd10") & (table["method_b"] == "atas")].set_index("attack")["n_seeds"]
+    assert seeds.to_dict() == {"aa": 1, "pgd50": 2} and "pgd10/paper, seed 0, is damaged" in caplog.text
