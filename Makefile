@@ -16,8 +16,7 @@ lint: .venv/made
 	$(BIN)/snakefmt --check Snakefile workflow && . $(BIN)/activate && snakemake --lint
 
 docs: .venv/made  # after `make demo`: its tables become the ones that the documentation shows
-	mkdir -p docs/results && cp results/tables/*.md results/tables/*.csv docs/results/
-	$(BIN)/python -m fastat docs
+	$(BIN)/python -m fastat docs --results results
 
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv

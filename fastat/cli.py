@@ -83,7 +83,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
     sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
-    verb("docs", do_docs, "Renew the generated part of docs/methods from code, recipes and docs/results.")
+    sub = verb(
+        "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
+    )
+    sub.add_argument("--results", type=Path, help="a finished default run, whose tables docs/results takes first")
     sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
@@ -243,10 +246,12 @@ def do_cost(args: argparse.Namespace) -> None:
 
 
 def do_docs(args: argparse.Namespace) -> None:
-    """Write docs/methods/*.md."""
+    """Renew the generated parts of the documentation."""
     import methods
     from fastat.report import docs
 
+    if args.results:
+        docs.keep(args.results)
     docs.renew({name: methods.describe(name) for name in variants()})
 
 

@@ -1,32 +1,68 @@
 """The generated part of docs/methods/NAME.md and of the README: from the code, the recipes and kept tables."""
 
+import shutil
+from pathlib import Path
+
 import pandas as pd
 
 from fastat import ROOT
 from fastat.machine.files import atomic
-from fastat.report.results import PLACE, paper
+from fastat.report.methods import place
+from fastat.report.results import PLACE, paper, read
+from fastat.report.tidy import RUN
 
 MARK = "<!-- made by `make docs` from here on -->\n"
 RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
+KEPT = ("table1", "table2", "table5", "supplement", "cost")  # III and IV want the runs of config/figures.yaml
+PICTURED = ("fgsm_rs", "atas")
+
+
+def keep(results: Path) -> None:
+    """Take what the documentation shows of a finished run of the default workflow into docs/results.
+
+    The tables that the default fills, and the curves of README's picture: of PICTURED, at the largest eps.
+    """
+    for name in KEPT:
+        for ending in ("md", "csv"):
+            shutil.copy(results / f"tables/{name}.{ending}", RESULTS)
+    found = read(results, needs=("measured.csv",))
+    runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
+    runs = runs[runs["eps_255"] == runs["eps_255"].max()].sort_values("method", key=lambda name: name.map(place))
+    rows = runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
+    with atomic(RESULTS / "collapse.csv") as partial:
+        rows.to_csv(partial, index=False, float_format="%.6g")
 
 
 def renew(described: dict[str, str]) -> None:
-    """Renew every page of docs/methods; `described`: method -> its docstring and recipes as text."""
+    """Renew README's table and picture, and every page of docs/methods.
+
+    described: method -> its docstring and recipes as text.
+    """
+    from fastat.report import figures  # here, for matplotlib takes a second to load
+
     for name, text in described.items():
         path = ROOT / f"docs/methods/{name}.md"
         with atomic(path) as partial:
             partial.write_text(page(path.read_text(), name, text))
-
     readme = ROOT / "README.md"
     with atomic(readme) as partial:
         partial.write_text(with_table(readme.read_text()))
+    figures.write_picture(RESULTS / "collapse.csv", RESULTS / "collapse.svg")
 
 
 def with_table(readme: str) -> str:
-    """The README, with the kept Table I between its marks."""
-    before, first, rest = readme.partition("<!-- table I: made by `make docs` -->\n")
-    _, last, after = rest.partition("<!-- end of table I -->\n")
-    return f"{before}{first}{(RESULTS / 'table1.md').read_text()}{last}{after}"
+    """The README, with five columns of the kept Table I between its marks."""
+    before, first, rest = readme.partition("<!-- results: made by `make docs` -->\n")
+    _, last, after = rest.partition("<!-- end of results -->\n")
+    return f"{before}{first}{columns('table1.md', 'method', 'clean', 'PGD50', 'AA', 'CO')}\n{last}{after}"
+
+
+def columns(file: str, *names: str) -> str:
+    """The columns of a Markdown table whose headings begin with these names."""
+    lines = [line for line in (RESULTS / file).read_text().splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    at = [next(k for k, heading in enumerate(cells[0]) if heading.startswith(name)) for name in names]
+    return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in cells)
 
 
 def page(old: str, name: str, described: str) -> str:

@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from fastat.errors import BadInput
+from fastat.machine.files import atomic
 from fastat.report.figures import comparisons, curves, images, landscapes, style
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def drawn(name: str, path: Path) -> tuple[Figure, str]:
     """The figure and its caption."""
     draw, needs = FIGURES[name]
     try:
-        rows = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), low_memory=False)
+        rows = read(path)
     except FileNotFoundError:
         words = f"Nothing to draw: {path.name} is not there."
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -73,3 +74,16 @@ def drawn(name: str, path: Path) -> tuple[Figure, str]:
             return draw(rows)
         words = f"Nothing to draw: there is no run yet of: {needs}."
     return style.blank(words), words
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A figure's data."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), low_memory=False)
+
+
+def write_picture(data: Path, out: Path) -> None:
+    """Write the SVG file `out`, README's picture, from the CSV file that docs.py keeps."""
+    with plt.rc_context(STYLE), atomic(out) as partial:
+        figure = curves.collapse(read(data))
+        figure.savefig(partial, format="svg", metadata={"Date": None})
+        plt.close(figure)

@@ -255,3 +255,19 @@ def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
     style.legend(figure, cells)
     style.note(figure, words)
     return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch ({told(rows)}). {CROSS}. {collapsed(rows)}."
+
+
+def collapse(rows: pd.DataFrame) -> Figure:
+    """README's picture: accuracy under FGSM and PGD10 by epoch, a panel for each method."""
+    methods = list(dict.fromkeys(rows["method"]))
+    figure, (axes,) = style.panels(1, len(methods), 3.6, 2.6, sharey="row")
+    for panel, method in zip(axes, methods, strict=True):
+        for _, one in at(rows, method=method).groupby("seed"):
+            panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
+            panel.plot(one["epoch"], one["train_pgd10_acc"], color=about(method).colour, lw=1.5)
+        panel.set(title=called(method), xlabel="epoch")
+    axes[0].set_ylabel("accuracy (%)")
+    looks = {"under FGSM": "#999999", "under PGD10": "black"}
+    handles = [Line2D([], [], color=look, label=words) for words, look in looks.items()]
+    axes[-1].legend(handles=handles, loc="lower right", frameon=False, fontsize=8)
+    return figure
