@@ -139,7 +139,7 @@ def test_another_network(checkout):
 def test_another_claim(checkout, made_up):
     claim = '''def clean_is_learnt(evidence: Evidence) -> Found:
     """The lowest clean accuracy of ATAS."""
-    least = float(evidence.of("atas", needs="clean")["clean"].min())
+    least = float(evidence.runs_of("atas", needs="clean")["clean"].min())
     return {"value": least, "verdict": "holds" if least > 50 else "does not hold", "evidence": "made up"}
 
 

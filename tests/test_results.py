@@ -124,7 +124,8 @@ def test_every_note_is_logged_and_stands_on_the_page(doubled, tmp_path, caplog):
 
 def test_runs_that_were_not_asked_for_are_not_there_and_not_in_the_notes(doubled, tmp_path):
     name = fabricate.evidence(WHO)[1]["run"]
-    found = read(written(tmp_path, doubled), [name])
+    found = read(written(tmp_path, doubled), [name], needs=("correct.csv",))
+    assert len(found.correct) == 5 and set(found.correct["seed"]) == {"1"}
     assert found.runs["name"].tolist() == [name]
     assert set(found.measured["run"]) == set(found.runs.index)
     assert found.notes == ["measured.csv: 1 rows stood there twice, and count once."]
@@ -150,6 +151,14 @@ def test_a_file_that_was_cut_keeps_what_is_whole(tmp_path):
     (tmp_path / "measured.csv").write_text(text[: text.rindex(",") - 30])
     found = read(tmp_path)
     assert len(found.runs) == len(WHO) and found.runs["aa"].notna().sum() == len(WHO) - 1
+
+
+@pytest.mark.parametrize("damage", [{"recipe": "sgd"}, {"recipe": {"epochs": "six"}}, {"redrawn": 5}, {"config": [1]}])
+def test_a_recipe_that_is_none_is_left_out_and_counted(damage, tmp_path):
+    lines = fabricate.evidence(WHO)
+    found = read(written(tmp_path, fabricate.measured(WHO), evidence=[{**lines[0], **damage}, *lines[1:]]))
+    assert found.notes == ["evidence.jsonl: 1 runs have a damaged recipe; it was left out."]
+    assert found.runs["epochs"].isna().sum() == 1 and (found.runs["n_train"] == 1437).all()
 
 
 def test_nothing_at_all_is_no_crash(tmp_path):

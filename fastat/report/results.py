@@ -109,11 +109,13 @@ def of_rows(
         runs = runs[runs["name"].isin(names)]
         rows = rows[rows["run"].isin(runs.index)]
     rows = once(rows, ["run", "metric", "epoch"], "measured.csv", notes)
-    runs = runs.join(recipes(runs, evidence or {})).join(wide(rows))
+    runs = runs.join(recipes(runs, evidence or {}, notes)).join(wide(rows))
     runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *ALWAYS])))
     right = complete(pd.DataFrame(columns=CORRECT) if correct is None else correct, "correct.csv", notes)
     right = once(right.reset_index(drop=True), [*RUN, "attack"], "correct.csv", notes)
     right = right.astype(dict.fromkeys([*RUN, "attack"], str))
+    if names is not None:
+        right = right.merge(runs[RUN], on=RUN)
     return Results(folder, rows, runs.join(losses(runs)), right, evidence or {}, notes)
 
 
@@ -210,18 +212,31 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
-def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list[str]) -> pd.DataFrame:
     """alpha (in eps), epochs, redrawn and n_train of each run's recipe; NaN where there is no evidence of it."""
-    rows = []
+    rows, damaged = [], 0
     for name, dataset, eps_255 in runs[["name", "dataset", "eps_255"]].itertuples(index=False):
-        about = evidence.get(name, {})
-        recipe = about.get("recipe") or {}
-        config = about.get("config") or recipe.get("params") or {}  # runs made before they said their config
-        size = recipe.get("n_train") or (CATALOG[dataset].n_train if dataset in CATALOG else math.nan)
-        redrawn = frozenset(about.get("redrawn") or ())
-        rows.append((step_in_eps(config.get("alpha"), eps_255), recipe.get("epochs", math.nan), redrawn, size))
-    table = pd.DataFrame(rows, index=runs.index, columns=["alpha", "epochs", "redrawn", "n_train"])
-    return table.astype({"alpha": float, "epochs": float, "n_train": float})
+        size = CATALOG[dataset].n_train if dataset in CATALOG else math.nan
+        try:
+            rows.append(recipe(evidence.get(name, {}), eps_255, size))
+        except (AttributeError, TypeError, ValueError):
+            rows.append(recipe({}, eps_255, size))
+            damaged += 1
+    if damaged:
+        notes.append(f"evidence.jsonl: {damaged} runs have a damaged recipe; it was left out.")
+    return pd.DataFrame(rows, index=runs.index, columns=["alpha", "epochs", "redrawn", "n_train"])
+
+
+def recipe(about: dict[str, Any], eps_255: int, size: float) -> tuple[float, float, frozenset[int], float]:
+    """alpha (in eps), epochs, redrawn and n_train (else `size`) of a run.json.
+
+    Raises: AttributeError, TypeError or ValueError if these are not what a run writes.
+    """
+    said = about.get("recipe") or {}
+    config = about.get("config") or said.get("params") or {}  # runs made before they said their config
+    redrawn = frozenset(about.get("redrawn") or ())
+    alpha = step_in_eps(config.get("alpha"), eps_255)
+    return alpha, float(said.get("epochs", math.nan)), redrawn, float(said.get("n_train") or size)
 
 
 def step_in_eps(alpha: object, eps_255: int) -> float:
