@@ -1,7 +1,7 @@
 """AutoAttack `standard` (Croce and Hein 2020), driven shard by shard so that it can stop and go on.
 
 The four attacks are `pyautoattack`'s; the loop around them is ours, because its own cannot resume and returns no
-verdict per attack. Same order, same batches, same seeds: the same verdict, image by image (tests/test_autoattack.py).
+verdict per attack. Same order, batches and seeds: the same verdict, image by image (tests/evaluation/).
 """
 
 import csv

@@ -9,7 +9,7 @@ from fastat.__main__ import main
 from fastat.config.recipe import method_names
 from fastat.report import methods, page
 from tests import fabricate
-from tests.test_page import data_of, records
+from tests.report.test_page import data_of, records
 
 
 def look(about: methods.About) -> tuple[object, ...]:
