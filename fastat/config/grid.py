@@ -40,10 +40,9 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises: BadInput with the rule, the value and the way out.
     """
-    for block in [*(config.get("grid") or []), *(config.get("extra_grid") or [])]:
-        if isinstance(block, dict):
-            for eps in listed(block.get("eps", [])):
-                parse_eps(eps)
+    for block in [*listed(config.get("grid")), *listed(config.get("extra_grid"))]:
+        for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
+            parse_eps(eps)
     check(config, "config", "config")
     try:
         in_pixels(config["evaluation"]["pgd_step"], 0.1)

@@ -108,6 +108,8 @@ def test_more_autoattack_images_than_exist_are_refused():
             "recipes: {digits: {every: {epochs: {by_epsilon: {77: 3}}}}}",
             "epochs must be a whole number above 0, got {'by_e",
         ),
+        ("grid: 3", "config: grid must be a list of one or more blocks, each with dataset, model, eps"),
+        ("extra_grid: 2.5", "config: extra_grid must be a list of blocks, each with dataset, model, eps"),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
         ("- a list", "must hold `key: value` lines"),
     ],
