@@ -7,10 +7,10 @@ from typing import Any
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import check_recipe_names, resolve, resolve_dataset, variants
-from fastat.config.schema import check, read_yaml
-from fastat.config.spec import RunSpec, split_subset
-from fastat.errors import BadInput, did_you_mean
+from fastat.config.recipe import check_names, check_recipe_names, resolve
+from fastat.config.schema import read_yaml, validate
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
 from fastat.units import in_pixels, parse_eps
 
 
@@ -43,7 +43,7 @@ def check_config(config: dict[str, Any]) -> None:
     for block in [*listed(config.get("grid")), *listed(config.get("extra_grid"))]:
         for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
             parse_eps(eps)
-    check(config, "config", "config")
+    validate(config, "config", "config")
     try:
         in_pixels(config["evaluation"]["pgd_step"], 0.1)
     except BadInput as error:
@@ -56,21 +56,19 @@ def check_config(config: dict[str, Any]) -> None:
         if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
             raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
     for spec in specs:
-        shards, n_processes = resolve(spec, config).shards, config["processes"].get(spec.dataset, 1)
-        if shards % n_processes:
+        recipe, n_processes = resolve(spec, config), config["processes"].get(spec.dataset, 1)
+        if recipe.shards % n_processes:
             raise BadInput(
-                f"config: processes: {n_processes} for {spec.dataset} must divide the shards of its recipe, {shards}. "
-                f"Write one that does, or set `recipes: {{{spec.dataset}: {{every: {{shards: {n_processes}, drop_last: "
-                "true}}}} (it changes the order of the images)."
+                f"config: processes: {n_processes} for {spec.dataset} must divide the shards of its recipe, "
+                f"{recipe.shards}. Write one that does, or set `recipes: {{{spec.dataset}: {{every: {{shards: "
+                f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
-    for dataset in {spec.dataset for spec in specs}:
-        n_images = protocol_for(config, dataset)["autoattack"]["n_images"]
-        check_n_images(n_images, dataset, resolve_dataset(dataset, config))
+        check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
 
 
-def check_n_images(n_images: int | str, dataset: str, fields: dict[str, Any]) -> None:
+def check_n_images(n_images: int | str, dataset: str, n_test: int | None) -> None:
     """AutoAttack cannot attack more images than the test part has."""
-    n_test = fields.get("n_test") or CATALOG[dataset].n_test
+    n_test = n_test or CATALOG[dataset].n_test
     if n_images != "all" and int(n_images) > n_test:
         raise BadInput(
             f"config: evaluation/autoattack/n_images is {n_images}, but {dataset} has {n_test} test images. "
@@ -88,19 +86,12 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
 
     Raises: BadInput for an unknown method or variant.
     """
-    known = variants()
     specs = set()
     for block in [*config["grid"], *config["extra_grid"]]:
         axes = [listed(block[key]) for key in ("dataset", "model", "eps", "method", "seed")]
         for dataset, model, eps, method, seed in itertools.product(*axes):
             name, _, variant = str(method).partition("/")
-            if name not in known:
-                raise BadInput(f"unknown method {name!r}.{did_you_mean(name, known)}")
-            if split_subset(variant or "paper")[0] not in known[name]:
-                raise BadInput(
-                    f"method {name} has no variant {variant!r}.{did_you_mean(variant, known[name])}, and each followed "
-                    "by _dI_J, which trains on D_I^J alone (1 <= I <= J <= 10)"
-                )
+            check_names(name, variant or "paper")
             specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
     return sorted(specs)
 

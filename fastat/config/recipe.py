@@ -14,10 +14,12 @@ from typing import Any
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.schema import check, read_yaml
-from fastat.config.spec import RunSpec
+from fastat.config.schema import read_yaml, validate
+from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text
+
+CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}  # a value by run, and how
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,18 @@ def variants() -> dict[str, list[str]]:
     return {name: list(known.get(name) or {"paper": {}}) for name in method_names()}
 
 
+def check_names(method: str, variant: str) -> None:
+    """Raises: BadInput for a method or variant that does not exist."""
+    known = variants()
+    if method not in known:
+        raise BadInput(f"unknown method {method!r}.{did_you_mean(method, known)}")
+    if split_subset(variant)[0] not in known[method]:
+        raise BadInput(
+            f"method {method} has no variant {variant!r}.{did_you_mean(variant, known[method])}, and each followed "
+            "by _dI_J, which trains on D_I^J alone (1 <= I <= J <= 10)"
+        )
+
+
 def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
     """Field -> (value, source) of a named recipe on CIFAR10: `variant` over `paper`.
 
@@ -137,6 +151,7 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
 
     Raises: BadInput naming the key and the rule.
     """
+    check_names(spec.method, spec.variant)
     fields: dict[str, Any] = {}
     for key, (value, _) in named_recipe(spec.method, spec.named).items():
         param = key.removeprefix("params.")
@@ -188,11 +203,11 @@ def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
 
 
 def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Recipe fields over others: `params` merge by name, and so does a schedule that does not say its kind."""
+    """Recipe fields over others: `params` merge by name, and a schedule that neither says its kind nor chooses."""
     merged = {**below, **above}
     for key in ("params", "schedule"):
         new = above.get(key)
-        if isinstance(new, dict) and (key == "params" or "kind" not in new):
+        if isinstance(new, dict) and (key == "params" or not new.keys() & {"kind", *CHOICES}):
             merged[key] = {**(below.get(key) or {}), **new}
     return merged
 
@@ -204,25 +219,24 @@ def chosen(value: Any, spec: RunSpec, where: str) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    if set(value) not in ({"by_eps"}, {"by_model"}):
+    if len(value) != 1 or not value.keys() & set(CHOICES):
         return {key: chosen(inner, spec, f"{where}: {key}") for key, inner in value.items()}
     ((axis, table),) = value.items()
     if not isinstance(table, dict):
-        example = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}[axis]
-        raise BadInput(f"{where}: {axis} must be a mapping as {example}, got {table!r}")
+        raise BadInput(f"{where}: {axis} must be a mapping as {CHOICES[axis]}, got {table!r}")
     if axis == "by_model":
         if not table.keys() & {spec.model, "other"}:
             raise BadInput(
                 f"{where} is given for {', '.join(map(str, table))}, not for {spec.model}. Add it, or `other`."
             )
-        return table.get(spec.model, table.get("other"))
+        return chosen(table.get(spec.model, table.get("other")), spec, where)
     if spec.eps_255 not in table:
         known = ", ".join(eps_text(eps) if isinstance(eps, int) else repr(eps) for eps in table)
         raise BadInput(
             f"{where} is given for eps {known}, not for {eps_text(spec.eps_255)}. Add it under `recipes` in the "
             f"config, as {{by_eps: {{{spec.eps_255}: ...}}}}."
         )
-    return table[spec.eps_255]
+    return chosen(table[spec.eps_255], spec, where)
 
 
 def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
@@ -243,7 +257,7 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
 
     Raises: BadInput for an unknown key or a value outside its range.
     """
-    check(fields, "recipe", where)
+    validate(fields, "recipe", where)
     schedule = dict(fields.get("schedule") or {})
     for key in {"milestones", "points", "momentum_points"} & schedule.keys():
         schedule[key] = tuple(tuple(item) if isinstance(item, list | tuple) else item for item in schedule[key])

@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
-def check(value: Any, schema: str, where: str) -> None:
+def validate(value: Any, schema: str, where: str) -> None:
     """Every rule of workflow/schemas/SCHEMA.schema.yaml.
 
     Raises: BadInput for the first value that breaks one, with the rule, the value and the way out.

@@ -110,6 +110,10 @@ def test_more_autoattack_images_than_exist_are_refused():
         ),
         ("grid: 3", "config: grid must be a list of one or more blocks, each with dataset, model, eps"),
         ("extra_grid: 2.5", "config: extra_grid must be a list of blocks, each with dataset, model, eps"),
+        (
+            "{recipes: {digits: {atas: {n_test: 20}}}, evaluation: {autoattack: {n_images: 50}}}",
+            "n_images is 50, but digits has 20 test images",
+        ),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
         ("- a list", "must hold `key: value` lines"),
     ],

@@ -5,7 +5,7 @@ import torch
 
 import methods
 from fastat import ROOT
-from fastat.config.grid import load_config
+from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import Recipe, check_recipe_names, chosen, lay, named_recipe, recipe_from, resolve, variants
 from fastat.config.schema import read_yaml
 from fastat.config.spec import RunSpec
@@ -49,6 +49,28 @@ def test_config_recipes_yaml_names_only_what_exists_and_json_recipes_are_checked
     for text in ('{"schedule": 3}', '{"epochs": 3, "schedule": {"kind": "linear", "points": [1]}}', "[]", "3"):
         with pytest.raises(BadInput):
             Recipe.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "name,message",
+    [
+        ("atas/relesed", "method atas has no variant 'relesed'. Did you mean 'released'"),
+        ("atas/paper_d0_3", "has no variant 'paper_d0_3'"),
+        ("atass/paper", "unknown method 'atass'. Did you mean 'atas'"),
+    ],
+)
+def test_a_run_of_no_recipe_is_refused(name, message):
+    spec = RunSpec.parse(f"digits/preact_tiny/eps77/{name}/seed0")
+    with pytest.raises(BadInput, match=message):
+        resolve(spec, load_config())
+
+
+def test_a_choice_may_stand_in_a_choice_and_for_a_whole_schedule():
+    by_model = {"by_model": {"preact_tiny": 0.3, "other": 0.1}}
+    schedule = {"by_eps": {77: {"kind": "triangular", "lr": by_model}, 102: {"kind": "piecewise", "lr": 0.2}}}
+    config = overlay(load_config(), {"recipes": {"digits": {"every": {"schedule": schedule}}}})
+    found = [resolve(RunSpec("digits", "preact_tiny", eps, "atas", "paper", 0), config).schedule for eps in (77, 102)]
+    assert [(one.kind, one.lr) for one in found] == [("triangular", 0.3), ("piecewise", 0.2)]
 
 
 def test_a_value_by_eps_must_know_the_eps():
