@@ -21,8 +21,8 @@ from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import devices, files
 from fastat.networks import models
 
-TABLES = {"whitebox": whitebox.COLUMNS, "surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
-TABLES |= {"autoattack": whitebox.COLUMNS}
+COLUMNS = {"whitebox": whitebox.COLUMNS, "surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
+COLUMNS |= {"autoattack": whitebox.COLUMNS}
 
 
 class Finished:
@@ -58,7 +58,7 @@ class Finished:
 
     def write(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         """Write eval/NAME.csv."""
-        files.write_rows(self.folder / f"eval/{name}.csv", TABLES[name], list(rows))
+        files.write_rows(self.folder / f"eval/{name}.csv", COLUMNS[name], list(rows))
 
 
 def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: torch.device, suite: str = "all") -> None:
@@ -69,7 +69,7 @@ def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: tor
     devices.set_precision("float32")
     run = Finished(spec, results, device)
     if run.about["status"] == "diverged":
-        for name in TABLES:
+        for name in COLUMNS:
             run.write(name, [])
         return
     data, model = run.data(), run.network()
@@ -101,14 +101,16 @@ def autoattacked(run: Finished, model: nn.Module, data: ImageSet, protocol: dict
 
 
 def probe(spec: RunSpec, results: Path, device: torch.device) -> None:
-    """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots (Figure 2)."""
+    """Loss surfaces of D_1 and D_10 around the collapse, from kept snapshots (Fig. 2). A diverged run has no rows."""
     devices.set_precision("float32")
-    run = Finished(spec, results, device)
+    run, path = Finished(spec, results, device), results / "runs" / spec.name / "eval/surfaces_by_epoch.csv"
+    if run.about["status"] == "diverged":
+        files.write_rows(path, probes.SURFACE_COLUMNS, [])
+        return
     data, tenth = run.data(), subsets.ranks(spec, results).to(device)
     groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
     rows: list[dict[str, Any]] = []
     for epoch in probes.around(run.about["collapse"]["first"], run.about["epochs_done"]):
         model = run.network(f"snapshots/epoch{epoch:03d}.safetensors")
         rows += probes.surfaces(model, data.train, groups, eps=spec.eps, seed=0, epoch=epoch)
-    path = run.folder / "eval/surfaces_by_epoch.csv"
     files.write_rows(path, probes.SURFACE_COLUMNS, probes.rounded(rows))

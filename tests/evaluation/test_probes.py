@@ -142,3 +142,7 @@ def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
     assert {tuple(line.split(",")[:3]) for line in lines[1:]} == {
         (epoch, group, "128") for epoch in ("1", "2") for group in ("D1", "D10")
     }
+    about = json.loads((results / "runs" / name / "run.json").read_text())
+    (results / "runs" / name / "run.json").write_text(json.dumps(about | {"status": "diverged"}))
+    assert main(probe) == 0  # its last epoch left no snapshot: no rows, and the report goes on
+    assert (results / "runs" / name / "eval/surfaces_by_epoch.csv").read_text() == "epoch,group,n,u,w,loss\n"
