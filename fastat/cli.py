@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Verbs in the order in which the workflow calls them."""
+    """Verbs: about methods and configs first, then in the order in which the workflow calls them."""
     top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -157,7 +157,7 @@ def do_new_method(args: argparse.Namespace) -> None:
     """Write the beginnings of a method, and say what is to be edited."""
     from fastat.config import new_method
 
-    print(new_method.write(args.name))
+    print(new_method.begin(args.name))
 
 
 def do_check(args: argparse.Namespace) -> None:
@@ -166,7 +166,7 @@ def do_check(args: argparse.Namespace) -> None:
 
     config = load_config(args.configfile)
     specs = expand(config)
-    run.check(specs, config)
+    run.build_all(specs, config)
     print(f"{len(specs)} runs: the config is good")
 
 
@@ -238,11 +238,11 @@ def do_cost(args: argparse.Namespace) -> None:
     """Write the cost table."""
     import torch
 
-    from fastat.cost import table
+    from fastat.cost import steps
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    table.write(table.measure(args.repeats), args.out)
+    steps.write_table(steps.measure(args.repeats), args.out)
 
 
 def do_docs(args: argparse.Namespace) -> None:

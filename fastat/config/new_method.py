@@ -30,24 +30,25 @@ config/recipes.yaml: what CIFAR10 takes, each value with its source; what anothe
 Then: python -m pytest tests/methods -k {name}"""
 
 
-def write(name: str, root: Path = ROOT) -> str:
+def begin(name: str, root: Path = ROOT) -> str:
     """Write the three files and the recipe; what was written and is to be edited, a line each.
 
     Raises: BadInput, with nothing written, for a name that no method can have or that is taken.
     """
     texts = {root / path.format(name=name): filled(root / made_from, name) for path, made_from in TEMPLATES.items()}
-    check(name, list(texts), root)
+    refuse_taken(name, list(texts), root)
     texts[root / RECIPES] = with_recipe((root / RECIPES).read_text(), name)
     for path, text in texts.items():
         path.write_text(text)
     return NEXT.format(name=name)
 
 
-def check(name: str, paths: list[Path], root: Path) -> None:
+def refuse_taken(name: str, paths: list[Path], root: Path) -> None:
     """Raises: BadInput if the name is no name, or if one of its files or its recipe is there."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "every":
         raise BadInput(
-            f"a method is named in small letters, digits and _, first a letter, no word of Python; got {name!r}"
+            "a method is named in small letters, digits and _, first a letter, no word of Python, not `every`; "
+            f"got {name!r}"
         )
     there = [str(path.relative_to(root)) for path in paths if path.exists()]
     if name in read_yaml(root / RECIPES)["methods"]:

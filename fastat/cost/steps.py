@@ -1,4 +1,4 @@
-"""The cost table: counted passes, FLOPs, state and relative seconds of every method."""
+"""What a step of every method costs: counted passes, FLOPs, state and relative seconds, as results/tables/cost."""
 
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     return [{**one, "seconds_over_clean": taken[one["method"]] / taken["clean"]} for one in rows]
 
 
-def write(rows: list[dict[str, Any]], out: Path) -> None:
+def write_table(rows: list[dict[str, Any]], out: Path) -> None:
     """Write the cost table, `out`.csv and .md; rows as `python -m fastat cost` makes them."""
     rows = sorted(rows, key=lambda one: row(one["method"]))
     table = pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Where all chance comes from: generators that depend on nothing but what they are for."""
+"""Chance in data, training and attacks: generators that depend on nothing but what they are for."""
 
 import hashlib
 import json

@@ -70,7 +70,7 @@ class Results:
 def read(folder: Path, names: list[str] | None = None, needs: tuple[str, ...] = ()) -> Results:
     """The results in `folder` of the runs called `names` (None: all). correct.csv is read only if it is among `needs`.
 
-    Raises: BadInput if a file of `needs` is not there or no such file; any other leaves a note.
+    Raises: BadInput if a file of `needs` is missing or damaged; another one leaves a note.
     """
     notes: list[str] = []
     files = {"measured.csv": (MEASURED, ["epoch", "n"]), "correct.csv": (CORRECT, ["n"])}

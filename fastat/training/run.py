@@ -117,7 +117,7 @@ def network(spec: RunSpec, recipe: Recipe) -> nn.Module:
     return models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
 
 
-def check(specs: list[RunSpec], config: dict[str, Any]) -> None:
+def build_all(specs: list[RunSpec], config: dict[str, Any]) -> None:
     """Build every method and network of a grid without memory.
 
     Raises: BadInput for the first that cannot be built, or not shared by as many processes as the config says.

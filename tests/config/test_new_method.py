@@ -42,6 +42,7 @@ def test_the_recipe_is_added_as_text_and_changes_no_other():
         ("../x", "small letters"),
         ("", "small letters"),
         ("class", "no word of Python"),
+        ("every", "not `every`"),
         ("atas", "'atas' is taken: there is already methods/atas.py, tests/methods/test_atas.py, docs/methods/atas.md"),
         ("contract", "'contract' is taken: there is already tests/methods/test_contract.py"),
     ],
@@ -59,12 +60,12 @@ def test_a_recipe_left_behind_is_found(tmp_path):
     for path in (*new_method.TEMPLATES.values(), new_method.RECIPES):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tmp_path / path)
-    new_method.write("one_two", tmp_path)
+    new_method.begin("one_two", tmp_path)
     assert (tmp_path / "docs/methods/one_two.md").read_text().startswith("# ONE-TWO\n")
     for path in new_method.TEMPLATES:
         (tmp_path / path.format(name="one_two")).unlink()
     with pytest.raises(BadInput, match="there is already a recipe in config/recipes.yaml"):
-        new_method.write("one_two", tmp_path)
+        new_method.begin("one_two", tmp_path)
 
 
 def test_templates_are_no_methods():

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.config.recipe import method_names
 from fastat.report import methods, page
 from tests import fabricate

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fastat import ROOT
-from fastat.__main__ import main
+from fastat.cli import main
 from fastat.report import theory
 
 CELLS = [(kind, tail, seed) for kind in theory.KAPPA for tail in (0.0, 1.5) for seed in (0, 1)]
