@@ -8,7 +8,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -265,10 +265,8 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     if fields.get("compile") is False:
         fields["compile"] = "off"  # YAML reads off as false
     recipe = constructed(Recipe, fields, where)
-    for owner, rules, place in ((recipe, RECIPE_RULES, where), (recipe.schedule, SCHEDULE_RULES, f"{where}: schedule")):
-        for name, holds, rule in rules:
-            if not holds(recipe):
-                raise BadInput(f"{place}: {name} must be {rule(recipe)}, got {getattr(owner, name)!r}")
+    for name, value, rule in broken(recipe):
+        raise BadInput(f"{where}: {name} must be {rule}, got {value!r}")
     return recipe
 
 
@@ -280,78 +278,36 @@ def constructed(cls: Any, fields: dict[str, Any], where: str) -> Any:
         raise BadInput(f"{where}: {error}") from error
 
 
-def shards_divide(recipe: Recipe) -> bool:
-    """fastat/machine/processes.py: positions p mod shards of every batch, and rows p mod shards of what is stored."""
-    n = recipe.shards
-    return n == 1 or (5040 % n == recipe.batch_size % n == 0 and recipe.drop_last)
+def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
+    """The rules between two fields that the recipe breaks: (field, its value, how the sentence ends: "must be ...")."""
+    r, schedule = recipe, recipe.schedule
+    if r.drop_last and r.n_train and r.n_train < r.batch_size:
+        rule = f"at most n_train = {r.n_train} with drop_last: true, else no batch would be left"
+        yield "batch_size", r.batch_size, rule
+    if schedule.cycle_momentum and not schedule.momentum_points and r.momentum < 0.1:
+        yield "momentum", r.momentum, "0.1 or more with cycle_momentum: true"
+    if r.weight_decay_epochs is not None and r.weight_decay_epochs > r.epochs:
+        yield "weight_decay_epochs", r.weight_decay_epochs, f"between 0 and epochs = {r.epochs}, or left out"
+    if r.shards > 1 and not (5040 % r.shards == r.batch_size % r.shards == 0 and r.drop_last):
+        rule = f"1, or a divisor of 5040 and of batch_size = {r.batch_size}, with drop_last: true"
+        yield "shards", r.shards, rule
+    stones = list(schedule.milestones)
+    if stones != sorted(stone for stone in stones if 0 < stone < r.epochs):
+        yield "schedule: milestones", schedule.milestones, f"rising, and between 0 and epochs = {r.epochs}"
+    for name, kind in (("milestones", "piecewise"), ("points", "linear")):
+        value = getattr(schedule, name)
+        if value and schedule.kind != kind:
+            way_out = f"Write the kind too, as {{kind: {kind}, lr: {schedule.lr}, {name}: ...}}"
+            rule = f"left out: {name} belongs to kind: {kind}, and kind: {schedule.kind} would ignore it. {way_out}"
+            yield f"schedule: {name}", value, rule
+    for name, needed in (("points", schedule.kind == "linear"), ("momentum_points", False)):
+        value = getattr(schedule, name)
+        if (value or needed) and not is_line(value, r.epochs):
+            rule = f"pairs [epoch, value] from epoch 0 to {r.epochs}, epochs not falling, values 0 or more"
+            yield f"schedule: {name}", value, rule
 
 
 def is_line(points: tuple[tuple[float, float], ...], epochs: int) -> bool:
     """Whether it leads from the start to the end of the training."""
     done = [epoch for epoch, _ in points]
     return len(done) > 1 and done == sorted(done) and (done[0], done[-1]) == (0, epochs)
-
-
-# Rules that tie two fields together: the field, whether a recipe keeps the rule, and how it goes on after "must be".
-Rule = tuple[str, Callable[[Recipe], bool], Callable[[Recipe], str]]
-RECIPE_RULES: tuple[Rule, ...] = (
-    (
-        "batch_size",
-        lambda r: not (r.drop_last and r.n_train) or r.n_train >= r.batch_size,
-        lambda r: f"at most n_train = {r.n_train} with drop_last: true (else no batch would be left)",
-    ),
-    (
-        "momentum",
-        lambda r: not r.schedule.cycle_momentum or bool(r.schedule.momentum_points) or r.momentum >= 0.1,
-        lambda r: "0.1 or more with cycle_momentum: true",
-    ),
-    (
-        "weight_decay_epochs",
-        lambda r: r.weight_decay_epochs is None or r.weight_decay_epochs <= r.epochs,
-        lambda r: f"between 0 and epochs = {r.epochs}, or left out",
-    ),
-    (
-        "shards",
-        shards_divide,
-        lambda r: f"1, or a divisor of 5040 and of batch_size = {r.batch_size}, with drop_last: true",
-    ),
-)
-
-
-def belongs_to(name: str, kind: str) -> Rule:
-    """A field that other kinds of schedule would ignore."""
-    return (
-        name,
-        lambda r: not getattr(r.schedule, name) or r.schedule.kind == kind,
-        lambda r: (
-            f"left out: {name} belongs to kind: {kind}, and kind: {r.schedule.kind} would ignore it. Write the kind "
-            f"too, as {{kind: {kind}, lr: {r.schedule.lr}, {name}: ...}}"
-        ),
-    )
-
-
-def leads_through(name: str) -> Rule:
-    """A line must lead through the whole training."""
-    return (
-        name,
-        lambda r: is_line(getattr(r.schedule, name), r.epochs) or not getattr(r.schedule, name),
-        lambda r: f"pairs [epoch, value] from epoch 0 to {r.epochs}, epochs not falling, values 0 or more",
-    )
-
-
-SCHEDULE_RULES: tuple[Rule, ...] = (
-    (
-        "milestones",
-        lambda r: list(r.schedule.milestones) == sorted(m for m in r.schedule.milestones if 0 < m < r.epochs),
-        lambda r: f"rising, and between 0 and epochs = {r.epochs}",
-    ),
-    leads_through("points"),
-    leads_through("momentum_points"),
-    (
-        "points",
-        lambda r: r.schedule.kind != "linear" or bool(r.schedule.points),
-        lambda r: f"pairs [epoch, value] from epoch 0 to {r.epochs} with kind: linear",
-    ),
-    belongs_to("milestones", "piecewise"),
-    belongs_to("points", "linear"),
-)
