@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,27 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
+Verb = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
+
+
 def parser() -> argparse.ArgumentParser:
-    """Verbs: about methods and configs first, then in the order in which the workflow calls them."""
+    """All verbs."""
     top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    def verb(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(run_verb=function)
         return sub
 
+    add_questions(verb)
+    add_measurements(verb)
+    add_reports(verb)
+    return top
+
+
+def add_questions(verb: Verb) -> None:
+    """About methods and configs, before anything runs."""
     sub = verb("methods", do_methods, "List the methods, or one method's named recipes, each value with its source.")
     sub.add_argument("name", nargs="?", help="as atas (default: list all)")
     sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
@@ -58,8 +70,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--calibration", type=Path, help="a file made by --calibrate; else the hours come from the paper")
     sub.add_argument("--calibrate", type=Path, help="time a few steps on this device, write this file and stop")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    add_threads(sub)
     sub.set_defaults(runs_per_gpu=1)
+
+
+def add_measurements(verb: Verb) -> None:
+    """What needs torch, in the order in which the workflow calls it."""
     sub = verb("data", do_data, "Read a data set from its source into one file.")
     sub.add_argument("--dataset", required=True)
     sub.add_argument("--source", type=Path, default=Path("data"), help="where archives are looked for")
@@ -68,25 +84,22 @@ def parser() -> argparse.ArgumentParser:
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
     sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub = verb("evaluate", do_evaluate, "Attack the weights of one run, and look at its loss surfaces.")
     add_run(sub)
     sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
     add_run(sub)
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     sub = verb(
         "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
     )
     sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    add_threads(sub)
     sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
-    sub = verb(
-        "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
-    )
-    sub.add_argument("--results", type=Path, help="a finished default run, whose tables docs/results takes first")
+
+
+def add_reports(verb: Verb) -> None:
+    """What is made from what was measured, likewise; and the documentation."""
     sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
@@ -107,7 +120,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--figures", type=Path, default=Path("figures"))
     sub.add_argument("--out", type=Path, default=Path("results/report/index.html"))
-    return top
+    sub = verb(
+        "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
+    )
+    sub.add_argument("--results", type=Path, help="a finished default run, whose tables docs/results takes first")
 
 
 def add_configfile(sub: argparse.ArgumentParser) -> None:
@@ -128,7 +144,13 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--results", type=Path, default=Path("results"))
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sub.add_argument("--runs-per-gpu", type=int, default=1, help="of several GPUs, take one with fewer runs at work")
+    add_threads(sub)
     add_configfile(sub)
+
+
+def add_threads(sub: argparse.ArgumentParser) -> None:
+    """--threads, which pick_device sets."""
+    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
 
 
 def do_methods(args: argparse.Namespace) -> None:
