@@ -14,6 +14,7 @@ shell.prefix(
 
 from fastat.config import grid
 from fastat.config.recipe import resolve
+from fastat.config.schema import read_yaml
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
 from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES
@@ -23,6 +24,10 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 try:
+    for (
+        path
+    ) in workflow.configfiles:  # Snakemake reads them too, and forgives a repeated key
+        read_yaml(Path(path))
     grid.check_config(config)
 except BadInput as error:
     raise WorkflowError(str(error))

@@ -19,10 +19,28 @@ from fastat.errors import BadInput, did_you_mean
 SCHEMAS = ROOT / "workflow/schemas"
 
 
+class Loader(yaml.SafeLoader):
+    """A key that a mapping repeats is an error: YAML's own loader keeps the last one and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; `<<` takes another one in, and is no key."""
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and keys.count((key.tag, key.value)) > 1:
+                where = f"line {key.start_mark.line + 1}"
+                raise BadInput(f"{where}: {key.value!r} stands twice in one mapping. Keep one: the other would be lost")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping."""
+    """A YAML file that holds a mapping.
+
+    Raises: BadInput if it is not there, is no YAML, holds no mapping, or repeats a key.
+    """
     try:
-        value = yaml.safe_load(path.read_text())
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
+    except BadInput as error:
+        raise BadInput(f"{path}, {error}") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -73,4 +91,17 @@ def explained(error: jsonschema.ValidationError) -> str:
     if rule is None or not path:
         return f"{place}{error.message}"
     inner = f"{'/'.join(path[:-1])}: " if path[:-1] else ""
-    return f"{inner}{path[-1]} must be {rule}, got {error.instance!r}"
+    return f"{inner}{path[-1]} must be {rule}, got {error.instance!r}{as_number(error.instance)}"
+
+
+def as_number(value: Any) -> str:
+    """`. YAML reads it as text; write 0.0005`: the way out for what YAML takes for text, as 5e-4."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        number = float(value)
+    except ValueError:
+        return ""
+    if not math.isfinite(number):
+        return ""
+    return f". YAML reads it as text; write {int(number) if number.is_integer() else number}"

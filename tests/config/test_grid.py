@@ -115,6 +115,13 @@ def test_more_autoattack_images_than_exist_are_refused():
             "n_images is 50, but digits has 20 test images",
         ),
         ("gird: []", "unknown key 'gird'. Did you mean 'grid'"),
+        ("recipes: {}\ngrid: []\nrecipes: {}\n", "'recipes' stands twice in one mapping"),
+        ("recipes: {digits: {atas: {epochs: 2}, atas: {epochs: 3}}}", "'atas' stands twice in one mapping"),
+        (
+            "recipes: {digits: {every: {weight_decay: 5e-4}}}",
+            "weight_decay must be in [0, 1), got '5e-4'. YAML reads it as text; write 0.0005",
+        ),
+        ("recipes: {digits: {every: {epochs: '3'}}}", "got '3'. YAML reads it as text; write 3"),
         ("- a list", "must hold `key: value` lines"),
     ],
 )

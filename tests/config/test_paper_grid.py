@@ -32,7 +32,7 @@ def test_every_number_of_tables_1_and_2_has_its_run():
     ran = {(s.dataset, s.model, f"{s.eps_255}/255", s.method) for s in specs("paper") if s.variant == "paper"}
     import csv
 
-    with open(ROOT / "config/paper.csv", newline="") as file:
+    with open(ROOT / "config/paper.csv", encoding="utf-8", newline="") as file:
         cells = {
             (row["dataset"], row["model"], row["eps"], row["method"])
             for row in csv.DictReader(file)
