@@ -281,14 +281,14 @@ def do_tidy(args: argparse.Namespace) -> None:
     """Write measured.csv, correct.csv and evidence.jsonl."""
     from fastat.report import tidy
 
-    tidy.write_all(args.results, args.runs.read_text().split() if args.runs else None, args.out)
+    tidy.write_all(args.results, args.runs.read_text(encoding="utf-8").split() if args.runs else None, args.out)
 
 
 def do_figure_data(args: argparse.Namespace) -> None:
     """Write results/figures/*.csv."""
     from fastat.report import figure_data
 
-    names = args.runs.read_text().split() if args.runs else None
+    names = args.runs.read_text(encoding="utf-8").split() if args.runs else None
     figure_data.write_all(args.results, names, first_eps(args), args.results / "figures")
 
 

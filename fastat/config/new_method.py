@@ -37,9 +37,9 @@ def begin(name: str, root: Path = ROOT) -> str:
     """
     texts = {root / path.format(name=name): filled(root / made_from, name) for path, made_from in TEMPLATES.items()}
     refuse_taken(name, list(texts), root)
-    texts[root / RECIPES] = with_recipe((root / RECIPES).read_text(), name)
+    texts[root / RECIPES] = with_recipe((root / RECIPES).read_text(encoding="utf-8"), name)
     for path, text in texts.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     return NEXT.format(name=name)
 
 
@@ -59,7 +59,9 @@ def refuse_taken(name: str, paths: list[Path], root: Path) -> None:
 
 def filled(template: Path, name: str) -> str:
     """The template's text with the method's name, in titles written as FGSM-RS."""
-    return template.read_text().replace("newone", name).replace("NEWONE", name.upper().replace("_", "-"))
+    return (
+        template.read_text(encoding="utf-8").replace("newone", name).replace("NEWONE", name.upper().replace("_", "-"))
+    )
 
 
 def with_recipe(text: str, name: str) -> str:

@@ -126,7 +126,7 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
 @functools.cache
 def method_version(name: str) -> int:
     """`VERSION` of methods/NAME.py, without importing it: the workflow has no torch."""
-    for node in ast.parse((ROOT / f"methods/{name}.py").read_text()).body:
+    for node in ast.parse((ROOT / f"methods/{name}.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
             return int(ast.literal_eval(node.value))
     raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")

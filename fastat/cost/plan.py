@@ -255,7 +255,7 @@ def published_hours() -> dict[tuple[str, str, str], float]:
 def read_calibration(path: Path) -> dict[str, float]:
     """`dataset/model` -> FLOPs per second, as `calibrate` found them and --calibrate wrote them."""
     try:
-        rates = json.loads(path.read_text())["flops_per_second"]
+        rates = json.loads(path.read_text(encoding="utf-8"))["flops_per_second"]
         return {name: float(rate) for name, rate in rates.items()}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise BadInput(

@@ -71,4 +71,4 @@ def write_table(rows: list[dict[str, Any]], out: Path) -> None:
         "md": f"{pretty.to_markdown(index=False, disable_numparse=True)}\n\n{text}",
     }.items():
         with atomic(Path(f"{out}.{ending}")) as partial:
-            partial.write_text(content)
+            partial.write_text(content, encoding="utf-8")

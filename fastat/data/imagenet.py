@@ -126,7 +126,10 @@ class Pixels:
     def begun(self) -> bool:
         """Whether there is a file to go on with."""
         try:
-            return self.progress.read_text().startswith(self.key()) and load(self.path, self.shape) is not None
+            return (
+                self.progress.read_text(encoding="utf-8").startswith(self.key())
+                and load(self.path, self.shape) is not None
+            )
         except (OSError, BadInput):
             return False
 
@@ -148,20 +151,20 @@ class Pixels:
                 f"{self.path} needs {np.prod(self.shape) / 1e9:.1f} GB: {error.strerror}. Make room, or link "
                 f"{self.path.parent} to a larger disk."
             ) from error
-        self.progress.write_text(self.key())
+        self.progress.write_text(self.key(), encoding="utf-8")
 
     def fill(self) -> str:
         """Decode what is missing, on all cores. Returns a hash of all pixels.
 
         Raises: BadInput naming the first image that is broken.
         """
-        lines = [line.split() for line in self.progress.read_text().splitlines()[1:]]
+        lines = [line.split() for line in self.progress.read_text(encoding="utf-8").splitlines()[1:]]
         done = {int(line[0]): line[1] for line in lines if len(line) == 2 and len(line[1]) == 64}  # one may be torn
         n_chunks, quiet = -(-len(self.images) // CHUNK), not sys.stderr.isatty()
         missing = [chunk for chunk in range(n_chunks) if chunk not in done]
         bar = tqdm(total=n_chunks * CHUNK, initial=len(done) * CHUNK, desc=self.path.stem, unit="image", disable=quiet)
         n_threads = len(os.sched_getaffinity(0))
-        with bar, open(self.progress, "a") as file, ThreadPoolExecutor(n_threads) as pool:
+        with bar, open(self.progress, "a", encoding="utf-8") as file, ThreadPoolExecutor(n_threads) as pool:
             for chunk, sha256 in zip(missing, pool.map(self.write_chunk, missing), strict=True):
                 done[chunk] = sha256
                 file.write(f"\n{chunk} {sha256}")  # the line break first: what follows a torn line is a line of its own

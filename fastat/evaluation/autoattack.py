@@ -99,5 +99,5 @@ def read_partial(path: Path) -> list[Row]:
     """The rows of the shards that an earlier process finished."""
     if not path.exists():
         return []
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return [{**row, **{k: int(row[k]) for k in ("index", "label", "correct")}} for row in csv.DictReader(file)]

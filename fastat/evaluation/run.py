@@ -37,7 +37,7 @@ class Finished:
         if not (self.folder / "run.json").exists():
             way_out = f"Train it first: python -m fastat train --run {spec.name}"
             raise BadInput(f"{self.folder} holds no finished run. {way_out}")
-        self.about: dict[str, Any] = json.loads((self.folder / "run.json").read_text())
+        self.about: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
 
     def data(self) -> ImageSet:
         """What it was trained on, and the test images."""

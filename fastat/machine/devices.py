@@ -46,7 +46,7 @@ def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
     for slot in range(runs_per_gpu):
         for number, name in enumerate(names):
             path = Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}-gpu{name}-slot{slot}.lock"
-            file = open(path, "a")  # noqa: SIM115 (held until the process ends)
+            file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -27,6 +27,7 @@ def atomic(path: Path) -> Iterator[Path]:
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        partial.chmod(0o666 & ~umask())  # safetensors writes for its owner alone
         os.replace(partial, path)
     except PermissionError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}. Choose another folder.") from error
@@ -34,15 +35,22 @@ def atomic(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def umask() -> int:
+    """What this process's files are not open for."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
     """Write rows as CSV, atomically. A column that a row lacks stays empty."""
-    with atomic(path) as partial, open(partial, "w", newline="") as file:
+    with atomic(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -56,7 +64,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "a")  # noqa: SIM115 (closed below, after the block)
+        file = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 (closed below, after the block)
     except OSError as error:
         raise BadInput(f"cannot write into {folder}: {error.strerror}. Choose another folder.") from error
     with file:

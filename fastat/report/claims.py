@@ -84,7 +84,9 @@ def write_report(results: Results, figures: Path, out: Path) -> None:
     count, data = len(results.runs), " and ".join(sorted(set(results.runs["dataset"]))) or "nothing"
     body = readable(table).to_markdown(index=False, disable_numparse=True)
     with atomic(out.with_suffix(".md")) as partial:
-        partial.write_text(f"# The paper's claims, tested\n\n{count} trainings on {data}.\n\n{body}\n")
+        partial.write_text(
+            f"# The paper's claims, tested\n\n{count} trainings on {data}.\n\n{body}\n", encoding="utf-8"
+        )
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

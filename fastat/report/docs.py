@@ -43,10 +43,10 @@ def renew(described: dict[str, str]) -> None:
     for name, text in described.items():
         path = ROOT / f"docs/methods/{name}.md"
         with atomic(path) as partial:
-            partial.write_text(page(path.read_text(), name, text))
+            partial.write_text(page(path.read_text(encoding="utf-8"), name, text))
     readme = ROOT / "README.md"
     with atomic(readme) as partial:
-        partial.write_text(with_table(readme.read_text()))
+        partial.write_text(with_table(readme.read_text(encoding="utf-8")))
     figures.write_picture(RESULTS / "collapse.csv", RESULTS / "collapse.svg")
 
 
@@ -59,7 +59,7 @@ def with_table(readme: str) -> str:
 
 def columns(file: str, *names: str) -> str:
     """The columns of a Markdown table whose headings begin with these names."""
-    lines = [line for line in (RESULTS / file).read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in (RESULTS / file).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     at = [next(k for k, heading in enumerate(cells[0]) if heading.startswith(name)) for name in names]
     return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in cells)
@@ -83,7 +83,7 @@ def page(old: str, name: str, described: str) -> str:
 
 def rows(file: str, column: str, name: str) -> str:
     """The lines of a Markdown table whose `column` is the method or one of its variants."""
-    lines = [line for line in (RESULTS / file).read_text().splitlines() if line.startswith("|")]
+    lines = [line for line in (RESULTS / file).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
     at = [cell.strip() for cell in lines[0].split("|")].index(column)
     mine = [line for line in lines[2:] if line.split("|")[at].strip().split("/")[0] == name]
     return "\n".join([*lines[:2], *mine]) if mine else "Not in the default workflow."
@@ -91,7 +91,9 @@ def rows(file: str, column: str, name: str) -> str:
 
 def departures(name: str) -> str:
     """The lines of docs/departures.md that name the method."""
-    lines = [line for line in (ROOT / "docs/departures.md").read_text().splitlines() if line.startswith("|")]
+    lines = [
+        line for line in (ROOT / "docs/departures.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")
+    ]
     mine = [line for line in lines[2:] if name in line.split("|")[1].replace(",", " ").split()]
     return "\n".join([*lines[:2], *mine]) if mine else "None of its own; see [all](../departures.md)."
 

@@ -64,7 +64,7 @@ def write_table(
         "tex": latex(layout or [("", pretty)], caption + EMPTY if layout else caption),
     }.items():
         with atomic(Path(f"{out}.{ending}")) as partial:
-            partial.write_text(content)
+            partial.write_text(content, encoding="utf-8")
 
 
 LEGEND = (

@@ -33,7 +33,7 @@ def write_all(results: Path, names: list[str] | None, out: Path) -> None:
     for name in sorted(names):
         folder, spec = results / "runs" / name, RunSpec.parse(name)
         who = {**spec.wildcards, "eps": eps_text(spec.eps_255)}
-        about = json.loads((folder / "run.json").read_text())
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         evidence.append(json.dumps({"folder": str(folder), **about}))
         numbers += [{**who, "epoch": "", "n": "", **row} for row in measured(folder, about)]
         if about["status"] == "finished" and not spec.subset:  # a training on a subset is not attacked
@@ -43,7 +43,7 @@ def write_all(results: Path, names: list[str] | None, out: Path) -> None:
         with atomic(out / f"{table}.csv") as partial:
             pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
     with atomic(out / "evidence.jsonl") as partial:
-        partial.write_text("".join(f"{line}\n" for line in evidence))
+        partial.write_text("".join(f"{line}\n" for line in evidence), encoding="utf-8")
 
 
 def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:

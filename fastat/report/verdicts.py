@@ -45,7 +45,7 @@ def write_report(results: Results, out: Path, report: Path) -> tuple[str, bool]:
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
     with atomic(report) as partial:
-        partial.write_text(f"# The paper's numbers and ours\n\n{line}\n\n{text}\n\n{method}")
+        partial.write_text(f"# The paper's numbers and ours\n\n{line}\n\n{text}\n\n{method}", encoding="utf-8")
     return line, bool((table["verdict"] == "not reproduced").any())
 
 

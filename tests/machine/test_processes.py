@@ -54,7 +54,7 @@ def command(name: str, results: Path, epochs: int = 2) -> list[str]:
 def torchrun(
     script: Path, calls: list[list[str]], code: str = "sys.exit(any([main(call) for call in calls]))"
 ) -> subprocess.Popen:
-    script.write_text(f"{DOUBLE}from fastat.cli import main\ncalls = {calls!r}\n{code}\n")
+    script.write_text(f"{DOUBLE}from fastat.cli import main\ncalls = {calls!r}\n{code}\n", encoding="utf-8")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([sys.executable, *launch], cwd=script.parent, env=environment, start_new_session=True)

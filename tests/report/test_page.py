@@ -40,7 +40,7 @@ def written(folder: Path) -> Path:
 
 def data_of(path: Path) -> dict[str, Any]:
     """The JSON inside the page."""
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
     assert found
     return json.loads(found[1])
 

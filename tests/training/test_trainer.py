@@ -70,7 +70,7 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(results, tmp_path
         assert process.wait(60) == (-9 if sign == signal.SIGKILL else 143)
     assert main(command(other)) == 0
     assert weights(other) == weights(results)
-    with open(other / "runs" / NAME / "log.csv") as file:
+    with open(other / "runs" / NAME / "log.csv", encoding="utf-8") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
     assert not state.exists()
 

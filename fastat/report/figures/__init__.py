@@ -1,9 +1,11 @@
 """The figures, each from results/figures/NAME.csv alone. pandas, matplotlib; never torch."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["MPLBACKEND"] = "Agg"  # before matplotlib is loaded: the one of a notebook may not be there
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -46,7 +48,7 @@ def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
     for name in only or FIGURES:
         if name not in FIGURES:
             raise BadInput(f"there is no figure {name!r}. Known: {', '.join(FIGURES)}")
-    with plt.rc_context(STYLE):
+    with plt.style.context(STYLE, after_reset=True):
         for name in only or FIGURES:
             figure, caption = drawn(name, data / f"{name}.csv")
             style.save(figure, caption, out / name)
@@ -83,7 +85,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def write_picture(data: Path, out: Path) -> None:
     """Write the SVG file `out`, README's picture, from the CSV file that docs.py keeps."""
-    with plt.rc_context(STYLE), atomic(out) as partial:
+    with plt.style.context(STYLE, after_reset=True), atomic(out) as partial:
         figure = curves.collapse(read(data))
         figure.savefig(partial, format="svg", metadata={"Date": None})
         plt.close(figure)

@@ -3,18 +3,15 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-matplotlib.use("Agg")
-import pandas as pd  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
-
-from fastat.machine.files import atomic  # noqa: E402
-from fastat.report.methods import DASHDOT, DASHED, DOTTED, Dash, about, called, place  # noqa: E402
-from fastat.units import is_eps, parse_eps  # noqa: E402
+from fastat.machine.files import atomic
+from fastat.report.methods import DASHDOT, DASHED, DOTTED, Dash, about, called, place
+from fastat.units import is_eps, parse_eps
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
 MOST_COLUMNS = 6
@@ -138,5 +135,5 @@ def save(figure: Figure, caption: str, out: Path) -> None:
         with atomic(out.with_name(f"{out.name}.{ending}")) as partial:
             figure.savefig(partial, format=ending, **extra)
     with atomic(out.with_name(f"{out.name}.txt")) as partial:
-        partial.write_text(f"{caption}\n")
+        partial.write_text(f"{caption}\n", encoding="utf-8")
     plt.close(figure)
