@@ -53,6 +53,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
         shape = tuple(tensors[f"{part}_images"].shape)
         if shape != (n, *facts.shape):
             raise BadInput(f"{name}: {part} images have shape {shape}, expected {(n, *facts.shape)}")
+        check_labels(tensors[f"{part}_labels"], facts.n_classes, f"{name}: {part}")
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(tensors[key].numpy().tobytes())
@@ -223,6 +224,7 @@ def load(path: Path, device: torch.device, n_train: int | None = None, n_test: i
     facts, parts = CATALOG[name], {}
     for part, n in (("train", n_train), ("test", n_test)):
         labels = tensors[f"{part}_labels"]
+        check_labels(labels, facts.n_classes, f"{path}: {part}")
         if facts.stored:
             from fastat.data import imagenet
 
@@ -233,6 +235,13 @@ def load(path: Path, device: torch.device, n_train: int | None = None, n_test: i
     train, test = parts["train"], parts["test"]
     sha256 = hashlib.sha256(json.dumps([about["sha256"], len(train), len(test)]).encode()).hexdigest()
     return ImageSet(name, sha256, train, test, CATALOG[name].n_classes)
+
+
+def check_labels(labels: Tensor, n_classes: int, where: str) -> None:
+    """Raises: BadInput if a label is no class: an image of it would always be wrong."""
+    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    if len(wrong):
+        raise BadInput(f"{where} labels must be 0 to {n_classes - 1}, got {int(wrong[0])}. Prepare the data again.")
 
 
 class TrainingStream:

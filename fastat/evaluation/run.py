@@ -50,10 +50,14 @@ class Finished:
         arch = self.about["recipe"].get("arch", "shared")
         model = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
         try:
-            model.load_state_dict(load_file(path))
+            held = load_file(path)
+            model.load_state_dict(held)
         except (RuntimeError, OSError, SafetensorError) as error:
             cause = " ".join(str(error).split())[:300]
             raise BadInput(f"{path} is damaged or of another network: {cause}. Train it again.") from error
+        for name, tensor in held.items():
+            if not tensor.isfinite().all():
+                raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     def write(self, name: str, rows: Iterable[dict[str, Any]]) -> None:

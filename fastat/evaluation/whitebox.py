@@ -69,7 +69,9 @@ def attack_all(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row
         return looked_at(model, project_linf(x + eps * uniform_like(x, 1.0, rng).sign(), x, eps), y)
 
     def gradient(x: Tensor, y: Tensor, _first: int) -> Attacked:
-        return looked_at(model, x, y)._replace(correct=input_gradient(model, x, y).flatten(1).ne(0).any(1))
+        grad = input_gradient(model, x, y).flatten(1)
+        there = looked_at(model, x, y)._replace(correct=grad.ne(0).any(1))
+        return there._replace(loss=there.loss + 0 * grad.sum(1))  # NaN where the gradient is no number
 
     attacks: dict[str, Attack] = {"clean": clean, "fgsm": lambda x, y, _: fgsm(model, x, y, eps)}
     attacks |= {"pgd10": many(10, eps), "pgd50": many(50, eps), "noise": noise, "gradient": gradient}
@@ -111,7 +113,17 @@ def worse(one: Attacked | None, other: Attacked) -> Attacked:
 
 
 def rows(attack: str, index: Tensor, label: Tensor, result: Attacked) -> list[Row]:
-    """One row per image."""
+    """One row per image.
+
+    Raises: BadInput if the network's output on an image is no number: argmax would call it class 0.
+    """
+    good = torch.isfinite(result.loss)
+    if not good.all():
+        image, loss = int(index[~good][0]), float(result.loss[~good][0])
+        raise BadInput(
+            f"{attack}: the loss on image {image} is {loss}: an accuracy of such a network would be an accident. "
+            "Train it again, with a lower learning rate."
+        )
     columns = (index.tolist(), label.tolist(), result.correct.tolist(), result.step.tolist())
     return [
         dict(zip(COLUMNS, (attack, i, y, int(correct), "" if step < 0 else step), strict=True))

@@ -161,7 +161,7 @@ def run_epochs(
         row["peak_memory_mb"] = peak_memory_mb(device)
         now.log.append(row)
         log.info("%s", describe(row, recipe.epochs))
-        if cause := divergence(row, model):
+        if cause := divergence(row, model, run.learner.reported):
             return cause
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
@@ -223,13 +223,16 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
     return {**shares, "pgd10_loss": float(many.loss.double().mean())}
 
 
-def divergence(row: dict[str, Any], model: nn.Module) -> str:
-    """Why training cannot go on, or ''. A NaN anywhere in an epoch reaches its mean loss or the weights."""
-    if not math.isfinite(row["loss"]):
-        return f"the training loss became {row['loss']} in epoch {row['epoch']}"
-    weights = torch.stack([p.detach().abs().sum() for p in model.parameters()]).sum()
-    if not math.isfinite(float(weights)):
-        return f"a weight became {float(weights)} in epoch {row['epoch']}"
+def divergence(row: dict[str, Any], *networks: nn.Module) -> str:
+    """Why training cannot go on, or '': a loss, a weight or a BatchNorm statistic that is no number."""
+    for key, words in (("loss", "the training loss"), ("pgd10_loss", "the loss under PGD10")):
+        if not math.isfinite(row[key]):
+            return f"{words} became {row[key]} in epoch {row['epoch']}"
+    held = [(name, t) for network in networks for name, t in network.state_dict().items() if t.is_floating_point()]
+    finite = torch.stack([t.isfinite().all() for _, t in held]).tolist()  # waits for the device once
+    for (name, tensor), good in zip(held, finite, strict=True):
+        if not good:
+            return f"{name} became {float(tensor[~tensor.isfinite()][0])} in epoch {row['epoch']}"
     return ""
 
 

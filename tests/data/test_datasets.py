@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from fastat.cli import main
 from fastat.data import datasets
@@ -92,6 +94,19 @@ def test_missing_files_that_cannot_be_downloaded_are_bad_input(tmp_path, monkeyp
     arguments = ["data", "--dataset", "fashion_mnist", "--source", str(tmp_path / "data")]
     assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
     assert "Put the four .gz files into" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_refused(tmp_path, label):
+    data = prepared("digits", tmp_path)
+    path = tmp_path / "spoilt.safetensors"
+    with safe_open(tmp_path / "digits.safetensors", framework="pt") as file:
+        about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    tensors["test_labels"][7] = label
+    save_file(tensors, path, metadata=about)
+    with pytest.raises(BadInput, match=f"test labels must be 0 to 9, got {label}"):
+        datasets.load(path, CPU)
+    assert len(data.test) == 360
 
 
 def test_an_unknown_dataset_is_bad_input(tmp_path, capsys):

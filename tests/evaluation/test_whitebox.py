@@ -50,6 +50,28 @@ def test_the_checks_of_an_honest_network_are_what_they_say(model, part):
     assert whitebox.inside(x + 0.55, x, 0.6).tolist() == [False, False]  # in the ball, but above 1
 
 
+@pytest.mark.parametrize(
+    "factor,message", [(float("nan"), "clean: the loss on image 0 is nan"), (3e38, "is nan|is inf")]
+)
+def test_an_output_that_is_no_number_gets_no_accuracy(model, part, factor, message):
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            return factor * (10 + model(x))
+
+    with pytest.raises(BadInput, match=message):
+        list(whitebox.attack_all(Broken().eval(), part, whitebox.Protocol(eps=0.02)))
+
+
+def test_a_gradient_that_is_no_number_gets_no_accuracy(part):
+    class Cusp(torch.nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :10]
+            return torch.sqrt(0 * flat) + flat  # finite, its derivative is not
+
+    with pytest.raises(BadInput, match="is nan"):
+        list(whitebox.attack_all(Cusp().eval(), part, whitebox.Protocol(eps=0.02)))
+
+
 def test_a_network_without_gradients_is_seen_by_the_gradient_check(part):
     class Deaf(torch.nn.Module):
         def forward(self, x):

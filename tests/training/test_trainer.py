@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fastat import ROOT
 from fastat.cli import main
@@ -20,7 +20,7 @@ from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.machine import files
 from fastat.networks import models
-from fastat.training import checkpoint
+from fastat.training import checkpoint, trainer
 from fastat.training.checkpoint import Standing
 
 NAME = "digits/preact_tiny/eps77/atas/paper/seed0"
@@ -109,6 +109,27 @@ def test_divergence_is_a_result_with_its_cause(results):
     assert main([*command(results), "--recipe", text]) == 0
     about = json.loads((results / "runs" / NAME / "run.json").read_text())
     assert about["status"] == "diverged" and "became" in about["cause"]
+
+
+def test_a_batchnorm_statistic_that_is_no_number_is_divergence_too():
+    model = models.build("preact_tiny", 1, 10)
+    row = {"epoch": 3, "loss": 2.3, "pgd10_loss": 2.3}
+    assert trainer.divergence(row, model) == ""
+    model.trunk[0].bn1.running_var[2] = float("nan")
+    assert trainer.divergence(row, model) == "trunk.0.bn1.running_var became nan in epoch 3"
+    assert "under PGD10 became inf" in trainer.divergence(row | {"pgd10_loss": float("inf")}, model)
+
+
+@pytest.mark.parametrize("name,value", [("trunk.0.bn1.running_var", float("nan")), ("stem.1.weight", float("inf"))])
+def test_weights_that_are_no_numbers_get_no_accuracy(results, capsys, name, value):
+    assert main([*command(results), "--recipe", recipe(epochs=1)]) == 0
+    path = results / "runs" / NAME / "weights.safetensors"
+    held = load_file(path)
+    held[name].view(-1)[0] = value
+    save_file(held, path)
+    assert main(["evaluate", "--run", NAME, "--results", str(results), "--suite", "whitebox"]) == 2
+    assert f"{name} holds what is no number" in capsys.readouterr().err
+    assert not (results / "runs" / NAME / "eval").exists()
 
 
 def test_too_little_memory_and_weights_of_another_network_are_said_plainly(results, capsys):
