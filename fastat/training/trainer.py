@@ -22,6 +22,7 @@ from fastat.attacks import eval_mode, fgsm, pgd
 from fastat.config.recipe import Recipe
 from fastat.data.datasets import ImageSet, Part, TrainingStream
 from fastat.data.subsets import stratified
+from fastat.errors import BadInput
 from fastat.machine import devices, files
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator
@@ -103,9 +104,14 @@ def train(run: Training, folder: Path) -> None:
         now, totals, instances = Standing(), Totals(run.task.device), Instances(run.task)
         if path.exists():
             state, now = checkpoint.load(path, run.made_from, run.task.device)
+            check_standing(now, run.recipe.epochs, path)
             totals.sums = state.pop("totals", {})
             instances.load_state_dict(state.pop("instances", {}))
-            run.restore(state)
+            try:
+                run.restore(state)
+            except (RuntimeError, KeyError) as error:
+                cause = " ".join(str(error).split())[:300]
+                raise BadInput(f"{path} is damaged: {cause}. {checkpoint.way_out(path)}") from error
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
         cause = run_epochs(run, now, totals, instances, path, stop)
         seen = instances.state_dict()
@@ -113,6 +119,15 @@ def train(run: Training, folder: Path) -> None:
             write_results(run, now, cause, seen, folder)
             path.unlink(missing_ok=True)
         processes.wait()
+
+
+def check_standing(now: Standing, epochs: int, path: Path) -> None:
+    """Raises: BadInput for an epoch that the training does not have, or another number of log rows than went before."""
+    if not (1 <= now.epoch <= epochs + 1 and now.batch >= 0 and len(now.log) == now.epoch - 1):
+        raise BadInput(
+            f"{path} is damaged: it stands at epoch {now.epoch} of {epochs} with {len(now.log)} epochs in its log. "
+            f"{checkpoint.way_out(path)}"
+        )
 
 
 def run_epochs(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fastat import ROOT
@@ -82,6 +83,74 @@ def test_a_damaged_state_file_is_refused_with_the_way_out(results, content, caps
     state.write_bytes(content)
     assert main(command(results)) == 2
     assert f"rm {state}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stopped(results, monkeypatch) -> Path:
+    """The state of a run that ended after its second epoch."""
+
+    def kill(*_args):
+        raise SystemExit(9)
+
+    real = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda path, state, now, made: (real(path, state, now, made), now.epoch == 3 and kill())
+    )
+    with pytest.raises(SystemExit):
+        main(command(results))
+    monkeypatch.setattr(checkpoint, "save", real)
+    return results / "runs" / NAME / "state/state.safetensors"
+
+
+def change_state(path: Path, keep_sums: bool = True, **standing) -> None:
+    """Write the state again, with another standing."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["fastat"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    about["standing"].update(standing)
+    if not keep_sums:
+        about.pop("checksums")
+    save_file(tensors, path, metadata={"fastat": json.dumps(about)})
+
+
+def refused(results: Path, state: Path, capsys, words: str) -> None:
+    """The training says what is wrong and how to start afresh, and deletes nothing."""
+    assert main(command(results)) == 2
+    message = capsys.readouterr().err
+    assert words in message and f"rm {state}" in message
+    assert state.exists()
+
+
+@pytest.mark.parametrize("at", [0.3, 0.7, 0.999])
+def test_one_flipped_bit_in_a_state_is_refused(results, stopped, capsys, at):
+    content = bytearray(stopped.read_bytes())
+    content[int(at * len(content))] ^= 16
+    stopped.write_bytes(content)
+    refused(results, stopped, capsys, "is not what was saved")
+
+
+def test_a_lost_tensor_is_refused_with_checksums_and_without(results, stopped, capsys):
+    with safe_open(stopped, framework="pt") as file:
+        about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}
+    tensors.pop("method/step_size.v")
+    save_file(tensors, stopped, metadata=about)
+    refused(results, stopped, capsys, "is damaged: method/step_size.v")
+    change_state(stopped, keep_sums=False)
+    refused(results, stopped, capsys, "step_size.v")
+
+
+@pytest.mark.parametrize("standing", [{"epoch": 9}, {"epoch": 0}, {"log": []}])
+def test_an_epoch_that_cannot_be_is_refused_with_checksums_and_without(results, stopped, capsys, standing):
+    change_state(stopped, **standing)
+    refused(results, stopped, capsys, "about is not what was saved")
+    change_state(stopped, keep_sums=False, **standing)
+    refused(results, stopped, capsys, "is damaged: it stands at epoch")
+
+
+def test_a_state_made_before_there_were_checksums_goes_on_and_says_so(results, stopped, caplog):
+    change_state(stopped, keep_sums=False)
+    assert main(command(results)) == 0
+    assert "has no checksums" in caplog.text and not stopped.exists()
 
 
 def test_the_state_of_another_recipe_is_refused_with_both_fingerprints(results, capsys):
