@@ -6,6 +6,7 @@ verdict per attack. Same order, batches and seeds: the same verdict, image by im
 
 import csv
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from fastat.machine import files
 
 log = logging.getLogger(__name__)
 
+SEAL = "checksum"  # the attack of the row that seals a partial file
 Take = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -30,32 +32,37 @@ def standard(
     """Rows of `clean` and of each attack on the images that were still standing before it.
 
     index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a shard at
-    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol.
-    Raises: BadInput for images out of range, or a model in train mode.
+    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol. Half a
+    shard, of a file that was cut, is attacked again: every image is accounted for.
+    Raises: BadInput for images out of range, a model in train mode, or a damaged `partial`.
     """
     require_eval(model)
-    found = read_partial(partial)
+    found = read_partial(partial, index)
     with frozen(model), torch.random.fork_rng():
         with torch.no_grad():
             n_classes = model(checked(take(index[:1])[0])).shape[1]
-        if not found:
-            for at in index.split(batch_size):
-                x, y = take(at)
-                found += rows("clean", at, y, verdict(model, checked(x), y))
-        done = {(row["attack"], row["index"]) for row in found}
-        for name, perturb in attacks(model, n_classes, eps, seed, index.device).items():
-            fallen = {row["index"] for row in found if row["attack"] != name and not row["correct"]}
+        earlier: list[str] = []
+        for name, perturb in {"clean": checked_alone, **attacks(model, n_classes, eps, seed, index.device)}.items():
+            fallen = {row["index"] for row in found if row["attack"] in earlier and not row["correct"]}
             standing = torch.tensor([i for i in index.tolist() if i not in fallen], device=index.device).long()
             for at in standing.split(batch_size):
-                if not len(at) or (name, int(at[0])) in done:
+                wanted = set(at.tolist())
+                if wanted <= {row["index"] for row in found if row["attack"] == name}:
                     continue
+                found = [row for row in found if row["attack"] != name or row["index"] not in wanted]  # half a shard
                 x, y = take(at)
                 x_adv = perturb(x.contiguous().clone(), y.clone())
                 found += rows(name, at, y, verdict(model, x_adv, y))
-                files.write_rows(partial, COLUMNS, found)
+                write_partial(partial, found)
+            earlier.append(name)
             broken = sum(row["attack"] == name and not row["correct"] for row in found)
             log.info("%s: broke %d of %d", name, broken, len(standing))
     return found
+
+
+def checked_alone(x: Tensor, _y: Tensor) -> Tensor:
+    """No attack: the images as they are."""
+    return checked(x)
 
 
 def checked(x: Tensor) -> Tensor:
@@ -95,9 +102,36 @@ def frozen(model: nn.Module) -> Iterator[None]:
             p.requires_grad_(True)
 
 
-def read_partial(path: Path) -> list[Row]:
-    """The rows of the shards that an earlier process finished."""
+def write_partial(path: Path, found: list[Row]) -> None:
+    """Keep the rows, and a last one that is their number and checksum."""
+    files.write_rows(path, COLUMNS, [*found, seal(found)])
+
+
+def seal(found: list[Row]) -> Row:
+    """What tells these rows from others."""
+    text = "\n".join(",".join(str(row[name]) for name in COLUMNS) for row in found)
+    return {"attack": SEAL, "index": len(found), "label": zlib.crc32(text.encode()), "correct": 0, "step": ""}
+
+
+def read_partial(path: Path, index: Tensor) -> list[Row]:
+    """The rows of the shards that an earlier process finished, of the images `index`.
+
+    Raises: BadInput if they are not what was written, or of other images.
+    """
     if not path.exists():
         return []
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{**row, **{k: int(row[k]) for k in ("index", "label", "correct")}} for row in csv.DictReader(file)]
+    way_out = f"Delete it to attack afresh: rm {path}"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            found = [{**row, **{k: int(row[k]) for k in ("index", "label", "correct")}} for row in csv.DictReader(file)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged ({error}). {way_out}") from error
+    if found and found[-1]["attack"] == SEAL:
+        if seal(found[:-1]) != found.pop():
+            raise BadInput(f"{path} is damaged: its rows are not those that were written. {way_out}")
+    else:
+        log.warning("%s has no checksum: a version before this one made it. It goes on, unverified", path)
+    whose, known = {(row["attack"], row["index"]) for row in found}, set(index.tolist())
+    if len(whose) < len(found) or not {i for _, i in whose} <= known or not {row["correct"] for row in found} <= {0, 1}:
+        raise BadInput(f"{path} is damaged: an image stands there twice, or is none of this evaluation's. {way_out}")
+    return found

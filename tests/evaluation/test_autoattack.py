@@ -6,6 +6,7 @@ import pytest
 import torch
 from pyautoattack import AutoAttack
 
+from fastat.errors import BadInput
 from fastat.evaluation import autoattack
 from fastat.networks import models
 
@@ -55,3 +56,50 @@ def test_verdict_equals_the_packages_standard_run_and_survives_interruption(froz
     broken = {row["index"] for row in rows if not row["correct"]}
     assert [i not in broken for i in index.tolist()] == expected
     assert len({(row["attack"], row["index"]) for row in rows}) == len(rows)
+
+
+@pytest.fixture
+def interrupted(frozen, tmp_path, monkeypatch):
+    """A partial file after two shards, and a call that goes on with it."""
+    model, x, y = frozen
+    index, partial = torch.arange(100, 110), tmp_path / "partial.csv"
+
+    def run():
+        options = {"eps": EPS, "batch_size": 4, "seed": 0, "partial": partial}
+        return autoattack.standard(model, lambda at: (x[at - 100], y[at - 100]), index, **options)
+
+    real, calls = autoattack.write_partial, []
+    with monkeypatch.context() as patch:
+        patch.setattr(autoattack, "write_partial", lambda *args: (real(*args), calls.append(1), 1 / (2 - len(calls))))
+        with pytest.raises(ZeroDivisionError):
+            run()
+    return partial, run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lines: [line.replace(",1,", ",0,") if line.startswith("clean") else line for line in lines],
+        lambda lines: lines[: len(lines) // 2] + lines[-1:],
+        lambda lines: [*lines[:-1], "clean,3,1,1,", lines[-1]],
+        lambda lines: [*lines[:-1], "clean,x,1,1,", lines[-1]],
+        lambda lines: [*lines[:-1], lines[1]],  # without a checksum, and an image twice
+        lambda lines: [*lines[:-1], "apgd-ce,3,1,1,"],  # ... an image of another evaluation
+        lambda lines: [*lines[:-1], "apgd-ce,109,1,9,"],  # ... a verdict that is none
+    ],
+)
+def test_a_partial_file_that_is_not_what_was_written_is_refused(interrupted, change):
+    partial, run = interrupted
+    partial.write_text("\n".join(change(partial.read_text().splitlines())) + "\n")
+    with pytest.raises(BadInput, match="is damaged.*rm "):
+        run()
+    assert partial.exists()
+
+
+def test_a_partial_file_made_before_there_was_a_checksum_goes_on_and_says_so(interrupted, caplog):
+    partial, run = interrupted
+    expected = run()
+    lines = partial.read_text().splitlines()
+    partial.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
+    assert "checksum" in lines[-1] and sorted(map(str, run())) == sorted(map(str, expected))
+    assert "has no checksum" in caplog.text
