@@ -109,6 +109,8 @@ def train(run: Training, folder: Path) -> None:
             instances.load_state_dict(state.pop("instances", {}))
             try:
                 run.restore(state)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, KeyError) as error:
                 cause = " ".join(str(error).split())[:300]
                 raise BadInput(f"{path} is damaged: {cause}. {checkpoint.way_out(path)}") from error
