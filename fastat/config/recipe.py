@@ -55,13 +55,17 @@ class Recipe:
     arch: str = "shared"  # whose network of the model's name: fastat/networks/models.py
     precision: str = "float32"  # or tf32, bf16; on the CPU float32 and tf32 are one
     compile: str = "off"  # or default, cudagraphs: torch.compile, where it can
+    numerics: str = "native"  # or portable; auto until the run begins: machine/numerics.py
     shards: int = 1  # equal shares of the images, one or more to each process that trains: machine/processes.py
     params: dict[str, Any] = field(default_factory=dict)  # of the method, over its Config's defaults
     method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
 
     def to_json(self) -> str:
-        """Canonical: equal recipes give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Canonical: equal recipes give equal text. Without `numerics: native`, which was not said before."""
+        fields = asdict(self)
+        if self.numerics == "native":
+            del fields["numerics"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -152,7 +156,7 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     Raises: BadInput naming the key and the rule.
     """
     check_names(spec.method, spec.variant)
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"numerics": config["numerics"]}
     for key, (value, _) in named_recipe(spec.method, spec.named).items():
         param = key.removeprefix("params.")
         fields = lay(fields, {key: value} if param == key else {"params": {param: value}})

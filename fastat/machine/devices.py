@@ -4,7 +4,6 @@ import copy
 import fcntl
 import logging
 import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from fastat.errors import BadInput
+from fastat.machine import numerics
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
 
 def name(device: torch.device) -> str:
     """What people call it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else numerics.processor_name()
 
 
 def memory(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from fastat.config.recipe import Recipe, fingerprint, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
 from fastat.errors import BadInput, did_you_mean
-from fastat.machine import devices, processes
+from fastat.machine import devices, numerics, processes
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
 from fastat.machine.seeds import generator
 from fastat.networks import models
@@ -33,6 +33,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
 
     Raises: trainer.Stopped on SIGTERM; BadInput if data, ranks or state do not fit.
     """
+    recipe = replace(recipe, numerics=numerics.settled(recipe.numerics, device))
     together, device = processes.join(device, recipe.shards)
     devices.set_precision(recipe.precision)
     data = datasets.load(results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
@@ -54,6 +55,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
         "made_from": made_from,
         "data_sha256": data.sha256,
         "n_parameters": task.n_params,
+        "numerics": recipe.numerics,
         **where_it_runs(device, together),
         "compiled": devices.compile_model(model, recipe.compile, example, "double_backward" in passes),
     }
@@ -152,7 +154,7 @@ def where_it_runs(device: torch.device, together: Processes) -> dict[str, Any]:
         "versions": {"fastat": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "git_commit": git_commit(),
         "device": devices.name(device),
-        "threads": torch.get_num_threads(),
+        "machine": numerics.machine(),
         "processes": together.size,
     }
 

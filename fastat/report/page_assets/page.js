@@ -229,7 +229,8 @@ const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.coll
 
 function seedEvidence(cell, run, open) {
   const about = run.evidence === null ? {} : Object.fromEntries(run.evidence.map((k) => data.facts[k]));
-  const { recipe, made_from, versions, git_commit, folder, device, threads, status, cause, collapse, train_seconds, peak_memory_mb, ...others } = about;
+  const { recipe, made_from, versions, git_commit, folder, device, threads, machine, numerics, status, cause, collapse, train_seconds, peak_memory_mb, ...others } = about;
+  const nThreads = machine?.threads ?? threads;
   const measured = MEASURED.filter((name) => !none(run[name])).map((name) => `${heading(name)} ${fixed(run[name], 1)}`);
   const all = facts([
     ["status", [status ?? (run.diverged ? "diverged" : none(run.clean) ? "not evaluated" : "evaluated"), cause || run.cause].filter(Boolean).join(": ")],
@@ -237,7 +238,7 @@ function seedEvidence(cell, run, open) {
     ["collapse", COLLAPSE(run)],
     ["training PGD10", none(run.train_pgd10_last) ? "" : `last ${fixed(run.train_pgd10_last, 1)}, best ${fixed(run.train_pgd10_best, 1)} at epoch ${run.train_pgd10_best_epoch}`],
     ["cost", [none(run.train_seconds) ? "" : `${fixed(run.train_seconds, 1)} s`, none(run.peak_memory_mb) ? "" : `${fixed(run.peak_memory_mb, 0)} MB at most`].filter(Boolean).join(", ")],
-    ["hardware", [device ?? run.device, threads ? `${threads} thread${threads > 1 ? "s" : ""}` : ""].filter(Boolean).join(", ")],
+    ["hardware", [device ?? run.device, machine?.instruction_set, nThreads && `${nThreads} thread${nThreads > 1 ? "s" : ""}`, numerics && `${numerics} numerics`].filter(Boolean).join(", ")],
     ["seed", run.seed],
     ["config hash", made_from],
     ["git commit", git_commit],

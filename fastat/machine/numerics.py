@@ -1,0 +1,101 @@
+"""Which bits a CPU gives. `portable`: those of AVX2 and one thread, on whatever processor; `native`: its own, faster.
+
+torch and the libraries below it pick their kernels by what the processor can, once, when they are loaded; sums are then
+added up in another order, and a training of thousands of steps ends elsewhere. Standard library only, so that `pin` can
+come before them.
+"""
+
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastat.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+PINNED = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
+    "MKL_CBWR": "COMPATIBLE",  # matrix products; MKL_CBWR=AVX2 would bind Intel's processors alone, its manual says
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+BY_DEFAULT = ("digits", "digits_dev")  # data sets where `auto` is portable: small enough that it costs no time
+_pinned = False  # whether `pin` came before torch in this process
+
+
+def pin(wanted: str, dataset: str, device: str, threads: int | None) -> None:
+    """Pin the kernels of this process if `wanted` (portable, native or auto) says so. Call it before torch is loaded.
+
+    Raises: BadInput if portable was asked for by name and cannot be kept here.
+    """
+    global _pinned
+    if wanted == "native" or (wanted == "auto" and dataset not in BY_DEFAULT):
+        return
+    if reason := obstacle(device, threads):
+        if wanted == "portable":
+            raise BadInput(f"numerics: portable cannot be kept here: {reason}. Write `numerics: auto` or `native`.")
+        log.info("numerics: native, for %s", reason)
+        return
+    os.environ |= PINNED
+    _pinned = True
+
+
+def obstacle(device: str, threads: int | None) -> str:
+    """Why numerics cannot be portable here, or ''."""
+    if "torch" in sys.modules and not _pinned:
+        return "torch is already loaded"
+    if device == "cuda":
+        return "a GPU has its own"
+    if (threads or 1) > 1:
+        return f"{threads} threads add up in an order of their own (portable has one)"
+    if "avx2" not in processor().get("flags", "").split():
+        return "this processor has no AVX2"
+    return ""
+
+
+def settled(wanted: str, device: Any) -> str:
+    """`portable` or `native`: what this process computes with on `device`, a torch.device.
+
+    Raises: BadInput if portable was asked for by name and this is not it.
+    """
+    kept = "portable" if _pinned and device.type == "cpu" and wanted != "native" else "native"
+    if wanted == "portable" and kept != "portable":
+        reason = obstacle(device.type, None) or "torch was loaded before its kernels were pinned"
+        raise BadInput(f"numerics: portable cannot be kept here: {reason}. Write `numerics: auto` or `native`.")
+    return kept
+
+
+def processor() -> dict[str, str]:
+    """What Linux tells of the first processor; {} elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def processor_name() -> str:
+    """Its model: `AMD EPYC, family 26 model 2 stepping 1`."""
+    found = processor()
+    name = found.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key} {found[key]}" for key in ("cpu family", "model", "stepping") if key in found]
+    return f"{name}, {' '.join(numbers).removeprefix('cpu ')}" if numbers else name
+
+
+def machine() -> dict[str, Any]:
+    """What a CPU's bits depend on besides numerics: processor, instruction set of torch's kernels, threads, BLAS."""
+    import torch
+
+    shown = torch.__config__.show().splitlines()
+    blas = [line.strip(" -") for line in shown if any(word in line for word in ("Math Kernel", "MKL-DNN", "OpenBLAS"))]
+    return {
+        "processor": processor_name(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "blas": "; ".join(blas),
+    }
