@@ -17,7 +17,7 @@ from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
-from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES
+from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES, where
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -80,3 +80,16 @@ rule all:
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+
+
+onsuccess:
+    print(where(Path("results")))
+
+
+onerror:
+    # what failed stays failed, and is tried again next time; what is there is reported all the same
+    Path("results").mkdir(exist_ok=True)
+    Path("results/config.json").write_text(
+        json.dumps(config, indent=1), encoding="utf-8"
+    )
+    shell("python -m fastat report --configfile results/config.json || true")

@@ -13,8 +13,10 @@ from fastat.config.grid import expand, load_config, protocol_for
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
+from fastat.machine import numerics
 
 log = logging.getLogger("fastat")
+MOST_LINES = 20  # of problems, on a terminal
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,6 +92,7 @@ def add_measurements(verb: Verb) -> None:
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
     sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
     add_run(sub)
+    sub.add_argument("--numerics", choices=("auto", "portable", "native"), default="auto")
     sub = verb(
         "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
     )
@@ -100,13 +103,19 @@ def add_measurements(verb: Verb) -> None:
 
 def add_reports(verb: Verb) -> None:
     """What is made from what was measured, likewise; and the documentation."""
-    sub = verb("tidy", do_tidy, "Gather the given runs into measured.csv, correct.csv and evidence.jsonl.")
-    sub.add_argument("--results", type=Path, default=Path("results"))
-    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
+    sub = verb("report", do_report, "Make tables, verdicts, figures and page of what is there, finished or not.")
+    add_report(sub)
+    sub.add_argument("--figures", type=Path, default=Path("figures"))
+    sub = verb("verify", do_verify, "Say of runs whether their files are what they should be; exit code 1 if not.")
+    sub.add_argument("runs", nargs="*", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--all", action="store_true", help="every run that is there, or that the config names")
+    add_report(sub)
+    sub = verb("tidy", do_tidy, "Gather the runs into measured.csv, correct.csv, evidence.jsonl and problems.csv.")
+    add_report(sub)
+    sub.add_argument("--full", action="store_true", help="hash large files again that have not changed")
     sub.add_argument("--out", type=Path, required=True, help="folder")
     sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
     add_report(sub)
-    sub.add_argument("--runs", type=Path, help="a file with one run name a line (default: all that are there)")
     sub = verb("theory", do_theory, "Put the paper's regret bounds to the test where the saddle point is known.")
     sub.add_argument("--out", type=Path, default=Path("results/figures/theory.csv"))
     sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
@@ -132,9 +141,8 @@ def add_configfile(sub: argparse.ArgumentParser) -> None:
 
 
 def add_report(sub: argparse.ArgumentParser) -> None:
-    """What is reported, and which eps of a data set is the first to be shown."""
+    """What is reported: all runs that are there, or those that a config names, which then must be as it says."""
     sub.add_argument("--results", type=Path, default=Path("results"))
-    sub.add_argument("--eps", help="dataset -> eps of Table I, as JSON; by default it comes from the config")
     add_configfile(sub)
 
 
@@ -226,11 +234,13 @@ def do_data(args: argparse.Namespace) -> None:
 
 def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
+    spec = RunSpec.parse(args.run)
+    recipe = Recipe.from_json(args.recipe) if args.recipe else resolve(spec, load_config(args.configfile))
+    numerics.pin(recipe.numerics, spec.dataset, args.device, args.threads)
+
     from fastat.training import run
     from fastat.training.trainer import Stopped
 
-    spec = RunSpec.parse(args.run)
-    recipe = Recipe.from_json(args.recipe) if args.recipe else resolve(spec, load_config(args.configfile))
     try:
         run.run(spec, recipe, args.results, pick_device(args), args.snapshots)
     except Stopped as stopped:
@@ -241,19 +251,24 @@ def do_train(args: argparse.Namespace) -> int | None:
 
 def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
-    from fastat.evaluation import run
-
     spec = RunSpec.parse(args.run)
     protocol = json.loads(args.protocol) if args.protocol else None
     protocol = protocol or protocol_for(load_config(args.configfile), spec.dataset)
+    numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
+
+    from fastat.evaluation import run
+
     run.evaluate(spec, protocol, args.results, pick_device(args), args.suite)
 
 
 def do_probe(args: argparse.Namespace) -> None:
     """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots: Figure 2."""
+    spec = RunSpec.parse(args.run)
+    numerics.pin(args.numerics, spec.dataset, args.device, args.threads)
+
     from fastat.evaluation import run
 
-    run.probe(RunSpec.parse(args.run), args.results, pick_device(args))
+    run.probe(spec, args.results, pick_device(args), args.numerics)
 
 
 def do_cost(args: argparse.Namespace) -> None:
@@ -277,19 +292,56 @@ def do_docs(args: argparse.Namespace) -> None:
     docs.renew({name: methods.describe(name) for name in variants()})
 
 
+def do_report(args: argparse.Namespace) -> None:
+    """Everything from tidy to the page, then where it is."""
+    from fastat.report import contents, theory
+
+    args.out, args.full, args.strict = args.results, False, False
+    do_tidy(args)
+    do_figure_data(args)
+    theory.write_csv(args.results / "figures/theory.csv")
+    do_judge(args)
+    args.data, args.only, args.out = args.results / "figures", None, args.figures
+    do_draw(args)
+    args.out = args.results / "report/index.html"
+    do_page(args)
+    print(contents.where(args.results))
+
+
+def do_verify(args: argparse.Namespace) -> int:
+    """Print of every run `ok`, `unverified` and why, or what is wrong; 1 if anything is."""
+    from fastat.report import verify
+
+    if bool(args.runs) == args.all:
+        raise BadInput("name the runs to be verified, or write --all")
+    lines, wrong = verify.lines(args.results, args.runs or None, config_of(args))
+    print("\n".join(lines))
+    return int(wrong)
+
+
 def do_tidy(args: argparse.Namespace) -> None:
-    """Write measured.csv, correct.csv and evidence.jsonl."""
+    """Write measured.csv, correct.csv, evidence.jsonl and problems.csv."""
     from fastat.report import tidy
 
-    tidy.write_all(args.results, args.runs.read_text(encoding="utf-8").split() if args.runs else None, args.out)
+    problems = tidy.write_all(args.results, args.out, config_of(args), args.full)
+    for problem in problems[:MOST_LINES]:
+        log.warning("%s", problem)
+    if problems:
+        log.warning("left out: %d files of runs, all in %s", len(problems), args.out / "problems.csv")
 
 
 def do_figure_data(args: argparse.Namespace) -> None:
     """Write results/figures/*.csv."""
     from fastat.report import figure_data
 
-    names = args.runs.read_text(encoding="utf-8").split() if args.runs else None
+    config = config_of(args)
+    names = [spec.name for spec in expand(config)] if config else None
     figure_data.write_all(args.results, names, first_eps(args), args.results / "figures")
+
+
+def config_of(args: argparse.Namespace) -> dict[str, Any] | None:
+    """What a --configfile says, None without one."""
+    return load_config(args.configfile) if args.configfile else None
 
 
 def do_theory(args: argparse.Namespace) -> None:
@@ -301,7 +353,8 @@ def do_theory(args: argparse.Namespace) -> None:
 
 def first_eps(args: argparse.Namespace) -> dict[str, str]:
     """Data set -> the eps that Table I and figures of one eps show."""
-    return dict(json.loads(args.eps) if args.eps else load_config(args.configfile)["table1_eps"])
+    kept = args.results / "config.json"  # of the workflow that filled the folder
+    return dict(load_config(args.configfile or [kept] * kept.exists())["table1_eps"])
 
 
 def do_judge(args: argparse.Namespace) -> int:

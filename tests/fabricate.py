@@ -1,6 +1,7 @@
 """Made-up results with exactly the columns of docs/files.md, for tests of the report. Nothing here was measured."""
 
 import base64
+import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -8,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import save_file
 
+from fastat.config.grid import load_config, protocol_of
+from fastat.config.recipe import fingerprint
+from fastat.machine import seals
 from fastat.report.methods import OF_THE_PAPER, REFERENCE
 
 CELL = ["dataset", "model", "eps", "method", "variant"]
@@ -51,7 +56,7 @@ def measured(who: list[tuple[str, ...]], epochs: int = 6, seed: int = 0) -> pd.D
             "collapsed_at_end": (int(collapses), None), "train_pgd10_last": (pgd10[-1], None),
             "train_pgd10_best": (pgd10.max(), None), "train_pgd10_best_epoch": (int(pgd10.argmax()) + 1, None),
             "clean": (clean, 1000), "fgsm": (pgd10[-1] + 5, 1000), "pgd10": (pgd10[-1], 1000),
-            "pgd50": (pgd10[-1] - 1, 1000), "aa": (max(aa, 0), 200),
+            "pgd50": (pgd10[-1] - 1, 1000), "aa": (max(aa, 0), 200), "robust_train_loss": (1.5, 500),
         }  # fmt: skip
         rows += [(*run, metric, None, value, n) for metric, (value, n) in whole.items()]
     return pd.DataFrame(rows, columns=[*RUN, "metric", "epoch", "value", "n"])
@@ -182,3 +187,86 @@ def write(results: Path, who: list[tuple[str, ...]], epochs: int = 6, surfaces_o
     for name, rows in tables.items():
         rows.to_csv(results / f"{name}.csv", index=False)
     (results / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in evidence(who)))
+
+
+N_TEST = 24  # test images of the runs below
+
+
+def data(results: Path, dataset: str = "digits", seed: int = 0) -> str:
+    """A prepared data set of 30 training and N_TEST test images; the sha256 that runs on it name."""
+    rng = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for part, n in (("test", N_TEST), ("train", 30)):
+        tensors[f"{part}_images"] = rng.integers(0, 256, (n, 1, 8, 8), np.uint8)
+        tensors[f"{part}_labels"] = np.arange(n, dtype=np.int64) % 10
+    digest = hashlib.sha256(b"".join(tensors[key].tobytes() for key in sorted(tensors))).hexdigest()
+    (results / "data").mkdir(parents=True, exist_ok=True)
+    save_file(tensors, results / f"data/{dataset}.safetensors", {"dataset": dataset, "sha256": digest})
+    return hashlib.sha256(json.dumps([digest, 30, N_TEST]).encode()).hexdigest()
+
+
+def finished(results: Path, name: str, right: int = 12, seed: int = 0, **recipe: Any) -> Path:
+    """The files of one finished run of two epochs, whole and sealed, with the data; its folder.
+
+    right: how many test images withstand PGD50; 3 fewer withstand AutoAttack, which attacks 20.
+    """
+    data_sha256, folder = data(results, name.split("/")[0]), results / "runs" / name
+    (folder / "eval").mkdir(parents=True, exist_ok=True)
+    log = "epoch,loss,clean_acc,fgsm_acc,pgd10_acc,pgd10_loss\n1,2.0,0.5,0.25,0.125,3.0\n2,1.0,0.75,0.5,0.25,2.5\n"
+    (folder / "log.csv").write_text(log)
+    save_file({"weight": np.random.default_rng([seed, *name.encode()]).normal(size=4)}, folder / "weights.safetensors")
+    norms = np.array([[1, 3], [2, np.nan], [2, 2]], np.float16)
+    save_file({"grad_norm": norms}, folder / "instances.safetensors")
+    about = {"n_train": 30, "n_test": N_TEST, "epochs": 2, "monitor_images": 128, "params": {}, **recipe}
+    text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+    files = {file: seals.sha256(folder / file) for file in ("log.csv", "weights.safetensors", "instances.safetensors")}
+    seals.write(
+        folder / "run.json",
+        {
+            "run": name, "recipe": about, "status": "finished", "cause": "", "epochs_done": 2, "train_seconds": 3.5,
+            "peak_memory_mb": 700.0, "device": "a V100", "data_sha256": data_sha256, "numerics": "native",
+            "made_from": fingerprint(name, text, data_sha256), "files": files,
+        },
+    )  # fmt: skip
+    for suite, rows in evaluations(right).items():
+        evaluation(folder, suite, rows)
+    return folder
+
+
+def evaluation(folder: Path, suite: str, rows: list[str]) -> None:
+    """eval/SUITE.csv with these lines, and what it says that it was made from."""
+    path, about = folder / f"eval/{suite}.csv", seals.read(folder / "run.json")
+    path.write_text("\n".join(rows) + "\n")
+    protocol = {**protocol_of(suite, {**load_config()["evaluation"], "numerics": "native"})}
+    if suite == "autoattack":
+        protocol = {**protocol, "autoattack": {"n_images": 20, "batch_size": 50}}
+    made_from = {
+        "run": about["run"], "weights": about["files"]["weights.safetensors"], "data": about["data_sha256"],
+        "protocol": protocol, "numerics": "native", "rows": seals.sha256(path), "versions": {},
+    }  # fmt: skip
+    seals.write(path.with_suffix(".json"), made_from)
+
+
+def evaluations(right: int) -> dict[str, list[str]]:
+    """The lines of the files of a run whose network withstands PGD50 on the first `right` test images."""
+    head, white, auto = "attack,index,label,correct,step", [], []
+    for attack in ("clean", "fgsm", "pgd10", "pgd50", "inside", "noise", "gradient"):
+        good = right if attack == "pgd50" else N_TEST
+        white += [f"{attack},{i},{i % 10},{int(i < good)}," for i in range(N_TEST)]
+    white += [f"far,{i},{i % 10},0," for i in range(N_TEST)]
+    standing = range(20)
+    for part, left in (
+        ("clean", 18),
+        ("apgd-ce", right),
+        ("apgd-t", right - 3),
+        ("fab-t", right - 3),
+        ("square", right - 3),
+    ):
+        auto += [f"{part},{i},{i % 10},{int(i < left)}," for i in standing]
+        standing = range(left)
+    return {
+        "whitebox": [head, *white],
+        "autoattack": [head, *auto],
+        "steps": ["start,alpha,loss,pgd10_loss,n", "uniform,1,1.5,1.75,500"],
+        "surfaces": ["epoch,group,n,u,w,loss", ",mean,1,0,0,1.5"],
+    }

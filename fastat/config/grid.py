@@ -97,9 +97,26 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
 
 
 def protocol_for(config: dict[str, Any], dataset: str) -> dict[str, Any]:
-    """How runs of this data set are attacked: `evaluation`, with what it says of the data set laid over it."""
+    """How runs of this data set are attacked: `evaluation` with what it says of the data set, and numerics."""
     common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
+    common["numerics"] = config["numerics"]
     return overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+
+
+# What in a protocol the rows of each file depend on; numerics besides, in all.
+PROTOCOL = {
+    "whitebox": ("batch_size", "pgd_step", "pgd_restarts", "seed"),
+    "surfaces": ("seed",),
+    "steps": ("seed",),
+    "autoattack": ("autoattack", "seed"),
+    "surfaces_by_epoch": (),
+}
+ENDINGS = ("csv", "json")  # of an evaluation: its rows, and what they were made from
+
+
+def protocol_of(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
+    """What of a protocol eval/NAME.csv depends on."""
+    return {key: protocol[key] for key in PROTOCOL[name]}
 
 
 def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
@@ -111,8 +128,8 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
-        left += [f"eval/{name}.csv" for name in ("whitebox", "surfaces", "steps", "autoattack")]
-    return [*left, "eval/surfaces_by_epoch.csv"] if keeps_snapshots(spec, config) else left
+        left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]
+    return [*left, *(f"eval/surfaces_by_epoch.{e}" for e in ENDINGS)] if keeps_snapshots(spec, config) else left
 
 
 def needed_files(spec: RunSpec) -> list[str]:

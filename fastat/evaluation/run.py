@@ -1,8 +1,8 @@
 """One evaluation or probe of a finished run: its weights are attacked, and looked at, into results/runs/NAME/eval."""
 
-import hashlib
-import json
+import time
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,57 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from fastat import __version__
 from fastat.config.catalog import CATALOG
+from fastat.config.grid import protocol_of
 from fastat.config.recipe import fingerprint
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
 from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, probes, whitebox
-from fastat.machine import devices, files
+from fastat.machine import devices, files, numerics, seals
 from fastat.networks import models
 
-COLUMNS = {"whitebox": whitebox.COLUMNS, "surfaces": probes.SURFACE_COLUMNS, "steps": probes.STEP_COLUMNS}
-COLUMNS |= {"autoattack": whitebox.COLUMNS}
+COLUMNS = {
+    "whitebox": whitebox.COLUMNS,
+    "surfaces": probes.SURFACE_COLUMNS,
+    "steps": probes.STEP_COLUMNS,
+    "autoattack": whitebox.COLUMNS,
+    "surfaces_by_epoch": probes.SURFACE_COLUMNS,
+}
+BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
 
 
 class Finished:
     """A finished run: its run.json, its data, and its networks in eval mode.
 
-    Raises: BadInput if the run is not finished, or a file of it damaged.
+    Raises: BadInput if the run is not finished, or a file of it is not what its run.json says.
     """
 
     def __init__(self, spec: RunSpec, results: Path, device: torch.device):
         self.spec, self.results, self.device = spec, results, device
         self.folder = results / "runs" / spec.name
+        way_out = f"Train it: python -m fastat train --run {spec.name}"
         if not (self.folder / "run.json").exists():
-            way_out = f"Train it first: python -m fastat train --run {spec.name}"
-            raise BadInput(f"{self.folder} holds no finished run. {way_out}")
-        self.about: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            raise BadInput(f"{self.folder} holds no finished run. {way_out.replace('it:', 'it first:')}")
+        self.about = seals.read(self.folder / "run.json")
+        if self.about.get("run") != spec.name or not isinstance(self.about.get("recipe"), dict):
+            raise BadInput(f"{self.folder}/run.json is of the run {self.about.get('run')!r}. {way_out}")
+        self.weights = seals.sha256(self.folder / "weights.safetensors")
+        self.started = time.perf_counter()
 
     def data(self) -> ImageSet:
         """What it was trained on, and the test images."""
         sizes = {key: self.about["recipe"][key] for key in ("n_train", "n_test")}
-        return datasets.load(self.results / f"data/{self.spec.dataset}.safetensors", self.device, **sizes)
+        path = self.results / f"data/{self.spec.dataset}.safetensors"
+        data = datasets.load(path, self.device, **sizes)
+        if data.sha256 != self.about["data_sha256"]:
+            raise BadInput(
+                f"{path} is not what {self.spec.name} was trained on (its sha256 is {data.sha256[:16]}, the run's "
+                f"{self.about['data_sha256'][:16]}). Prepare the old data again, or train the run again."
+            )
+        return data
 
     def network(self, file: str = "weights.safetensors") -> nn.Module:
         """The network with the weights of one of its files."""
@@ -50,6 +69,9 @@ class Finished:
         arch = self.about["recipe"].get("arch", "shared")
         model = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
         try:
+            found = seals.sha256(path)
+            if found != self.about.get("files", {}).get(file, found):
+                raise BadInput(f"{path} is not what this run wrote: run.json has another sha256. Train it again.")
             held = load_file(path)
             model.load_state_dict(held)
         except (RuntimeError, OSError, SafetensorError) as error:
@@ -60,56 +82,79 @@ class Finished:
                 raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
 
-    def write(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Write eval/NAME.csv."""
-        files.write_rows(self.folder / f"eval/{name}.csv", COLUMNS[name], list(rows))
+    def write(self, name: str, rows: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> None:
+        """Write eval/NAME.csv, and eval/NAME.json: what it was made from."""
+        path = self.folder / f"eval/{name}.csv"
+        files.write_rows(path, COLUMNS[name], list(rows))
+        about = {
+            "run": self.spec.name,
+            "weights": self.weights,
+            "data": self.about["data_sha256"],
+            "protocol": protocol_of(name, protocol),
+            "numerics": protocol["numerics"],
+            "rows": seals.sha256(path),
+            "seconds": time.perf_counter() - self.started,
+            "versions": versions(),
+        }
+        seals.write(path.with_suffix(".json"), about)
+        self.started = time.perf_counter()
+
+
+def versions() -> dict[str, str]:
+    """Of what attacks."""
+    return {"fastat": __version__, "torch": torch.__version__, "pyautoattack": metadata.version("pyautoattack")}
 
 
 def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: torch.device, suite: str = "all") -> None:
     """Attack the weights and look at their loss: whitebox, surfaces, steps and autoattack. A diverged run has no rows.
 
-    protocol: `evaluation` of the config. suite: `whitebox`, `autoattack` or `all`.
+    protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack` or `all`.
     """
+    protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
     run = Finished(spec, results, device)
-    if run.about["status"] == "diverged":
-        for name in COLUMNS:
-            run.write(name, [])
-        return
-    data, model = run.data(), run.network()
-    if suite in ("whitebox", "all"):
-        attack_and_probe(run, model, data, protocol)
-    if suite in ("autoattack", "all"):
-        run.write("autoattack", autoattacked(run, model, data, protocol))
+    with files.exclusive(run.folder / "state"):
+        if run.about["status"] == "diverged":
+            for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
+                run.write(name, [], protocol)
+            return
+        data, model = run.data(), run.network()
+        if suite in ("whitebox", "all"):
+            attack_and_probe(run, model, data, protocol)
+        if suite in ("autoattack", "all"):
+            run.write("autoattack", autoattacked(run, model, data, protocol), protocol)
 
 
 def attack_and_probe(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any]) -> None:
     """All but AutoAttack."""
     eps, seed = run.spec.eps, protocol["seed"]
-    keys = ("batch_size", "pgd_step", "pgd_restarts", "seed")
-    settings = whitebox.Protocol(eps, **{key: protocol[key] for key in keys})
-    run.write("whitebox", whitebox.attack_all(model, data.test, settings))
-    run.write("surfaces", probes.rounded(probes.last_surfaces(model, data.test, eps=eps, seed=seed)))
-    run.write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)))
+    settings = whitebox.Protocol(eps, **protocol_of("whitebox", protocol))
+    run.write("whitebox", whitebox.attack_all(model, data.test, settings), protocol)
+    run.write("surfaces", probes.rounded(probes.last_surfaces(model, data.test, eps=eps, seed=seed)), protocol)
+    run.write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)), protocol)
 
 
 def autoattacked(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any]) -> list[dict[str, Any]]:
     """AutoAttack's rows. Its finished images stay in state/, so that they are not attacked again."""
     aa, seed, n_test = protocol["autoattack"], protocol["seed"], len(data.test)
     index = subsets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    weights = hashlib.sha256((run.folder / "weights.safetensors").read_bytes()).hexdigest()
-    partial = run.folder / f"state/autoattack-{fingerprint(aa, seed, index.tolist(), weights)}.csv"
+    made_from = [aa, seed, index.tolist(), run.weights]
+    made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name, all were native
+    partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
     options = {"eps": run.spec.eps, "batch_size": aa["batch_size"], "seed": seed}
-    with files.exclusive(run.folder / "state"):
-        return autoattack.standard(model, data.test.take, index, **options, partial=partial)
+    return autoattack.standard(model, data.test.take, index, **options, partial=partial)
 
 
-def probe(spec: RunSpec, results: Path, device: torch.device) -> None:
-    """Loss surfaces of D_1 and D_10 around the collapse, from kept snapshots (Fig. 2). A diverged run has no rows."""
+def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str = "auto") -> None:
+    """Loss surfaces of D_1 and D_10 around the collapse, from kept snapshots (Fig. 2). A diverged run has no rows.
+
+    wanted: numerics.
+    """
     devices.set_precision("float32")
-    run, path = Finished(spec, results, device), results / "runs" / spec.name / "eval/surfaces_by_epoch.csv"
+    protocol = {"numerics": numerics.settled(wanted, device)}
+    run = Finished(spec, results, device)
     if run.about["status"] == "diverged":
-        files.write_rows(path, probes.SURFACE_COLUMNS, [])
+        run.write("surfaces_by_epoch", [], protocol)
         return
     data, tenth = run.data(), subsets.ranks(spec, results).to(device)
     groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
@@ -117,4 +162,4 @@ def probe(spec: RunSpec, results: Path, device: torch.device) -> None:
     for epoch in probes.around(run.about["collapse"]["first"], run.about["epochs_done"]):
         model = run.network(f"snapshots/epoch{epoch:03d}.safetensors")
         rows += probes.surfaces(model, data.train, groups, eps=spec.eps, seed=0, epoch=epoch)
-    files.write_rows(path, probes.SURFACE_COLUMNS, probes.rounded(rows))
+    run.write("surfaces_by_epoch", probes.rounded(rows), protocol)

@@ -17,7 +17,7 @@ from scipy import stats
 
 from fastat.config.catalog import CATALOG
 from fastat.machine.files import atomic
-from fastat.report.artifacts import instances, tables
+from fastat.report.artifacts import Artifacts
 from fastat.report.results import PLACE, Results, read
 from fastat.report.statistics import exact
 from fastat.report.tables import ABLATION
@@ -43,7 +43,7 @@ Parts = Iterator[pd.DataFrame]
 class Grid:
     """What figures are made from: `runs` with OF_RUN and is_first_eps, and `epochs`, BY_EPOCH of each."""
 
-    folder: Path
+    files: Artifacts
     runs: pd.DataFrame
     epochs: pd.DataFrame
     gflop: dict[str, float]  # method -> 1e9 floating-point operations per training image, on preact_resnet18
@@ -71,7 +71,8 @@ def gather(results: Results, table1_eps: dict[str, str]) -> Grid:
     """The grid of all these runs."""
     runs = results.runs[OF_RUN]
     runs = runs.assign(is_first_eps=runs["eps"] == runs["dataset"].map(first_eps(runs, table1_eps)))
-    return Grid(results.folder, runs, results.by_epoch(*BY_EPOCH), gflops(results.folder / "tables/cost.csv"))
+    files = Artifacts(results.folder, results.left_out)
+    return Grid(files, runs, results.by_epoch(*BY_EPOCH), gflops(results.folder / "tables/cost.csv"))
 
 
 def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
@@ -138,7 +139,7 @@ def fig01(grid: Grid) -> Parts:
             at_one = part["eps_255"] == fallen["eps_255"].min()
         fallen = fallen[at_one[fallen.index]].sort_values(["variant", "seed"], key=paper_first)
         wanted = part["variant"].isin(["paper", "fgsm"])
-        for rows in islice(tables(grid.folder, fallen, "eval/surfaces.csv"), 1):
+        for rows in islice(grid.files.tables(fallen, "eval/surfaces.csv"), 1):
             yield rows[rows["group"] == "mean"].assign(panel="surface")
             wanted |= (part["variant"] == rows["variant"].iloc[0]) & (part["seed"] == rows["seed"].iloc[0])
         yield curve(grid, part[at_one & wanted]).assign(panel="curve")
@@ -201,13 +202,13 @@ def fig08(grid: Grid) -> Parts:
 
 def fig02(grid: Grid) -> Parts:
     """Surfaces of D1 and D10 of every run whose weights were kept by epoch."""
-    yield from tables(grid.folder, grid.runs, "eval/surfaces_by_epoch.csv")
+    yield from grid.files.tables(grid.runs, "eval/surfaces_by_epoch.csv")
 
 
 def fig09(grid: Grid) -> Parts:
     """The single images of the first seed of ATAS."""
     for _, part in runs_of(grid, "atas").groupby(["dataset", "model"]):
-        for rows in islice(tables(grid.folder, part, "eval/surfaces.csv"), 1):
+        for rows in islice(grid.files.tables(part, "eval/surfaces.csv"), 1):
             yield rows[rows["group"].str.startswith("image:")]
 
 
@@ -216,7 +217,7 @@ def surfaces(grid: Grid) -> Parts:
     runs = grid.runs.sort_values(["variant", "seed"], key=paper_first, kind="stable")
     kept = 0
     images: list[pd.DataFrame] = []
-    for rows in tables(grid.folder, runs, "eval/surfaces.csv"):
+    for rows in grid.files.tables(runs, "eval/surfaces.csv"):
         if kept >= MOST_SURFACES:
             break
         mean = rows["group"] == "mean"
@@ -258,7 +259,7 @@ def fig06(grid: Grid) -> Parts:
     """The largest gradient norm of each image under ATAS; the ratio of Fig. 6b; rank correlations of methods."""
     atas = runs_of(grid, "atas")
     for (dataset, model, eps), part in atas.groupby(["dataset", "model", "eps"]):
-        found = [per_image(held["grad_norm"])[1] for _, held in instances(grid.folder, part, "grad_norm")]
+        found = [per_image(held["grad_norm"])[1] for _, held in grid.files.instances(part, "grad_norm")]
         if found:
             values = np.concatenate(found)
             drawn = histogram(values, float(np.nanquantile(values, 0.999)))
@@ -290,7 +291,7 @@ def fig06_ranks(grid: Grid) -> Parts:
 
 def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
     """Spearman's rank correlation of the mean gradient norms of every two of these runs that are `wanted` together."""
-    held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in instances(grid.folder, runs, "grad_norm")]
+    held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in grid.files.instances(runs, "grad_norm")]
     ranks = [(run, stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
     rows = []
     for k, (a, one) in enumerate(ranks):
@@ -305,7 +306,7 @@ def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) ->
 def fig10(grid: Grid) -> Parts:
     """Mean gradient norm and step size of D_1, D_5 and D_10 of ATAS by epoch: mean and deviation over seeds."""
     rows = []
-    for run, held in instances(grid.folder, runs_of(grid, "atas"), "grad_norm", "alpha_255"):
+    for run, held in grid.files.instances(runs_of(grid, "atas"), "grad_norm", "alpha_255"):
         means = per_image(held["grad_norm"])[0]
         seen = np.isfinite(means)
         tenth = np.ceil(10 * stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
@@ -325,7 +326,7 @@ def fig10(grid: Grid) -> Parts:
 def fig11(grid: Grid) -> Parts:
     """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
     for (dataset, model, eps, eps_255), part in runs_of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
-        found = [held for _, held in instances(grid.folder, part, "delta_linf", "delta_l2")]
+        found = [held for _, held in grid.files.instances(part, "delta_linf", "delta_l2")]
         pixels = np.prod(CATALOG[dataset].shape) if dataset in CATALOG else np.nan
         for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
             if found and np.isfinite(unit):
@@ -340,7 +341,7 @@ def fig11(grid: Grid) -> Parts:
 def fig04(grid: Grid) -> Parts:
     """Loss gap between PGD10 and one step by its size, and the accuracy of models trained with each size."""
     for method, start in (("fgsm_rs", "uniform"), ("atta", "carried")):
-        for rows in tables(grid.folder, runs_of(grid, method), "eval/steps.csv"):
+        for rows in grid.files.tables(runs_of(grid, method), "eval/steps.csv"):
             rows = rows[rows["start"] == start]
             yield rows.assign(panel="gap", gap=rows["pgd10_loss"] - rows["loss"])
         yield runs_of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")

@@ -24,6 +24,7 @@ from fastat.report.results import ALWAYS, Results, cells, complete, once, read, 
 from fastat.report.tidy import CELL, RUN
 
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
+UNSAID = ("evaluations", "seal")  # of the evidence: in evidence.jsonl
 DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
 MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"]  # of the seeds, in the leaderboard
 SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
@@ -60,7 +61,7 @@ def write_html(results: Path, figures: Path, out: Path) -> None:
         "pairs": packed(tables["pairs.csv"]),
         "surfaces": surfaces,
     }
-    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(found, board), notes)
+    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(found, board), found.problems, notes)
     with atomic(out) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -164,7 +165,7 @@ def interned(results: Results, notes: list[str]) -> tuple[list[list[Any]], list[
         listed.append(
             None
             if about is None
-            else [facts.setdefault(json.dumps([key, value]), len(facts)) for key, value in about.items()]
+            else [facts.setdefault(json.dumps(pair), len(facts)) for pair in about.items() if pair[0] not in UNSAID]
         )
     if results.evidence and (without := sum(one is None for one in listed)):
         notes.append(f"{without} of {len(listed)} runs have no line in evidence.jsonl.")
@@ -266,7 +267,12 @@ def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
 
 
 def html(
-    data: dict[str, Any], claims: pd.DataFrame, figures: list[dict[str, str]], about: dict[str, Any], notes: list[str]
+    data: dict[str, Any],
+    claims: pd.DataFrame,
+    figures: list[dict[str, str]],
+    about: dict[str, Any],
+    problems: pd.DataFrame,
+    notes: list[str],
 ) -> str:
     """The page as text. Jinja escapes every value; only our own files, the libraries and the JSON go in as they are."""
     assets = Path(__file__).parent / "page_assets"
@@ -281,6 +287,7 @@ def html(
     return environment.get_template("page.html").render(
         about=about,
         notes=notes,
+        problems=problems.to_dict("records"),
         claims=claims.astype(object).where(claims.notna(), None).to_dict("records"),
         held=claims["verdict"].value_counts().to_dict(),
         figures=figures,

@@ -21,15 +21,16 @@ from fastat.config.spec import PATTERN
 from fastat.errors import BadInput
 from fastat.report.statistics import finite, wilson
 from fastat.report.tidy import CELL, CORRECT, MEASURED, RUN
+from fastat.report.verify import PROBLEM
 from fastat.units import in_pixels, is_eps, parse_eps
 
 log = logging.getLogger(__name__)
 PLACE = CELL[:3]
-TEXTS = ("cause", "device")  # metrics that are no numbers
+TEXTS = ("cause", "device", "left_out")  # metrics that are no numbers
 ALWAYS = [
     "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "train_pgd10_last",
-    "train_pgd10_best", "train_pgd10_best_epoch", "clean", "fgsm", "pgd10", "pgd50", "aa", "aa_n", "robust_train_loss",
-    "ratio", *TEXTS,
+    "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50", "aa", "aa_n",
+    "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
 CATEGORIES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 
@@ -43,7 +44,8 @@ class Results:
     if nobody measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
     with the same seed; of its recipe `alpha` (step size in eps), `epochs`, `n_train`; `redrawn` (before which epochs
     perturbations were drawn anew). correct: the verdicts on single images, no rows if nobody asked for them.
-    evidence: name of a run -> its run.json. notes: what was left out, in sentences.
+    evidence: name of a run -> its run.json. notes: what was left out, in sentences. problems: the files of runs that
+    were left out, as problems.csv has them.
     """
 
     folder: Path
@@ -52,6 +54,12 @@ class Results:
     correct: pd.DataFrame
     evidence: dict[str, dict[str, Any]]
     notes: list[str]
+    problems: pd.DataFrame
+
+    @property
+    def left_out(self) -> frozenset[tuple[str, str]]:
+        """(run, file) of the problems."""
+        return frozenset(zip(self.problems["run"], self.problems["file"], strict=True))
 
     @property
     def metrics(self) -> list[str]:
@@ -83,7 +91,13 @@ def read(folder: Path, names: list[str] | None = None, needs: tuple[str, ...] = 
                 raise BadInput(f"{folder}: {error}. Make it: python -m fastat tidy --out {folder}") from error
             notes.append(f"{error}: what is made from it is missing here.")
     evidence = read_evidence(folder / "evidence.jsonl", notes)
-    found = of_rows(rows.get("measured.csv"), rows.get("correct.csv"), evidence, folder, names)
+    problems = None
+    if (folder / "problems.csv").exists():
+        try:
+            problems = read_rows(folder / "problems.csv", PROBLEM, []).fillna("")
+        except BadInput as error:
+            notes.append(f"{error}: what it leaves out is said nowhere.")
+    found = of_rows(rows.get("measured.csv"), rows.get("correct.csv"), evidence, folder, names, problems)
     found.notes[:0] = notes
     for note in found.notes:
         log.warning("%s: %s", folder, note)
@@ -96,6 +110,7 @@ def of_rows(
     evidence: dict[str, dict[str, Any]] | None = None,
     folder: Path = Path("results"),
     names: list[str] | None = None,
+    problems: pd.DataFrame | None = None,
 ) -> Results:
     """The results in rows as tidy.py writes them."""
     notes: list[str] = []
@@ -116,7 +131,18 @@ def of_rows(
     right = right.astype(dict.fromkeys([*RUN, "attack"], str))
     if names is not None:
         right = right.merge(runs[RUN], on=RUN)
-    return Results(folder, rows, runs.join(losses(runs)), right, evidence or {}, notes)
+    problems = pd.DataFrame(columns=PROBLEM, dtype=str) if problems is None else problems
+    if names is not None:
+        problems = problems[problems["run"].isin(names)]
+    if len(problems):
+        n_runs = problems["run"].nunique()
+        notes.append(f"{len(problems)} files of {n_runs} runs were left out: problems.csv says why, and the way out.")
+    if n_unverified := int((runs["unverified"] == 1).sum()):
+        notes.append(
+            f"{n_unverified} of {len(runs)} runs are unverified: made before results named what they were made from, "
+            "or without their weights or data."
+        )
+    return Results(folder, rows, runs.join(losses(runs)), right, evidence or {}, notes, problems)
 
 
 # Rows
@@ -267,15 +293,17 @@ def labels(rows: pd.DataFrame) -> pd.Series:
 def cells(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """A row per cell (the index), in the order of the runs.
 
-    `seeds`, `diverged` and `collapsed_at_end` (how many), `cause`, `hardware` (names); of every metric its
-    mean, NAME_std and NAME_seeds (how many have it); with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all
+    `seeds` (less those that were left out whole), `diverged`, `collapsed_at_end` and `unverified` (how many), `cause`
+    and `left_out` (texts), `hardware` (names); of every metric its mean, NAME_std and NAME_seeds (how many have it);
+    with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all
     seeds' images leave. Seconds on different hardware have no mean.
     """
-    by = runs.groupby(CELL, sort=False)
-    table = pd.DataFrame({"seeds": by.size()})
-    for name in ("diverged", "collapsed_at_end"):
+    by = runs.assign(counts=runs["left_out"].isna() | runs["diverged"].notna()).groupby(CELL, sort=False)
+    table = pd.DataFrame({"seeds": by["counts"].sum()})
+    for name in ("diverged", "collapsed_at_end", "unverified"):
         table[name] = by[name].sum().astype(int)
-    table["cause"] = by["cause"].agg(lambda causes: "; ".join(sorted(set(causes.dropna()))))
+    for name in ("cause", "left_out"):
+        table[name] = by[name].agg(lambda texts: "; ".join(sorted(set(texts.dropna()))))
     table["hardware"] = by["device"].agg(lambda names: sorted(set(names.dropna())))
     for metric in metrics:
         values = by[metric]

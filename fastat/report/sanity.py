@@ -110,6 +110,12 @@ def perturbations_are_inside(wide: pd.DataFrame) -> pd.DataFrame:
     return judged("inside", inside, pd.Series(100.0, index=wide.index), -1)
 
 
+def losses_are_numbers(wide: pd.DataFrame) -> pd.DataFrame:
+    """1: an attacked network whose loss on training images is none; argmax calls what is no number class 0."""
+    loss, clean = values(wide, "robust_train_loss")[0], values(wide, "clean")[0]
+    return judged("no loss", loss.isna().astype(float).where(clean.notna()), 0 * clean, 1)
+
+
 CHECKS = (
     no_more_than("aa <= pgd50", "aa", "pgd50"),
     no_more_than("pgd50 <= pgd10", "pgd50", "pgd10"),
@@ -119,4 +125,5 @@ CHECKS = (
     gradients_are_there,
     square_breaks_few,
     perturbations_are_inside,
+    losses_are_numbers,
 )

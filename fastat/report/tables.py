@@ -103,7 +103,7 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*CELL, "seeds"])
     collapse = [co(*pair) for pair in zip(runs["collapse_epoch"], runs["collapsed_at_end"], strict=True)]
     by, found = runs.assign(co=collapse).groupby(CELL, sort=False), cells(runs, metrics)
-    table = found[["seeds", "diverged", "cause"]].assign(
+    table = found[["seeds", "diverged", "cause", "left_out", "unverified"]].assign(
         hardware=found["hardware"].map(" and ".join),
         masking=by["masking"].agg(lambda v: "; ".join(sorted(set(v) - {""}))),
         collapsed_at_end=found["collapsed_at_end"],
@@ -253,6 +253,10 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
         "" if pd.isna(now) else f"{now:.0f} ({best:.0f}, {epoch:.0f})"
         for now, best, epoch in last.itertuples(index=False)
     ]
+    if table["left_out"].any():
+        pretty["left out"] = table["left_out"]
+    if table["unverified"].any():
+        pretty["unverified"] = [f"{n} seeds" if n else "" for n in table["unverified"]]
     if table["masking"].any():
         pretty["masking suspected"] = table["masking"]
     if table["diverged"].any():
@@ -273,9 +277,10 @@ def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
 
 
 def in_layout(table: pd.DataFrame, metric: str, marks: Marks) -> dict[str, str]:
-    """Method -> its text in the paper's layout, which has no column to say that it diverged."""
-    texts = zip(labels(table), marked(table, metric, marks), table["diverged"], strict=True)
-    return {name: shown or ("diverged" if diverged else "") for name, shown, diverged in texts}
+    """Method -> its text in the paper's layout, which has no column to say that it diverged or was left out."""
+    reasons = table["diverged"].map(lambda n: "diverged" if n else "").where(table["left_out"] == "", "left out")
+    texts = zip(labels(table), marked(table, metric, marks), reasons, strict=True)
+    return {name: shown or reason for name, shown, reason in texts}
 
 
 def by_model(table: pd.DataFrame, marks: Marks) -> list[tuple[str, pd.DataFrame]]:

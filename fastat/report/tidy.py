@@ -1,9 +1,10 @@
-"""Files of runs -> measured.csv, correct.csv, evidence.jsonl (docs/files.md). pandas, numpy; never torch."""
+"""Files of runs -> measured.csv, correct.csv, evidence.jsonl, problems.csv (docs/files.md). Never torch."""
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,14 @@ import numpy as np
 import pandas as pd
 from safetensors import safe_open
 
+from fastat.config.catalog import CATALOG
+from fastat.config.grid import expand
 from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
 from fastat.machine.files import atomic
+from fastat.report import verify
+from fastat.report.verify import Checked, Problem
+from fastat.training import collapse
 from fastat.units import eps_text
 
 CELL = ["dataset", "model", "eps", "method", "variant"]
@@ -23,22 +30,47 @@ PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")
 
 
-def write_all(results: Path, names: list[str] | None, out: Path) -> None:
-    """Gather the runs called `names` (default: all finished ones below `results`/runs) into the folder `out`."""
-    if names is None:
-        names = [str(p.parent.relative_to(results / "runs")) for p in (results / "runs").rglob("run.json")]
+def write_all(results: Path, out: Path, config: dict[str, Any] | None = None, full: bool = False) -> list[Problem]:
+    """Gather the runs into the folder `out`: those that the config names, or (None) all below `results`/runs.
+
+    What cannot be believed (report/verify.py) is left out, and returned. full: trust no remembered hash.
+    Raises: BadInput if there is nothing to gather: files of earlier numbers are not emptied.
+    """
+    checker = verify.Checker(results, config, full)
+    names, strays = verify.runs_below(results / "runs")
+    if config is not None:
+        names, strays = [spec.name for spec in expand(config)], []
+    runs = [checker.check(name) for name in sorted(names)]
+    for run, wrong in list(verify.among_neighbours(runs)):
+        run.wrong("run.json", wrong, "train")
+        run.about = None
+    checker.hashes.keep()
+    if all(run.about is None for run in runs):
+        why = f"{runs[0].problems[0]}" if runs else "there is no run.json"
+        raise BadInput(f"nothing to gather below {results / 'runs'}: {why}")
+    write_tables(runs, checker, out)
+    problems = [*strays, *(problem for run in runs for problem in run.problems)]
+    with atomic(out / "problems.csv") as partial:
+        pd.DataFrame([asdict(problem) for problem in problems], columns=verify.PROBLEM).to_csv(partial, index=False)
+    return problems
+
+
+def write_tables(runs: list[Checked], checker: verify.Checker, out: Path) -> None:
+    """measured.csv, correct.csv and evidence.jsonl, of what can be believed."""
     numbers: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
     evidence = []
-    for name in sorted(names):
-        folder, spec = results / "runs" / name, RunSpec.parse(name)
+    for run in runs:
+        spec = RunSpec.parse(run.name)
         who = {**spec.wildcards, "eps": eps_text(spec.eps_255)}
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        evidence.append(json.dumps({"folder": str(folder), **about}))
-        numbers += [{**who, "epoch": "", "n": "", **row} for row in measured(folder, about)]
-        if about["status"] == "finished" and not spec.subset:  # a training on a subset is not attacked
-            numbers += [{**who, "epoch": "", "n": "", **row} for row in evaluated(folder / "eval")]
-            verdicts += [{**who, **row} for row in correct(folder / "eval")]
+        numbers += [{**who, "epoch": "", "n": "", **row} for row in left_out(run)]
+        if run.about is None:
+            continue
+        folder = checker.results / "runs" / run.name
+        evidence.append(json.dumps({"folder": str(folder), "evaluations": made_from(run), **run.about}))
+        numbers += [{**who, "epoch": "", "n": "", **row} for row in measured(folder, run)]
+        numbers += [{**who, "epoch": "", "n": "", **row} for row in evaluated(run.rows)]
+        verdicts += [{**who, **row} for row in correct(run.rows)]
     for table, columns, rows in (("measured", MEASURED, numbers), ("correct", CORRECT, verdicts)):
         with atomic(out / f"{table}.csv") as partial:
             pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
@@ -46,19 +78,36 @@ def write_all(results: Path, names: list[str] | None, out: Path) -> None:
         partial.write_text("".join(f"{line}\n" for line in evidence), encoding="utf-8")
 
 
-def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every number of one run: metric, value, and epoch or n where they mean something."""
+def made_from(run: Checked) -> dict[str, dict[str, Any]]:
+    """What each evaluation that is believed was made from, where it says so."""
+    return {name: run.sidecars[name] for name in run.rows if name in run.sidecars}
+
+
+def left_out(run: Checked) -> Iterator[dict[str, Any]]:
+    """What there is to say against a run."""
+    if run.problems:
+        whys = [f"{problem.file} {problem.rule} ({problem.found})" for problem in run.problems]
+        yield {"metric": "left_out", "value": "; ".join(whys)}
+    if run.about is not None:
+        yield {"metric": "unverified", "value": int(bool(run.unverified))}
+
+
+def measured(folder: Path, run: Checked) -> Iterator[dict[str, Any]]:
+    """Every number of one training: metric, value, and epoch or n where they mean something."""
+    about, log = run.about, run.log
+    assert about is not None
     yield {"metric": "diverged", "value": int(about["status"] == "diverged")}
     if about["cause"]:
         yield {"metric": "cause", "value": about["cause"]}
     for metric in ("train_seconds", "peak_memory_mb", "device"):
-        yield {"metric": metric, "value": about[metric]}
-    yield {"metric": "collapse_epoch", "value": about["collapse"]["first"] or ""}
-    yield {"metric": "collapsed_at_end", "value": int(about["collapse"]["at_end"])}
-    log = pd.read_csv(folder / "log.csv")
+        yield {"metric": metric, "value": about.get(metric, "")}
+    n_classes = CATALOG[RunSpec.parse(run.name).dataset].n_classes
+    found = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
+    yield {"metric": "collapse_epoch", "value": found.first or ""}
+    yield {"metric": "collapsed_at_end", "value": int(found.at_end)}
     for column in [c for c in (*PERCENT, *AS_IT_IS) if c in log]:
         scale = 100 if column in PERCENT else 1
-        n = about["recipe"]["monitor_images"] if column in (*PERCENT, "pgd10_loss") else ""
+        n = about["recipe"].get("monitor_images", "") if column in (*PERCENT, "pgd10_loss") else ""
         for epoch, value in zip(log["epoch"], log[column], strict=True):
             yield {"metric": f"train_{column}", "epoch": epoch, "value": value * scale, "n": n}
     best = int(log["pgd10_acc"].argmax())
@@ -68,22 +117,26 @@ def measured(folder: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from tails(folder / "instances.safetensors")
 
 
-def evaluated(folder: Path) -> Iterator[dict[str, Any]]:
+def evaluated(rows: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     """The accuracies, what each of AutoAttack's four broke, and the loss under PGD10 on training images."""
-    for attack, part in pd.read_csv(folder / "whitebox.csv").groupby("attack", sort=False):
-        yield {"metric": attack, "value": 100 * part["correct"].mean(), "n": len(part)}
-    autoattack = pd.read_csv(folder / "autoattack.csv")
-    standing = autoattack.groupby("index")["correct"].min()
-    yield {"metric": "aa", "value": 100 * standing.mean(), "n": len(standing)}
-    for attack, part in autoattack.groupby("attack", sort=False):
-        if attack != "clean":
-            yield {"metric": f"broken_{attack}", "value": int((part["correct"] == 0).sum()), "n": len(part)}
-    steps = pd.read_csv(folder / "steps.csv")
-    yield {"metric": "robust_train_loss", "value": steps["pgd10_loss"].iloc[0], "n": steps["n"].iloc[0]}
+    if "whitebox" in rows:
+        for attack, part in rows["whitebox"].groupby("attack", sort=False):
+            yield {"metric": attack, "value": 100 * part["correct"].mean(), "n": len(part)}
+    if "autoattack" in rows:
+        standing = rows["autoattack"].groupby("index")["correct"].min()
+        yield {"metric": "aa", "value": 100 * standing.mean(), "n": len(standing)}
+        for attack, part in rows["autoattack"].groupby("attack", sort=False):
+            if attack != "clean":
+                yield {"metric": f"broken_{attack}", "value": int((part["correct"] == 0).sum()), "n": len(part)}
+    if "steps" in rows:
+        first = rows["steps"].iloc[0]
+        yield {"metric": "robust_train_loss", "value": first["pgd10_loss"], "n": first["n"]}
 
 
 def tails(path: Path) -> Iterator[dict[str, Any]]:
     """mean(G^2) / mean(G)^2 over images (ATAS paper, Fig. 6b), G an image's largest or its mean gradient norm."""
+    if not path.exists():
+        return
     with safe_open(path, framework="numpy") as file:
         if "grad_norm" not in file.keys():
             return
@@ -93,11 +146,13 @@ def tails(path: Path) -> Iterator[dict[str, Any]]:
         yield {"metric": metric, "value": float((each**2).mean() / each.mean() ** 2), "n": len(each)}
 
 
-def correct(folder: Path) -> Iterator[dict[str, Any]]:
+def correct(rows: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
     """One row per attack: which images the network still gets right, packed."""
-    autoattack = pd.read_csv(folder / "autoattack.csv")
-    standing = pd.DataFrame(autoattack.groupby("index", as_index=False)["correct"].min())
-    for attack, part in [*pd.read_csv(folder / "whitebox.csv").groupby("attack", sort=False), ("aa", standing)]:
+    parts = list(rows["whitebox"].groupby("attack", sort=False)) if "whitebox" in rows else []
+    if "autoattack" in rows:
+        standing = pd.DataFrame(rows["autoattack"].groupby("index", as_index=False)["correct"].min())
+        parts.append(("aa", standing))
+    for attack, part in parts:
         part = part.sort_values("index")
         images = hashlib.sha256(part["index"].to_numpy(np.int64).tobytes()).hexdigest()[:16]
         bits = base64.b64encode(np.packbits(part["correct"].to_numpy(np.uint8)).tobytes()).decode()

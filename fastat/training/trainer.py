@@ -23,7 +23,7 @@ from fastat.config.recipe import Recipe
 from fastat.data.datasets import ImageSet, Part, TrainingStream
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
-from fastat.machine import devices, files
+from fastat.machine import devices, files, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator
 from fastat.training import checkpoint, collapse
@@ -34,6 +34,7 @@ from fastat.types import Method, StepReport, Task
 
 log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
+LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a training; run.json names their sha256
 
 
 class Stopped(Exception):
@@ -255,6 +256,7 @@ def divergence(row: dict[str, Any], *networks: nn.Module) -> str:
 
 def write_results(run: Training, now: Standing, cause: str, instances: dict[str, Tensor], folder: Path) -> None:
     """log.csv, weights and instances, and last run.json, which says that the others are whole."""
+    (folder / "run.json").unlink(missing_ok=True)  # of an earlier training, whose files these replace
     columns = list(dict.fromkeys(key for row in now.log for key in row))
     files.write_rows(folder / "log.csv", columns, now.log)
     write_weights(run, folder / "weights.safetensors")
@@ -270,9 +272,15 @@ def write_results(run: Training, now: Standing, cause: str, instances: dict[str,
         "collapse": asdict(found),
         "train_seconds": sum(row["seconds"] for row in now.log),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in now.log),
+        "files": {name: seals.sha256(folder / name) for name in [*LEFT, *snapshots(run, folder)]},
     }
-    files.write_json(folder / "run.json", {**run.about, **outcome})
+    seals.write(folder / "run.json", {**run.about, **outcome})
     log.info("%s: %s%s", run.name, outcome["status"], f" ({cause})" if cause else "")
+
+
+def snapshots(run: Training, folder: Path) -> list[str]:
+    """The names of the weights that were kept by epoch."""
+    return sorted(f"snapshots/{path.name}" for path in (folder / "snapshots").glob("*")) if run.snapshots else []
 
 
 def write_weights(run: Training, path: Path) -> None:

@@ -10,6 +10,7 @@ from fastat.report.tidy import MEASURED
 HONEST = {
     "clean": 95, "fgsm": 60, "pgd10": 50, "pgd50": 48, "noise": 94, "far": 0, "gradient": 100, "inside": 100, "aa": 40,
     "broken_apgd-ce": 50, "broken_apgd-t": 4, "broken_fab-t": 0, "broken_square": 0, "collapsed_at_end": 0,
+    "robust_train_loss": 1.5,
 }  # fmt: skip
 
 

@@ -3,46 +3,27 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
 
+from fastat.errors import BadInput
+from fastat.machine import seals
 from fastat.report import statistics, tidy
+from tests import fabricate
 
 NAME = "digits/preact_tiny/eps77/atas/paper/seed0"
+N = fabricate.N_TEST
 
 
 @pytest.fixture
 def results(tmp_path) -> Path:
-    """The files of one run of three images and two epochs, one of which missed an image."""
-    folder = tmp_path / "runs" / NAME
-    (folder / "eval").mkdir(parents=True)
-    about = {
-        "run": NAME,
-        "status": "finished",
-        "cause": "",
-        "train_seconds": 3.5,
-        "peak_memory_mb": 700.0,
-        "device": "a V100",
-    }
-    about |= {"collapse": {"first": None, "at_end": False}, "recipe": {"monitor_images": 128}}
-    (folder / "run.json").write_text(json.dumps(about))
-    log = "epoch,loss,clean_acc,fgsm_acc,pgd10_acc,pgd10_loss\n1,2.0,0.5,0.25,0.125,3.0\n2,1.0,0.75,0.5,0.25,2.5\n"
-    (folder / "log.csv").write_text(log)
-    norms = np.array([[1, 3], [2, np.nan], [2, 2]], np.float16)
-    save_file({"grad_norm": norms}, folder / "instances.safetensors")
-    white = [("clean", i, 1) for i in range(3)] + [("pgd50", i, int(i != 1)) for i in range(3)]
-    rows = "".join(f"{attack},{i},0,{right},\n" for attack, i, right in white)
-    (folder / "eval/whitebox.csv").write_text(f"attack,index,label,correct,step\n{rows}")
-    aa = "clean,0,0,1,\nclean,2,0,1,\napgd-ce,0,0,1,\napgd-ce,2,0,0,\nsquare,0,0,1,\n"
-    (folder / "eval/autoattack.csv").write_text(f"attack,index,label,correct,step\n{aa}")
-    (folder / "eval/steps.csv").write_text("start,alpha,loss,pgd10_loss,n\nuniform,1,1.5,1.75,500\n")
+    """The files of one run: 24 test images, of which 12 withstand PGD50; 20 under AutoAttack, of which 9 do."""
+    fabricate.finished(tmp_path, NAME)
     return tmp_path
 
 
 def gathered(results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    tidy.write_all(results, None, results)
+    tidy.write_all(results, results)
     return tuple(pd.read_csv(results / f"{name}.csv") for name in ("measured", "correct"))
 
 
@@ -50,11 +31,12 @@ def test_every_number_of_a_run_is_gathered_with_its_n(results):
     measured, _ = gathered(results)
     last = measured[measured["epoch"].isna()].set_index("metric")
     value = last["value"]
-    assert (float(value["pgd50"]), last.loc["pgd50", "n"]) == (pytest.approx(200 / 3), 3)
-    assert (float(value["aa"]), last.loc["aa", "n"]) == (50, 2)
-    assert (float(value["broken_apgd-ce"]), last.loc["broken_apgd-ce", "n"]) == (1, 2)
+    assert (float(value["pgd50"]), last.loc["pgd50", "n"]) == (50, N)
+    assert (float(value["aa"]), last.loc["aa", "n"]) == (45, 20)
+    assert (float(value["broken_apgd-ce"]), last.loc["broken_apgd-ce", "n"]) == (6, 18)
     assert float(value["robust_train_loss"]) == 1.75 and value["device"] == "a V100"
     assert pd.isna(value["collapse_epoch"]) and float(value["collapsed_at_end"]) == 0
+    assert "left_out" not in value and float(value["unverified"]) == 0
     by_epoch = measured[measured["metric"] == "train_pgd10_acc"].set_index("epoch")["value"].astype(float)
     assert by_epoch.to_dict() == {1: 12.5, 2: 25.0}
 
@@ -69,19 +51,38 @@ def test_the_ratio_is_that_of_the_largest_norms_and_of_the_mean_norms(results):
 def test_packed_verdicts_unpack_to_what_was_measured(results):
     _, correct = gathered(results)
     rows = correct.set_index("attack")
-    assert statistics.unpacked(rows.loc["pgd50", "bits"], 3).tolist() == [True, False, True]
-    assert statistics.unpacked(rows.loc["aa", "bits"], 2).tolist() == [True, False]
+    assert statistics.unpacked(rows.loc["pgd50", "bits"], N).tolist() == [True] * 12 + [False] * 12
+    assert statistics.unpacked(rows.loc["aa", "bits"], 20).tolist() == [True] * 9 + [False] * 11
     assert rows.loc["clean", "images"] == rows.loc["pgd50", "images"] != rows.loc["aa", "images"]
 
 
-def test_a_diverged_run_and_one_on_a_subset_have_no_accuracy(results):
+def test_a_diverged_run_has_no_accuracy(results):
     path = results / "runs" / NAME / "run.json"
-    about = json.loads(path.read_text())
-    path.write_text(json.dumps({**about, "status": "diverged", "cause": "the loss became nan"}))
+    seals.write(path, {**seals.read(path), "status": "diverged", "cause": "the loss became nan"})
     measured, correct = gathered(results)
     assert correct.empty and not {"pgd50", "aa"} & set(measured["metric"])
     assert measured.set_index("metric").loc["cause", "value"] == "the loss became nan"
-    path.write_text(json.dumps(about))
-    path.parent.parent.parent.joinpath("paper").rename(path.parent.parent.parent / "paper_d1_2")
-    measured, correct = gathered(results)
+
+
+def test_a_run_on_a_subset_has_no_accuracy(tmp_path):
+    fabricate.finished(tmp_path, NAME.replace("paper", "paper_d1_2"))
+    measured, correct = gathered(tmp_path)
     assert set(measured["variant"]) == {"paper_d1_2"} and correct.empty and "pgd50" not in set(measured["metric"])
+
+
+def test_what_each_evaluation_was_made_from_is_kept(results):
+    gathered(results)
+    (told,) = map(json.loads, (results / "evidence.jsonl").read_text().splitlines())
+    assert told["run"] == NAME and set(told["evaluations"]) == {"whitebox", "surfaces", "steps", "autoattack"}
+    assert told["evaluations"]["autoattack"]["weights"] == told["files"]["weights.safetensors"]
+
+
+def test_good_tables_are_not_emptied_where_there_is_nothing_to_gather(results, tmp_path):
+    gathered(results)
+    before = (results / "measured.csv").read_bytes()
+    with pytest.raises(BadInput, match="nothing to gather below .*nowhere"):
+        tidy.write_all(tmp_path / "nowhere", results)
+    (results / "runs" / NAME / "run.json").write_text("")
+    with pytest.raises(BadInput, match="nothing to gather below .*run.json is damaged"):
+        tidy.write_all(results, results)
+    assert (results / "measured.csv").read_bytes() == before

@@ -10,9 +10,13 @@ rule evaluate:
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{PATTERN}/eval/whitebox.csv",
+        f"results/runs/{PATTERN}/eval/whitebox.json",
         f"results/runs/{PATTERN}/eval/surfaces.csv",
+        f"results/runs/{PATTERN}/eval/surfaces.json",
         f"results/runs/{PATTERN}/eval/steps.csv",
+        f"results/runs/{PATTERN}/eval/steps.json",
         f"results/runs/{PATTERN}/eval/autoattack.csv",
+        f"results/runs/{PATTERN}/eval/autoattack.json",
     log:
         f"results/logs/evaluate/{PATTERN}.log",
     conda:
@@ -39,6 +43,7 @@ rule probe:
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{PATTERN}/eval/surfaces_by_epoch.csv",
+        f"results/runs/{PATTERN}/eval/surfaces_by_epoch.json",
     log:
         f"results/logs/evaluate/{PATTERN}-probe.log",
     conda:
@@ -49,7 +54,8 @@ rule probe:
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         device=config["device"],
+        numerics=config["numerics"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "python -m fastat probe --run {params.name} --device {params.device}"
-        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+        " --numerics {params.numerics} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"

@@ -11,30 +11,30 @@ TABLE_FILES = expand(
 
 rule grid:
     output:
-        "results/grid.txt",
+        "results/config.json",
     log:
         "results/logs/grid.log",
     params:
-        names=[one.name for one in SPECS],
+        config=json.dumps(config, indent=1),
     run:
-        with open(output[0], "w") as file:
-            file.write("\n".join(params.names) + "\n")
+        Path(output[0]).write_text(params.config, encoding="utf-8")
 
 
 rule tidy:
     input:
         MEASURED,
-        grid="results/grid.txt",
+        config="results/config.json",
     output:
         "results/measured.csv",
         "results/correct.csv",
         "results/evidence.jsonl",
+        "results/problems.csv",
     log:
         "results/logs/tidy.log",
     conda:
         "../../environment.yml"
     shell:
-        "python -m fastat tidy --runs {input.grid} --out results >> {log} 2>&1"
+        "python -m fastat tidy --configfile {input.config} --out results >> {log} 2>&1"
 
 
 rule cost:
@@ -55,18 +55,17 @@ rule figure_data:
         "results/measured.csv",
         "results/correct.csv",
         "results/evidence.jsonl",
+        "results/problems.csv",
         COST,
-        grid="results/grid.txt",
+        config="results/config.json",
     output:
         FIGURE_DATA,
     log:
         "results/logs/figure_data.log",
     conda:
         "../../environment.yml"
-    params:
-        eps=json.dumps(config["table1_eps"]),
     shell:
-        "python -m fastat figure-data --results results --runs {input.grid} --eps {params.eps:q} >> {log} 2>&1"
+        "python -m fastat figure-data --configfile {input.config} >> {log} 2>&1"
 
 
 rule theory:
@@ -85,7 +84,9 @@ rule judge:
         "results/measured.csv",
         "results/correct.csv",
         "results/evidence.jsonl",
+        "results/problems.csv",
         FIGURE_DATA,
+        config="results/config.json",
     output:
         [
             (
@@ -115,10 +116,8 @@ rule judge:
         "results/logs/judge.log",
     conda:
         "../../environment.yml"
-    params:
-        eps=json.dumps(config["table1_eps"]),
     shell:
-        "python -m fastat judge --results results --eps {params.eps:q} >> {log} 2>&1"
+        "python -m fastat judge --configfile {input.config} >> {log} 2>&1"
 
 
 rule draw:
@@ -149,6 +148,7 @@ rule page:
         "results/measured.csv",
         "results/correct.csv",
         "results/evidence.jsonl",
+        "results/problems.csv",
         JUDGED,
         rules.draw.output,
     output:

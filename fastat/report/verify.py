@@ -1,0 +1,464 @@
+"""Is a run what it says it is? Its files against its run.json, its folder, the config and the data. Never torch.
+
+Nothing is believed for where it lies. A file that is not what was written, or of another run, recipe, network, data or
+protocol, or not whole, is a `Problem`, and no number is made from it.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from fastat.config.catalog import CATALOG
+from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
+from fastat.config.recipe import fingerprint, resolve
+from fastat.config.spec import PATTERN, RunSpec
+from fastat.errors import BadInput
+from fastat.machine import seals
+
+WHITEBOX = ("clean", "fgsm", "pgd10", "pgd50", "noise", "gradient", "far", "inside")
+FAR_IMAGES = 100  # at most so many of `far`
+AUTOATTACK = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
+ROWS = ["attack", "index", "label", "correct"]
+SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
+COLUMNS = {
+    "whitebox": ROWS, "autoattack": ROWS, "steps": ["start", "alpha", "loss", "pgd10_loss", "n"], "surfaces": SURFACE,
+    "surfaces_by_epoch": SURFACE,
+}  # fmt: skip
+NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
+ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a file, or a whole run, is left out; a row of problems.csv."""
+
+    run: str
+    file: str  # below the run's folder
+    rule: str
+    found: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.file} {self.rule} ({self.found}). {self.way_out}"
+
+
+PROBLEM = [one.name for one in fields(Problem)]
+
+
+class Wrong(Exception):
+    """A rule that a file breaks, as `is not ...`, and what was found."""
+
+    def __init__(self, rule: str, found: object):
+        self.rule, self.found = rule, str(found)
+        super().__init__(rule)
+
+
+@dataclass
+class Checked:
+    """What can be believed of a run. `about` is None if nothing is; `rows` has the evaluations that can be.
+
+    sidecars: what each of these was made from.
+
+    unverified: what nothing could be held against, as weights that are not there.
+    """
+
+    name: str
+    about: dict[str, Any] | None = None
+    log: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rows: dict[str, pd.DataFrame] = field(default_factory=dict)
+    sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+
+    def wrong(self, file: str, wrong: Wrong, verb: str) -> None:
+        """Note a problem that `verb` mends."""
+        way_out = f"Make it again: python -m fastat {verb} --run {self.name}"
+        self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
+
+
+class Checker:
+    """Checks the runs of one results folder.
+
+    config: what the runs should be; None: whatever they say they are. full: trust no remembered hash.
+    """
+
+    def __init__(self, results: Path, config: dict[str, Any] | None = None, full: bool = False):
+        self.results, self.config = results, config
+        self.hashes = seals.Hashes(results, full)
+        self.recipes: dict[RunSpec, dict[str, Any]] = {}
+        self.data: dict[str, tuple[str, NDArray[np.int64]] | Wrong | None] = {}
+
+    def check(self, name: str) -> Checked:
+        """One run."""
+        run = Checked(name)
+        file = "run.json"
+        try:
+            spec = RunSpec.parse(name)
+            run.about = self.run_json(spec, run)
+            self.against_data(spec, run.about, run)
+            file = "log.csv"
+            run.log = read_log(self.bytes_of(spec, file, run), run.about)
+            for file in ("weights.safetensors", "instances.safetensors"):
+                self.large(spec, file, run)
+        except (Wrong, BadInput) as error:
+            run.about = None
+            run.wrong(file, error if isinstance(error, Wrong) else Wrong("is no run's", error), "train")
+            return run
+        if run.about["status"] == "finished" and not spec.subset:  # a training on a subset is not attacked
+            for name in self.evaluations(spec):
+                try:
+                    run.rows[name] = self.evaluation(spec, name, run)
+                except Wrong as wrong:
+                    run.wrong(f"eval/{name}.csv", wrong, "probe" if name == "surfaces_by_epoch" else "evaluate")
+        return run
+
+    # The training
+
+    def run_json(self, spec: RunSpec, run: Checked) -> dict[str, Any]:
+        """run.json, if it is of this run and of the recipe that the config asks for."""
+        path = self.results / "runs" / spec.name / "run.json"
+        if not path.exists():
+            raise Wrong("is not there", "the run has not been trained, or not to its end")
+        about = sealed(path, run)
+        for key, kinds in {
+            "run": str,
+            "recipe": dict,
+            "status": str,
+            "cause": str,
+            "train_seconds": int | float,
+        }.items():
+            if not isinstance(about.get(key), kinds):
+                raise Wrong(f"has no {key}", about.get(key))
+        if about["run"] != spec.name:
+            raise Wrong("is of another run", about["run"])
+        if about["status"] not in ("finished", "diverged"):
+            raise Wrong("has a status that is neither finished nor diverged", about["status"])
+        if self.config is not None and (other := difference(about["recipe"], self.recipe(spec))):
+            raise Wrong("is of another recipe than the config's", other)
+        if not spec.subset and {"made_from", "data_sha256"} <= about.keys():
+            text = json.dumps(about["recipe"], sort_keys=True, separators=(",", ":"))
+            if fingerprint(spec.name, text, about["data_sha256"]) != about["made_from"]:
+                raise Wrong("is of another name, recipe or data than it says", f"made_from {about['made_from']}")
+        return about
+
+    def recipe(self, spec: RunSpec) -> dict[str, Any]:
+        """What the config asks for. A seed changes no recipe."""
+        assert self.config is not None
+        spec = replace(spec, seed=0)
+        if spec not in self.recipes:
+            self.recipes[spec] = json.loads(json.dumps(asdict(resolve(spec, self.config))))
+        return self.recipes[spec]
+
+    def bytes_of(self, spec: RunSpec, file: str, run: Checked) -> bytes:
+        """A small file of a training, if it is the one that was written."""
+        content = whole(self.results / "runs" / spec.name / file)
+        self.same(file, hashlib.sha256(content).hexdigest(), run)
+        return content
+
+    def large(self, spec: RunSpec, file: str, run: Checked) -> None:
+        """A tensor file of a training: the one that was written, or not there, which is said."""
+        path = self.results / "runs" / spec.name / file
+        try:
+            self.same(file, self.hashes.of(path), run)
+            with safe_open(path, framework="numpy"):  # one without a hash may be damaged
+                pass
+        except FileNotFoundError:
+            run.unverified.append(f"{file} is not there")
+        except OSError as error:
+            raise Wrong("cannot be read", error.strerror) from error
+        except SafetensorError as error:
+            raise Wrong("is damaged", error) from error
+
+    def same(self, file: str, found: str, run: Checked) -> None:
+        """Hold a hash against run.json's."""
+        assert run.about is not None
+        said = run.about.get("files")
+        if not isinstance(said, dict):
+            run.unverified.append("run.json names no files: it was made before they had hashes")
+        elif said.get(file) != found:
+            raise Wrong("is not what this run wrote", f"sha256 {found[:16]}, run.json says {str(said.get(file))[:16]}")
+
+    # The data
+
+    def prepared(self, dataset: str) -> tuple[str, NDArray[np.int64]] | None:
+        """sha256 and test labels of the prepared data set, None if it is not there."""
+        if dataset not in self.data:
+            self.data[dataset] = read_prepared(self.results / f"data/{dataset}.safetensors", dataset)
+        found = self.data[dataset]
+        if isinstance(found, Wrong):
+            raise found
+        return found
+
+    def against_data(self, spec: RunSpec, about: dict[str, Any], run: Checked) -> None:
+        """The run must be of the data that lie there."""
+        data = self.prepared(spec.dataset) if spec.dataset in CATALOG else None
+        if data is None:
+            run.unverified.append("its data are not there")
+        elif "data_sha256" in about:
+            n_train, n_test = sizes(spec, about)
+            now = hashlib.sha256(json.dumps([data[0], n_train, n_test]).encode()).hexdigest()
+            if now != about["data_sha256"]:
+                raise Wrong("is of other data than results/data holds", f"data_sha256 {about['data_sha256'][:16]}")
+
+    # The evaluations
+
+    def evaluations(self, spec: RunSpec) -> Iterator[str]:
+        """Which files should be there, or are."""
+        yield from ("whitebox", "surfaces", "steps", "autoattack")
+        there = (self.results / "runs" / spec.name / "eval/surfaces_by_epoch.csv").exists()
+        if there or (self.config is not None and keeps_snapshots(spec, self.config)):
+            yield "surfaces_by_epoch"
+
+    def evaluation(self, spec: RunSpec, name: str, run: Checked) -> pd.DataFrame:
+        """The rows of eval/NAME.csv, if they are of these weights, data and protocol, and whole."""
+        path = self.results / "runs" / spec.name / f"eval/{name}.csv"
+        content = whole(path)
+        protocol = self.sidecar(spec, name, path.with_suffix(".json"), hashlib.sha256(content).hexdigest(), run)
+        rows = read_rows(content, COLUMNS[name])
+        if name in ("whitebox", "autoattack"):
+            assert run.about is not None
+            n_test = sizes(spec, run.about)[1]
+            check_values(rows, n_test, self.prepared(spec.dataset) if spec.dataset in CATALOG else None)
+            if name == "whitebox":
+                check_whitebox(rows, n_test)
+            else:
+                n = protocol.get("autoattack", {}).get("n_images")
+                check_autoattack(rows, n_test if n == "all" else n, CATALOG.get(spec.dataset))
+        elif rows.empty:
+            raise Wrong("has no rows", 0)
+        return rows
+
+    def sidecar(self, spec: RunSpec, name: str, path: Path, rows: str, run: Checked) -> dict[str, Any]:
+        """The protocol that the rows were made with, if eval/NAME.json is of this run and these rows."""
+        assert run.about is not None
+        wanted = None
+        if self.config is not None:
+            whole_protocol = protocol_for(self.config, spec.dataset)
+            wanted = {**protocol_of(name, whole_protocol), "numerics": whole_protocol["numerics"]}
+        if not path.exists():
+            run.unverified.append(f"eval/{name}.csv was made before evaluations named their weights")
+            return wanted or {}
+        about = sealed(path, run)
+        weights = (run.about.get("files") or {}).get("weights.safetensors")
+        expected = {"run": spec.name, "data": run.about.get("data_sha256"), "rows": rows}
+        for key, value in ({**expected, "weights": weights} if weights else expected).items():
+            if about.get(key) != value:
+                raise Wrong(f"was not made from this run's {key}", f"{about.get(key)!s:.16}, here {value!s:.16}")
+        protocol = about.get("protocol")
+        if not isinstance(protocol, dict):
+            raise Wrong("names no protocol", protocol)
+        if wanted is not None and (other := difference({**protocol, "numerics": about.get("numerics")}, wanted)):
+            raise Wrong("is of another protocol than the config's", other)
+        run.sidecars[name] = about
+        return protocol
+
+
+def lines(results: Path, names: list[str] | None, config: dict[str, Any] | None) -> tuple[list[str], bool]:
+    """A line for each run (None: all), or for each thing that is wrong with it, and whether anything is.
+
+    Every file is read, whatever is remembered of it.
+    """
+    checker = Checker(results, config, full=True)
+    if names is None:
+        names = [spec.name for spec in expand(config)] if config else runs_below(results / "runs")[0]
+        if not names:
+            raise BadInput(f"{results / 'runs'} holds no run. Name another folder with --results.")
+    runs = [checker.check(RunSpec.parse(name).name) for name in sorted(names)]
+    for run, wrong in list(among_neighbours(runs)):
+        run.wrong("run.json", wrong, "train")
+    checker.hashes.keep()
+    said = []
+    for run in runs:
+        good = f"unverified: {'; '.join(dict.fromkeys(run.unverified))}" if run.unverified else "ok"
+        said += [str(problem) for problem in run.problems] or [f"{run.name}: {good}"]
+    return said, any(run.problems for run in runs)
+
+
+def runs_below(folder: Path) -> tuple[list[str], list[Problem]]:
+    """The names of the runs below results/runs, and the run.json that lie where no run is."""
+    names, strays = [], []
+    for path in folder.rglob("run.json"):
+        name = str(path.parent.relative_to(folder))
+        try:
+            names.append(RunSpec.parse(name).name)
+        except BadInput:
+            way_out = f"Move it out of {folder}, or give it the name in its run.json"
+            strays.append(Problem(name, "run.json", "lies where no run is", PATTERN, way_out))
+    return names, strays
+
+
+# Neighbours
+
+
+def among_neighbours(runs: Iterable[Checked]) -> Iterator[tuple[Checked, Wrong]]:
+    """What single runs cannot show: trained on other data than the others, or with the weights of another seed."""
+    believed = [run for run in runs if run.about is not None]
+    weights: dict[tuple[str, str], list[Checked]] = {}
+    data: dict[tuple[str, int | None, int | None], dict[str, list[Checked]]] = {}
+    for run in believed:
+        assert run.about is not None
+        spec = RunSpec.parse(run.name)
+        if said := (run.about.get("files") or {}).get("weights.safetensors"):
+            weights.setdefault((replace(spec, seed=0).name, said), []).append(run)
+        if found := run.about.get("data_sha256"):
+            data.setdefault((spec.dataset, *sizes(spec, run.about)), {}).setdefault(found, []).append(run)
+    for same in weights.values():
+        for run in same if len(same) > 1 else ():
+            others = ", ".join(other.name for other in same if other is not run)
+            yield run, Wrong("has the weights of another seed", others)
+    for by_hash in data.values():
+        most = max(len(found) for found in by_hash.values())
+        majority = [hashed for hashed, found in by_hash.items() if len(found) == most]
+        for hashed, found in by_hash.items():
+            if len(by_hash) > 1 and majority != [hashed]:
+                for run in found:
+                    yield run, Wrong("is of other data than its neighbours", f"data_sha256 {hashed[:16]}")
+
+
+# Files
+
+
+def whole(path: Path) -> bytes:
+    """The content of a file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Wrong("is not there", "it was not made, or deleted") from error
+    except OSError as error:
+        raise Wrong("cannot be read", error.strerror) from error
+
+
+def sealed(path: Path, run: Checked) -> dict[str, Any]:
+    """A JSON file with its seal."""
+    try:
+        about = seals.read(path)
+    except BadInput as error:
+        raise Wrong("is damaged", error) from error
+    if seals.SEAL not in about:
+        run.unverified.append(f"{path.name} has no seal: it was made before there were any")
+    return about
+
+
+def read_rows(content: bytes, columns: list[str]) -> pd.DataFrame:
+    """The rows of a CSV file with these columns, numbers where numbers belong."""
+    try:
+        rows = pd.read_csv(io.BytesIO(content))
+    except (ValueError, pd.errors.EmptyDataError) as error:  # decoding and pandas' own
+        raise Wrong("is no table", str(error).splitlines()[0]) from error
+    if absent := [name for name in columns if name not in rows]:
+        raise Wrong("lacks columns", ", ".join(absent))
+    for name in NUMBERS.intersection(columns) if len(rows) else ():
+        if rows[name].dtype.kind not in "if" or not np.isfinite(rows[name].to_numpy()).all():
+            raise Wrong(f"has cells in `{name}` that are no numbers", first_bad(rows[name]))
+    return rows
+
+
+def first_bad(values: pd.Series) -> object:
+    """The first that is no finite number."""
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    return values[~np.isfinite(numbers)].iloc[0]
+
+
+def read_log(content: bytes, about: dict[str, Any]) -> pd.DataFrame:
+    """log.csv: a row per epoch that was trained."""
+    log = read_rows(content, ["epoch", *ACCURACIES])
+    epochs = log["epoch"].tolist()
+    if not epochs or epochs != list(range(1, len(log) + 1)):
+        raise Wrong("does not have one row per epoch", f"{len(epochs)} rows")
+    done, asked = about.get("epochs_done", len(log)), about["recipe"].get("epochs", len(log))
+    if done != len(log) or (about["status"] == "finished" and asked != len(log)):
+        raise Wrong("has other epochs than were trained", f"{len(log)}, run.json says {done} of {asked}")
+    for name in ACCURACIES:
+        if log[name].dtype.kind not in "if" or not log[name].dropna().between(0, 1).all():
+            raise Wrong(f"has values in `{name}` that are no accuracies", first_bad(log[name].where(log[name] != 2)))
+    return log
+
+
+def read_prepared(path: Path, dataset: str) -> tuple[str, NDArray[np.int64]] | Wrong | None:
+    """sha256 and test labels of a prepared data set, what is wrong with it, or None if there is none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            if about.get("dataset") != dataset:
+                return Wrong("is of data that are not its data set's", f"{path.name} holds {about.get('dataset')}")
+            return about["sha256"], file.get_tensor("test_labels")
+    except (OSError, SafetensorError, KeyError) as error:
+        return Wrong("is of data that are damaged", f"{path}: {error}")
+
+
+# Rules
+
+
+def sizes(spec: RunSpec, about: dict[str, Any]) -> tuple[int | None, int | None]:
+    """How many training and test images the run used; None: nobody knows."""
+    facts = CATALOG.get(spec.dataset)
+    known = (facts.n_train, facts.n_test) if facts else (None, None)
+    said = (about["recipe"].get("n_train"), about["recipe"].get("n_test"))
+    return said[0] or known[0], said[1] or known[1]
+
+
+def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
+    """The first value in which two mappings differ, in words; ''. `numerics: auto` is any."""
+    if not where:
+        found = {"numerics": "native", **found}
+    for key in sorted({*found, *wanted}):
+        one, other, here = found.get(key), wanted.get(key), f"{where}{key}"
+        if isinstance(one, dict) and isinstance(other, dict):
+            if inner := difference(one, other, f"{here}/"):
+                return inner
+        elif one != other and (here, other) != ("numerics", "auto"):
+            return f"{here} is {json.dumps(one)}, the config says {json.dumps(other)}"
+    return ""
+
+
+def check_values(rows: pd.DataFrame, n_test: int | None, data: tuple[str, NDArray[np.int64]] | None) -> None:
+    """Verdicts are 0 or 1, images are the data's, and so are their labels."""
+    if not rows["correct"].isin([0, 1]).all():
+        raise Wrong("has verdicts that are neither 0 nor 1", rows["correct"][~rows["correct"].isin([0, 1])].iloc[0])
+    index, labels = rows["index"].to_numpy(), rows["label"].to_numpy()
+    if (index % 1 != 0).any():
+        raise Wrong("has images whose number is none", index[index % 1 != 0][0])
+    if n_test is not None and len(index) and not (0 <= index.min() and index.max() < n_test):
+        raise Wrong(f"has images beyond the {n_test} test images", index.max())
+    if data is not None and (data[1][index.astype(np.int64)] != labels).any():
+        raise Wrong("has other labels than the data", f"image {index[data[1][index.astype(np.int64)] != labels][0]}")
+
+
+def check_whitebox(rows: pd.DataFrame, n_test: int | None) -> None:
+    """Every attack on every test image, once."""
+    attacks = rows["attack"].to_numpy(object)
+    if unknown := sorted(set(map(str, attacks)) - set(WHITEBOX)):
+        raise Wrong("has rows of no attack of the suite", ", ".join(unknown))
+    n_test = n_test or int((attacks == "clean").sum())
+    for attack in WHITEBOX:
+        index = np.sort(rows["index"].to_numpy()[attacks == attack])
+        every = min(n_test, FAR_IMAGES) if attack == "far" else n_test
+        if len(index) != every or (np.diff(index) == 0).any():
+            raise Wrong(f"does not have every image once under {attack}", f"{len(set(index))} of {every} images")
+
+
+def check_autoattack(rows: pd.DataFrame, n_images: int | None, facts: Any) -> None:
+    """Every part of AutoAttack on every image that the parts before it left."""
+    attacks, index, correct = (rows[name].to_numpy() for name in ("attack", "index", "correct"))
+    parts = [name for name in AUTOATTACK if name != "apgd-t" or facts is None or facts.n_classes > 3]
+    if unknown := sorted(set(map(str, attacks)) - set(parts)):
+        raise Wrong("has rows of no part of AutoAttack", ", ".join(unknown))
+    standing = np.unique(index[attacks == "clean"])
+    if not len(standing) or (n_images is not None and len(standing) != n_images):
+        raise Wrong("does not have every image that its protocol names", f"{len(standing)} of {n_images}")
+    for part in parts:
+        here = attacks == part
+        if not np.array_equal(np.sort(index[here]), standing):
+            raise Wrong(f"does not account for every image under {part}", f"{here.sum()} of {len(standing)}")
+        standing = np.sort(index[here & (correct == 1)])
