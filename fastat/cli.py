@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -74,6 +75,19 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_threads(sub)
     sub.set_defaults(runs_per_gpu=1)
+    sub = verb("status", do_status, "Say how the grid stands, from disk alone: done, running, failed, how long still.")
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    add_configfile(sub)
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument(
+        "--watch",
+        nargs="?",
+        type=positive,
+        const=10.0,
+        metavar="SECONDS",
+        help="look again every 10 s, until none runs",
+    )
+    how.add_argument("--json", action="store_true", help="for scripts: every run")
 
 
 def add_measurements(verb: Verb) -> None:
@@ -133,6 +147,13 @@ def add_reports(verb: Verb) -> None:
         "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
     )
     sub.add_argument("--results", type=Path, help="a finished default run, whose tables docs/results takes first")
+
+
+def positive(text: str) -> float:
+    """A number of seconds above 0."""
+    if not 0 < float(text) < math.inf:
+        raise ValueError
+    return float(text)
 
 
 def add_configfile(sub: argparse.ArgumentParser) -> None:
@@ -223,6 +244,31 @@ def do_plan(args: argparse.Namespace) -> None:
         at_once = config["runs_per_gpu"] if device.type == "cuda" else 1
         plan.check_memory(costs, devices.memory(device), devices.name(device), at_once)
     plan.check_disk(costs, args.results)
+
+
+def do_status(args: argparse.Namespace) -> None:
+    """Print how the grid stands; again and again with --watch."""
+    from fastat.report import status
+
+    config = load_config(args.configfile)
+    if not args.watch:
+        found = status.survey(config, args.results)
+        print(status.as_json(found) if args.json else printable(status.describe(found)))
+        return
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    try:
+        status.watch(
+            lambda: status.survey(config, args.results),
+            lambda text: print(f"{clear}{printable(text)}\n", flush=True),
+            args.watch,
+        )
+    except KeyboardInterrupt:
+        print("Looked at no longer; what runs goes on.")
+
+
+def printable(text: str) -> str:
+    """With `?` for what in a file's name is no text."""
+    return text.encode(errors="replace").decode()
 
 
 def do_data(args: argparse.Namespace) -> None:

@@ -1,0 +1,278 @@
+"""How far one run is, from its files alone: nothing is written, no lock is taken, no tensor is read. No torch."""
+
+import csv
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from fastat.config.catalog import CATALOG
+from fastat.config.grid import protocol_for, result_files
+from fastat.config.recipe import resolve
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
+from fastat.machine import locks
+
+STATUSES = ("done", "running", "failed", "stopped", "waiting")
+SILENCE = 600.0  # seconds without a sign of life after which a run without a lock here counts as stopped
+LOGS = {"training": "train/{}.log", "evaluation": "evaluate/{}.log", "probe": "evaluate/{}-probe.log"}
+STATE, PARTIAL = "state/state.safetensors", "state/autoattack-"
+TAIL = 64_000  # bytes of a log that are read
+ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
+AT_WORK = re.compile(r"epoch=\d+/|[\w-]+: broke \d+ of |(?:fastat )?\S+: (finished|diverged|stopped|resumed)\b")
+Files = dict[str, os.stat_result]
+
+
+@dataclass
+class Progress:
+    """How one run stands.
+
+    done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
+    seconds: what an epoch takes. held: its lock is held on this machine. silent: seconds since it last wrote.
+    trained, evaluated: the seconds that each took, None: not there. left: seconds of work to come, as far as known;
+    unknown: the stages to come of which nothing tells how long they take.
+    """
+
+    run: str
+    status: str = "waiting"
+    stage: str = ""  # of LOGS; '': all is there
+    diverged: bool = False
+    done: int = 0
+    of: int = 0
+    seconds: float | None = None
+    held: bool = False
+    silent: float | None = None
+    trained: float | None = None
+    evaluated: float | None = None
+    left: float = 0.0
+    unknown: list[str] = field(default_factory=list)
+    cause: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and when is looked; `notes` takes what cannot be read, in sentences."""
+
+    results: Path
+    config: dict[str, Any]
+    held: set[tuple[int, int]] = field(default_factory=locks.seen)
+    now: float = field(default_factory=time.time)
+    notes: list[str] = field(default_factory=list)
+
+
+def look(spec: RunSpec, place: Place) -> Progress:
+    """What the files of one run say."""
+    run, folder = Progress(spec.name), place.results / "runs" / spec.name
+    files, wanted = there(folder, place.notes), result_files(spec, place.config)
+    run.held = "state/lock" in files and locks.is_held(files["state/lock"], place.held)
+    run.stage = stage_of([name for name in wanted if name not in files], run.held and STATE in files)
+    run.cause = damage(run, folder, files, wanted)
+    durations(run, folder, files)
+    if run.held or run.stage:
+        advance(run, spec, files, place)
+    if run.held:
+        run.status, run.cause = "running", ""
+    elif run.cause:
+        run.status, run.log = "failed", str(folder)
+    elif not run.stage:
+        run.status = "done"
+    else:
+        log = place.results / "logs" / LOGS[run.stage].format(spec.name)
+        run.status, run.cause = standing(run, log, files, place)
+        run.log = str(log) if run.cause else ""
+    return run
+
+
+def there(folder: Path, notes: list[str]) -> Files:
+    """`run.json`, `eval/steps.csv`, ... -> what is known of every file in a run's folder."""
+    files: Files = {}
+    for part in ("", "eval/", "state/"):
+        try:
+            with os.scandir(folder / part) as entries:
+                files |= {part + entry.name: entry.stat() for entry in entries if entry.is_file()}
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            notes.append(f"{folder / part} cannot be read: {error.strerror}.")
+    return files
+
+
+def stage_of(missing: list[str], trains: bool) -> str:
+    """What a run without these files has to do next."""
+    if trains or any("/" not in name for name in missing):
+        return "training"
+    if not missing:
+        return ""
+    return "probe" if missing == ["eval/surfaces_by_epoch.csv"] else "evaluation"
+
+
+def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
+    """What of the finished files cannot be, or ''; sets `diverged`."""
+    for name in wanted:
+        if name in files and not files[name].st_size:
+            return f"{folder / name} is empty. Delete it, and it is made again"
+    if "run.json" not in files:
+        return ""
+    path = folder / "run.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        name, status = about["run"], about["status"]
+        run.trained = float(about["train_seconds"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{path} is damaged ({type(error).__name__}: {error}). Delete it to train again"
+    if name != run.run:
+        return f"{path} is of another run, {name}. Delete this folder to train again"
+    run.diverged = status == "diverged"
+    return ""
+
+
+def durations(run: Progress, folder: Path, files: Files) -> None:
+    """Seconds that training and evaluation took, with the start of their processes where files show it.
+
+    A training makes state/lock first and run.json last. An evaluation first makes eval/, the last change of the run's
+    own folder; copied files, which are all as old, have no such time.
+    """
+    if run.trained is not None and "state/lock" in files:
+        run.trained = max(run.trained, files["run.json"].st_mtime - files["state/lock"].st_mtime)
+    if "eval/autoattack.csv" in files and not run.diverged:
+        took = files["eval/autoattack.csv"].st_mtime - folder.stat().st_mtime
+        run.evaluated = took if took > 1 else None
+
+
+def advance(run: Progress, spec: RunSpec, files: Files, place: Place) -> None:
+    """Set how far the stage is, and when it last wrote."""
+    folder = place.results / "runs" / spec.name
+    partials = [name for name in files if name.startswith(PARTIAL) and name.endswith(".csv")]
+    signs = [STATE] if run.stage == "training" else partials
+    written = [files[name].st_mtime for name in signs if name in files]
+    run.silent = max(place.now - max(written), 0.0) if written else None
+    try:
+        if run.stage == "training" and STATE in files:
+            run.of = resolve(spec, place.config).epochs
+            run.done, run.seconds = epochs_done(folder / STATE)
+        elif run.stage == "evaluation" and partials:
+            newest = max(partials, key=lambda name: files[name].st_mtime)
+            run.of = n_attacked(spec, place.config)
+            run.done = images_done(folder / newest)
+    except BadInput as error:
+        place.notes.append(f"{error}.")
+
+
+def epochs_done(path: Path) -> tuple[int, float | None]:
+    """How many epochs a state has behind it, and what one took; from its header (fastat/training/checkpoint.py).
+
+    Raises: BadInput, a sentence without its full stop, if it is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            standing = json.loads((file.metadata() or {})["fastat"])["standing"]
+        seconds = [float(row["seconds"]) for row in standing["log"]]
+        return int(standing["epoch"]) - 1, mean(seconds) if seconds else None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is damaged or no state file ({error})") from error
+
+
+def images_done(path: Path) -> int:
+    """How many images AutoAttack is done with: they fell, or withstood `square`, its last attack.
+
+    Raises: BadInput, a sentence without its full stop, if the file is damaged.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["attack"] != "checksum"]
+        return len({row["index"] for row in rows if row["correct"] == "0" or row["attack"] == "square"})
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise BadInput(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def n_attacked(spec: RunSpec, config: dict[str, Any]) -> int:
+    """How many images AutoAttack is to attack."""
+    n_images = protocol_for(config, spec.dataset)["autoattack"]["n_images"]
+    return int(n_images) if n_images != "all" else resolve(spec, config).n_test or CATALOG[spec.dataset].n_test
+
+
+def standing(run: Progress, log: Path, files: Files, place: Place) -> tuple[str, str]:
+    """Status and cause of a run that is not done and whose lock nobody holds here: by the end of its log, and its age.
+
+    It may run elsewhere: what was written within SILENCE, or within three epochs, counts as running.
+    """
+    word, cause, age = last_word(log, place)
+    if word == "failed" and not (run.silent is not None and age is not None and run.silent < age):
+        return "failed", cause  # nothing was written since
+    silent = [seconds for seconds in (run.silent, age) if seconds is not None]
+    run.silent = min(silent) if silent else None
+    if not word and run.silent is not None and run.silent < max(SILENCE, 3 * (run.seconds or 0)):
+        return "running", ""
+    begun = STATE in files if run.stage == "training" else any(name.startswith(PARTIAL) for name in files)
+    return ("stopped" if begun else "waiting"), ""
+
+
+def last_word(log: Path, place: Place) -> tuple[str, str, float | None]:
+    """How a log ends: (`failed`, `stopped`, `finished`, `diverged` or ''; the cause of a failure; its age in seconds).
+
+    Attempts follow one another in a log: only what stands below the last sign of work is looked at.
+    """
+    try:
+        with open(log, "rb") as file:
+            about = os.fstat(file.fileno())
+            file.seek(max(about.st_size - TAIL, 0))
+            lines = file.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return "", "", None
+    except OSError as error:
+        place.notes.append(f"{log} cannot be read: {error.strerror}.")
+        return "", "", None
+    age = max(place.now - about.st_mtime, 0.0)
+    at = max((number for number, line in enumerate(lines) if AT_WORK.match(line)), default=-1)
+    if cause := failure(lines[at + 1 :]):
+        return "failed", cause, age
+    match = AT_WORK.match(lines[at]) if at >= 0 else None
+    word = (match[1] or "") if match else ""
+    return ("" if word == "resumed" else word), "", age
+
+
+def failure(lines: list[str]) -> str:
+    """Why a process ended, from its last lines: its own words, or the error below a traceback; '' if it did not."""
+    own = [match[1] for line in lines if (match := ENDED.fullmatch(line))]
+    if own:
+        return own[-1]
+    traced = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not traced:
+        return ""
+    errors = [line for line in lines[traced[-1] + 1 :] if line.strip() and not line.startswith(" ")]
+    return errors[0] if errors and errors[0] != "KeyboardInterrupt" else ""
+
+
+def strangers(place: Place, names: set[str]) -> list[str]:
+    """Runs that lie there beside those called `names`. Folders that no run is named after are noted."""
+    root, level = place.results / "runs", [""]
+    for _ in range(6):
+        level = [f"{above}/{name}".lstrip("/") for above in level for name in folders(root / above, place.notes)]
+    known = []
+    for name in level:
+        try:
+            if RunSpec.parse(name).name != name:
+                raise BadInput("")
+            known.append(name)
+        except BadInput:
+            place.notes.append(f"{root / name} is no run's folder: it is looked at by nobody.")
+    return sorted(set(known) - names)
+
+
+def folders(path: Path, notes: list[str]) -> list[str]:
+    """The names of the folders in a folder."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        notes.append(f"{path} cannot be read: {error.strerror}.")
+        return []

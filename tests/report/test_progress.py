@@ -1,0 +1,237 @@
+"""How far a run is, as its files say it: those that the code itself writes, and damaged ones."""
+
+import json
+import os
+import time
+
+import pytest
+import torch
+
+from fastat.config.grid import load_config, result_files
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
+from fastat.evaluation import autoattack
+from fastat.machine import files
+from fastat.report import progress
+from fastat.report.progress import Place, look
+from fastat.training import checkpoint
+from fastat.training.checkpoint import Standing
+
+SPEC = RunSpec.parse("digits/preact_tiny/eps77/atas/paper/seed0")
+CONFIG = load_config()
+HOUR = 3600.0
+ROWS = [
+    {"attack": attack, "index": index, "label": 0, "correct": right, "step": ""}
+    for attack, rights in {"clean": (1, 0, 1, 1), "apgd-ce": (0, None, 1, 1), "square": (None, None, 1, None)}.items()
+    for index, right in enumerate(rights)
+    if right is not None
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The empty folder of SPEC; the results are `tmp_path`."""
+    path = tmp_path / "runs" / SPEC.name
+    path.mkdir(parents=True)
+    return path
+
+
+def finish(folder, **about):
+    """The files of a finished run that was attacked."""
+    for name in result_files(SPEC, CONFIG):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+    about = {"run": SPEC.name, "status": "finished", "train_seconds": 8.0, **about}
+    (folder / "run.json").write_text(json.dumps(about))
+
+
+def save_state(folder, epochs=7):
+    """A training's state after so many epochs of 1.5 s."""
+    standing = Standing(epoch=epochs + 1, log=[{"epoch": k + 1, "seconds": 1.5} for k in range(epochs)])
+    checkpoint.save(folder / "state/state.safetensors", {"model": {"w": torch.zeros(3)}}, standing, "made from")
+
+
+def write_log(results, text, kind="train", ending=""):
+    """The log of SPEC's job."""
+    path = results / f"logs/{kind}/{SPEC.name}{ending}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def at(results, later=0.0, config=CONFIG):
+    """Now, or so many seconds later."""
+    return Place(results, config, now=time.time() + later)
+
+
+def test_a_run_with_all_its_files_is_done_and_a_diverged_one_is_no_failure(tmp_path, folder):
+    finish(folder)
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.stage, run.diverged, run.trained) == ("done", "", False, 8.0)
+    finish(folder, status="diverged", cause="the training loss became nan in epoch 2")
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.diverged, run.cause) == ("done", True, "")
+
+
+def test_the_header_of_a_state_says_how_many_epochs_are_done_and_what_one_takes(tmp_path, folder):
+    save_state(folder)
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.stage, run.done, run.of, run.seconds) == ("running", "training", 7, 30, 1.5)
+    assert look(SPEC, at(tmp_path, later=HOUR)).status == "stopped"
+
+
+def test_what_was_written_within_three_epochs_counts_as_running_elsewhere(tmp_path, folder):
+    standing = Standing(epoch=2, log=[{"epoch": 1, "seconds": HOUR}])
+    checkpoint.save(folder / "state/state.safetensors", {"model": {"w": torch.zeros(3)}}, standing, "made from")
+    run = look(SPEC, at(tmp_path, later=2.5 * HOUR))
+    assert (run.status, run.held) == ("running", False) and run.silent == pytest.approx(2.5 * HOUR, abs=60)
+    assert look(SPEC, at(tmp_path, later=4 * HOUR)).status == "stopped"
+
+
+@pytest.mark.skipif(not progress.locks.seen(), reason="this system lists no locks")
+def test_a_held_lock_means_running_however_old_the_files_are_and_whatever_the_log_says(tmp_path, folder):
+    save_state(folder)
+    write_log(tmp_path, "fastat train: no data. Make it.\n")
+    with files.exclusive(folder / "state"):
+        run = look(SPEC, at(tmp_path, later=9 * HOUR))
+    assert (run.status, run.held, run.cause) == ("running", True, "")
+
+
+def test_looking_takes_no_lock_and_changes_no_file(tmp_path, folder, monkeypatch):
+    finish(folder)
+    save_state(folder)
+    autoattack.write_partial(folder / "state/autoattack-00.csv", ROWS)
+    (folder / "eval/autoattack.csv").unlink()
+    monkeypatch.setattr("fcntl.flock", lambda *_: pytest.fail("a lock was taken"))
+    before = {path: path.lstat() for path in tmp_path.rglob("*")}
+    look(SPEC, at(tmp_path))
+    after = {path: path.lstat() for path in tmp_path.rglob("*")}
+    assert before.keys() == after.keys()
+    assert all(old.st_mtime_ns == after[path].st_mtime_ns for path, old in before.items())
+
+
+def test_of_a_half_done_evaluation_the_images_count_that_fell_or_withstood_the_last_attack(tmp_path, folder):
+    finish(folder)
+    (folder / "eval/autoattack.csv").unlink()
+    autoattack.write_partial(folder / "state/autoattack-00.csv", ROWS)
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.stage, run.done, run.of) == ("running", "evaluation", 3, 50)
+    assert look(SPEC, at(tmp_path, later=HOUR)).status == "stopped"
+
+
+def test_square_is_autoattacks_last_attack(tiny_model):
+    assert list(autoattack.attacks(tiny_model.eval(), 10, 0.1, 0, torch.device("cpu")))[-1] == "square"
+
+
+def test_an_error_at_the_end_of_a_log_is_the_cause_of_a_failure(tmp_path, folder):
+    log = write_log(tmp_path, "epoch=1/30 loss=2\nfastat train: the disk is full. Free some.\n")
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.cause, run.log) == ("failed", "the disk is full. Free some.", str(log))
+    log.write_text('Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\nKeyError: 3\n')
+    assert look(SPEC, at(tmp_path)).cause == "KeyError: 3"
+
+
+def test_of_a_torchrun_the_runs_own_words_are_the_cause(tmp_path, folder):
+    write_log(
+        tmp_path, "fastat train: too large. Take less.\nTraceback (most recent call last):\n  x\nChildFailedError:\n"
+    )
+    assert look(SPEC, at(tmp_path)).cause == "too large. Take less."
+
+
+@pytest.mark.parametrize(
+    "after,status",
+    [
+        (f"{SPEC.name}: resumed at epoch 2, batch 0\n", "running"),
+        ("epoch=2/30 loss=2\n", "running"),
+        (f"{SPEC.name}: stopped; saved at epoch 2, batch 3. Run again to go on.\n", "waiting"),
+        ("fastat train: stopped by Ctrl-C. Run again to go on.\n", "waiting"),
+    ],
+)
+def test_a_failure_before_the_last_sign_of_work_is_over(tmp_path, folder, after, status):
+    write_log(tmp_path, f"fastat train: the disk is full. Free some.\n{after}")
+    assert look(SPEC, at(tmp_path)).status == status
+
+
+def test_evaluation_and_probe_fail_in_logs_of_their_own(tmp_path, folder):
+    finish(folder)
+    (folder / "eval/whitebox.csv").unlink()
+    write_log(tmp_path, "square: broke 0 of 4\nfastat evaluate: no weights. Train.\n", "evaluate")
+    run = look(SPEC, at(tmp_path))
+    assert (run.status, run.stage, run.cause) == ("failed", "evaluation", "no weights. Train.")
+    finish(folder)
+    write_log(tmp_path, "fastat probe: no snapshots. Train.\n", "evaluate", "-probe")
+    run = look(SPEC, at(tmp_path, config={**CONFIG, "snapshots": ["atas/paper"]}))
+    assert (run.status, run.stage, run.cause) == ("failed", "probe", "no snapshots. Train.")
+
+
+@pytest.mark.parametrize(
+    "name,content,said",
+    [
+        ("run.json", "", "run.json is empty"),
+        ("run.json", '{"run": ', "run.json is damaged"),
+        ("run.json", "[]", "run.json is damaged"),
+        ("run.json", '{"run": "another", "status": "finished", "train_seconds": 1}', "of another run, another"),
+        ("eval/steps.csv", "", "steps.csv is empty"),
+    ],
+)
+def test_a_finished_file_that_is_damaged_is_a_failure_with_its_name(tmp_path, folder, name, content, said):
+    finish(folder)
+    (folder / name).write_text(content)
+    run = look(SPEC, at(tmp_path))
+    assert run.status == "failed" and said in run.cause and "Delete" in run.cause
+
+
+def test_damaged_states_are_noted_and_the_run_is_looked_at_all_the_same(tmp_path, folder):
+    save_state(folder)
+    path = folder / "state/state.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    place = at(tmp_path)
+    run = look(SPEC, place)
+    assert (run.status, run.done) == ("running", 0) and "state.safetensors is damaged" in place.notes[0]
+    path.unlink()
+    finish(folder)
+    (folder / "eval/autoattack.csv").unlink()
+    (folder / "state/autoattack-00.csv").write_bytes(b"attack\xff\0\n")
+    place = at(tmp_path)
+    assert look(SPEC, place).stage == "evaluation" and "autoattack-00.csv is damaged" in place.notes[0]
+
+
+def test_folders_that_cannot_be_read_are_noted(tmp_path, folder):
+    folder.rmdir()
+    folder.write_text("a file where a folder should be")
+    place = at(tmp_path)
+    assert look(SPEC, place).status == "waiting" and "cannot be read: Not a directory" in place.notes[0]
+    folder.unlink()
+    folder.symlink_to(folder)
+    assert look(SPEC, at(tmp_path)).status == "waiting"
+
+
+def test_runs_beside_the_grid_are_named_and_stray_folders_noted(tmp_path, folder):
+    for name in ("seed1", "seed0_old", "seed01"):
+        (folder.parent / name).mkdir()
+    place = at(tmp_path)
+    assert progress.strangers(place, {SPEC.name}) == [SPEC.name.replace("seed0", "seed1")]
+    assert [note.split("/")[-1].split()[0] for note in place.notes] == ["seed01", "seed0_old"]
+
+
+def test_durations_are_from_the_lock_to_run_json_and_from_eval_to_its_last_file(tmp_path, folder):
+    finish(folder)
+    (folder / "state").mkdir()
+    (folder / "state/lock").touch()
+    for path, when in ((folder / "state/lock", 100), (folder / "run.json", 120), (folder / "eval/autoattack.csv", 150)):
+        os.utime(path, (when, when))
+    os.utime(folder, (121, 121))
+    run = look(SPEC, at(tmp_path))
+    assert (run.trained, run.evaluated) == (20.0, 29.0)
+    os.utime(folder / "run.json", (100, 100))
+    os.utime(folder, (150, 150))
+    run = look(SPEC, at(tmp_path))
+    assert (run.trained, run.evaluated) == (8.0, None)
+
+
+def test_a_file_that_is_no_state_is_refused(tmp_path):
+    path = tmp_path / "state.safetensors"
+    for content in (b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0{}"):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match="damaged or no state file"):
+            progress.epochs_done(path)
