@@ -88,6 +88,12 @@ def add_questions(verb: Verb) -> None:
         help="look again every 10 s, until none runs",
     )
     how.add_argument("--json", action="store_true", help="for scripts: every run")
+    sub = verb("clean", do_clean, "Say what lies in a results folder, with sizes; remove what is asked for by name.")
+    sub.add_argument(
+        "what", nargs="*", metavar="NAME", help="as parts states (default: remove nothing, say what is there)"
+    )
+    sub.add_argument("--results", type=Path, default=Path("results"))
+    add_configfile(sub)
 
 
 def add_measurements(verb: Verb) -> None:
@@ -264,6 +270,22 @@ def do_status(args: argparse.Namespace) -> None:
         )
     except KeyboardInterrupt:
         print("Looked at no longer; what runs goes on.")
+
+
+def do_clean(args: argparse.Namespace) -> int:
+    """Print what lies in the results folder, or remove the kinds that are named; 1 if some of that had to stay."""
+    from fastat.report import clean
+
+    if "others" in args.what and not args.configfile:
+        raise BadInput("others are the runs that a grid does not name: say which, as --configfile config/config.yaml")
+    notes: list[str] = []
+    found = clean.look(args.results, {spec.name for spec in expand(load_config(args.configfile))}, notes)
+    if not args.what:
+        print(printable(clean.describe(found, notes)))
+        return 0
+    said, whole = clean.remove(found, args.what, args.results)
+    print(printable(said))
+    return int(not whole)
 
 
 def printable(text: str) -> str:

@@ -108,7 +108,7 @@ def test_nothing_there_is_said_and_is_no_error(tmp_path, config, capsys):
 
 def test_a_folder_whose_name_is_no_text_is_said_all_the_same(results, config, capsys):
     os.mkdir(os.fsencode(results / "runs") + b"/digits/preact_tiny/eps77/atas/paper/\xff")
-    for verb in ("status",):
+    for verb in ("status", "clean"):
         assert main([verb, "--results", str(results), "--configfile", str(config)]) == 0
     assert "paper/? is no run's folder" in capsys.readouterr().out
 
