@@ -86,7 +86,7 @@ def owner_of(parts: tuple[str, ...]) -> str:
     if top == "data" and rest:
         name = rest[0].removesuffix(".safetensors")
         return name if name in CATALOG else ""
-    if top == "logs" and rest[0] in ("train", "evaluate"):
+    if top == "logs" and rest[:1] in (["train"], ["evaluate"]):
         rest = [*rest[1:-1], re.sub(r"(-probe)?\.log$", "", rest[-1])]
     elif top != "runs" or len(rest) <= RUN_DEPTH:
         return ""

@@ -220,12 +220,12 @@ def last_word(log: Path, place: Place) -> tuple[str, str, float | None]:
     Attempts follow one another in a log: only what stands below the last sign of work is looked at.
     """
     try:
+        if not log.is_file():  # a pipe would keep the reader waiting
+            return "", "", None
         with open(log, "rb") as file:
             about = os.fstat(file.fileno())
             file.seek(max(about.st_size - TAIL, 0))
             lines = file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return "", "", None
     except OSError as error:
         place.notes.append(f"{log} cannot be read: {error.strerror}.")
         return "", "", None
