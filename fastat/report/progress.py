@@ -110,7 +110,7 @@ def stage_of(missing: list[str], trains: bool) -> str:
         return "training"
     if not missing:
         return ""
-    return "probe" if missing == ["eval/surfaces_by_epoch.csv"] else "evaluation"
+    return "probe" if all(name.startswith("eval/surfaces_by_epoch") for name in missing) else "evaluation"
 
 
 def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
