@@ -75,10 +75,14 @@ class Recipe:
         """
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"a recipe is a JSON object, got {text[:60]!r} ({error})") from error
         if not isinstance(fields, dict):
             raise BadInput(f"a recipe is a JSON object, got {text[:60]!r}")
+        if isinstance(fields.get("schedule", {}), dict):
+            for key, value in (fields | fields.get("schedule", {})).items():
+                if isinstance(value, dict) and value.keys() & set(CHOICES):
+                    raise BadInput(f"recipe: {key} must be one value, got the choice {json.dumps(value)[:60]}")
         return recipe_from(fields, "recipe")
 
 
