@@ -68,7 +68,8 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     files.write_rows(folder / "autoattack.csv", whitebox.COLUMNS, found)
     steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
     files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
-    rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(folder)]
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("whitebox", "autoattack", "steps")}
+    rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(tables)]
     panel = sanity.panel(of_rows(pd.DataFrame(rows)).runs)
     return panel["verdict"].iloc[0], set(panel.loc[panel["holds"] == 0, "check"])
 

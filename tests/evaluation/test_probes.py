@@ -15,6 +15,7 @@ from fastat.config.spec import RunSpec
 from fastat.data import subsets
 from fastat.data.datasets import Part
 from fastat.evaluation import probes
+from fastat.machine import seals
 
 ATAS = "digits/preact_tiny/eps77/atas/paper/seed0"
 
@@ -142,7 +143,7 @@ def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
     assert {tuple(line.split(",")[:3]) for line in lines[1:]} == {
         (epoch, group, "128") for epoch in ("1", "2") for group in ("D1", "D10")
     }
-    about = json.loads((results / "runs" / name / "run.json").read_text())
-    (results / "runs" / name / "run.json").write_text(json.dumps(about | {"status": "diverged"}))
+    path = results / "runs" / name / "run.json"
+    seals.write(path, seals.read(path) | {"status": "diverged"})
     assert main(probe) == 0  # its last epoch left no snapshot: no rows, and the report goes on
     assert (results / "runs" / name / "eval/surfaces_by_epoch.csv").read_text() == "epoch,group,n,u,w,loss\n"

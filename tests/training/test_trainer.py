@@ -19,7 +19,7 @@ from fastat.cli import main
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
-from fastat.machine import files
+from fastat.machine import files, seals
 from fastat.networks import models
 from fastat.training import checkpoint, trainer
 from fastat.training.checkpoint import Standing
@@ -44,12 +44,19 @@ def results(tmp_path, data) -> Path:
 
 
 def recipe(name=NAME, **changes) -> str:
-    config = overlay(load_config(), {"recipes": {"digits": {"every": {"epochs": 4, "pad": 1} | changes}}})
+    every = {"epochs": 4, "pad": 1, "numerics": "native"} | changes  # here torch is loaded, and a subprocess must agree
+    config = overlay(load_config(), {"recipes": {"digits": {"every": every}}})
     return resolve(RunSpec.parse(name), config).to_json()
 
 
 def command(results: Path, name: str = NAME) -> list[str]:
     return ["train", "--run", name, "--results", str(results), "--recipe", recipe(name), "--threads", "1"]
+
+
+def forget_hashes(path: Path) -> None:
+    """Make a run.json one of before it named its files."""
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in about.items() if key not in ("files", "seal")}))
 
 
 def weights(results: Path) -> bytes:
@@ -196,6 +203,7 @@ def test_weights_that_are_no_numbers_get_no_accuracy(results, capsys, name, valu
     held = load_file(path)
     held[name].view(-1)[0] = value
     save_file(held, path)
+    forget_hashes(path.with_name("run.json"))
     assert main(["evaluate", "--run", NAME, "--results", str(results), "--suite", "whitebox"]) == 2
     assert f"{name} holds what is no number" in capsys.readouterr().err
     assert not (results / "runs" / NAME / "eval").exists()
@@ -206,6 +214,10 @@ def test_too_little_memory_and_weights_of_another_network_are_said_plainly(resul
     assert "out of memory" in capsys.readouterr().err
     assert main([*command(results), "--recipe", recipe(epochs=1)]) == 0
     folder, evaluate = results / "runs" / NAME, ["evaluate", "--run", NAME, "--results", str(results)]
+    (folder / "weights.safetensors").write_bytes(b"junk")
+    assert main([*evaluate, "--suite", "whitebox"]) == 2
+    assert "weights.safetensors is not what this run wrote" in capsys.readouterr().err
+    forget_hashes(folder / "run.json")
     for content in (b"junk", None):
         if content:
             (folder / "weights.safetensors").write_bytes(content)
@@ -238,3 +250,36 @@ def test_run_json_says_every_value_of_the_method_its_defaults_too(results, name,
     assert main(["train", "--run", name, "--results", str(results), "--recipe", short, "--threads", "1"]) == 0
     about = json.loads((results / "runs" / name / "run.json").read_text())
     assert about["config"].items() >= said.items() and about["redrawn"] == redrawn
+
+
+def test_an_evaluation_is_refused_of_foreign_weights_and_data(results, capsys):
+    other = NAME.replace("seed0", "seed1")
+    for name in (NAME, other):
+        assert main([*command(results, name)[:-4], "--recipe", recipe(name, epochs=1), "--threads", "1"]) == 0
+    mine, theirs = (results / "runs" / name for name in (NAME, other))
+    evaluate = ["evaluate", "--run", NAME, "--results", str(results), "--suite", "whitebox"]
+    kept = {name: (mine / name).read_bytes() for name in ("run.json", "weights.safetensors")}
+    for name, said in (("run.json", f"is of the run '{other}'"), ("weights.safetensors", "is not what this run wrote")):
+        (mine / name).write_bytes((theirs / name).read_bytes())
+        assert main(evaluate) == 2 and said in capsys.readouterr().err
+        (mine / name).write_bytes(kept[name])
+    about = seals.read(mine / "run.json")
+    seals.write(mine / "run.json", about | {"data_sha256": "0" * 64})
+    assert main(evaluate) == 2 and "is not what digits/preact_tiny" in capsys.readouterr().err
+    (mine / "run.json").write_text(json.dumps(about | {"epochs_done": 7}))
+    assert main(evaluate) == 2 and "its seal is of other content" in capsys.readouterr().err
+    assert not (mine / "eval").exists()
+
+
+def test_a_training_replaced_by_another_does_not_leave_the_first_ones_run_json(results, monkeypatch):
+    assert main([*command(results)[:-4], "--recipe", recipe(epochs=1), "--threads", "1"]) == 0
+    path = results / "runs" / NAME / "run.json"
+    assert set(seals.read(path)["files"]) == {"log.csv", "weights.safetensors", "instances.safetensors"}
+
+    def fail(*_args):
+        raise SystemExit(9)
+
+    monkeypatch.setattr(trainer, "write_weights", fail)
+    with pytest.raises(SystemExit):
+        main([*command(results)[:-4], "--recipe", recipe(epochs=2), "--threads", "1"])
+    assert not path.exists()
