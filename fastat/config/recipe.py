@@ -8,7 +8,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -155,21 +155,42 @@ def check_recipe_names(recipes: dict[str, Any], where: str) -> None:
 
 
 def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
-    """The run's recipe: named recipe < data set < method on it < variant on it < the config's own `recipes`.
+    """The run's recipe: its layers, each over those before it, and what they choose for this eps and network.
 
     Raises: BadInput naming the key and the rule.
     """
     check_names(spec.method, spec.variant)
-    fields: dict[str, Any] = {"numerics": config["numerics"]}
-    for key, (value, _) in named_recipe(spec.method, spec.named).items():
-        param = key.removeprefix("params.")
-        fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
-    where, one = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}", f"{spec.method}/{spec.named}"
-    fields = lay(fields, resolve_dataset(spec.dataset, config, spec.method, one))
+    where = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}"
+    fields = lay({"numerics": config["numerics"]}, laid(layers(spec, named_recipes(), config.get("recipes") or {})))
     fields["method_version"] = method_version(spec.method)
     recipe = recipe_from(chosen(fields, spec, where), where)
     check_sizes(recipe, spec.dataset, where)
     return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
+
+
+def layers(spec: RunSpec, named: dict[str, Any], own: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Recipe fields from the general to the particular; what a variant itself names is more so than a data set.
+
+    named: config/recipes.yaml; own: `recipes` of the config; or both with the places of the values (origins.py).
+    Raises: BadInput if there is no recipe for the data set.
+    """
+    if spec.dataset not in named["datasets"]:
+        known = ", ".join(named["datasets"])
+        raise BadInput(f"config/recipes.yaml has no recipe for dataset {spec.dataset!r}. Known: {known}")
+    method, dataset = named["methods"].get(spec.method) or {}, named["datasets"][spec.dataset]
+    one, mine = f"{spec.method}/{spec.named}", own.get(spec.dataset) or {}
+    yield fields_of(method.get("paper") or {})
+    yield from (dataset.get(key) or {} for key in ("every", spec.method))
+    if spec.named != "paper":
+        yield fields_of(method.get(spec.named) or {})
+    yield dataset.get(one) or {}
+    yield from (mine.get(key) or {} for key in ("every", spec.method, one))
+
+
+def fields_of(listed: dict[str, Any]) -> dict[str, Any]:
+    """A named recipe as a data set writes one: {`params.alpha`: [value, source]} -> {`params`: {`alpha`: value}}."""
+    parts = ((key.removeprefix("params."), key, value) for key, (value, _) in listed.items())
+    return laid({key: value} if param == key else {"params": {param: value}} for param, key, value in parts)
 
 
 def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str) -> Recipe:
@@ -210,6 +231,14 @@ def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
             raise BadInput(f"{where}: {name} must be at most {has}, as many as {dataset} has, or left out, got {asked}")
 
 
+def laid(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Recipe fields, each part over those before it."""
+    fields: dict[str, Any] = {}
+    for part in parts:
+        fields = lay(fields, part)
+    return fields
+
+
 def lay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Recipe fields over others: `params` merge by name, and a schedule that neither says its kind nor chooses."""
     merged = {**below, **above}
@@ -245,19 +274,6 @@ def chosen(value: Any, spec: RunSpec, where: str) -> Any:
             f"config, as {{by_eps: {{{spec.eps_255}: ...}}}}."
         )
     return chosen(table[spec.eps_255], spec, where)
-
-
-def resolve_dataset(dataset: str, config: dict[str, Any], *keys: str) -> dict[str, Any]:
-    """The recipe fields of a dataset, then those under the given keys, then the config's own."""
-    datasets = named_recipes()["datasets"]
-    if dataset not in datasets:
-        raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(datasets)}")
-    own = config.get("recipes") or {}
-    fields: dict[str, Any] = {}
-    for source in (datasets[dataset], own.get(dataset) or {}):
-        for key in ("every", *keys):
-            fields = lay(fields, source.get(key) or {})
-    return fields
 
 
 def recipe_from(fields: dict[str, Any], where: str) -> Recipe:

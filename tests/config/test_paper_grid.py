@@ -96,7 +96,7 @@ def test_no_two_runs_are_the_same_training(name):
 
 @pytest.mark.parametrize("dataset,eps", [("digits", 77), ("fashion_mnist", 77), ("cifar100", 8), ("imagenet", 2)])
 def test_an_ablation_ablates_on_every_data_set(dataset, eps):
-    """A value that a data set gives a method lies over that of its variants: there each variant needs its own."""
+    """What a data set gives a method lies below what its variants name."""
     config = load_config()
     for method, prefixes in {"atas": ("gamma", "c0"), "atta": ("step",), "fgsm_rs": ("step",)}.items():
         names = [variant for variant in variants()[method] if variant.startswith(prefixes)]

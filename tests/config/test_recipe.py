@@ -1,12 +1,26 @@
 """How recipes are laid together, and what is refused."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 import methods
 from fastat import ROOT
+from fastat.config import recipe
 from fastat.config.grid import load_config, overlay
-from fastat.config.recipe import Recipe, check_recipe_names, chosen, lay, named_recipe, recipe_from, resolve, variants
+from fastat.config.recipe import (
+    Recipe,
+    check_recipe_names,
+    chosen,
+    fingerprint,
+    lay,
+    named_recipe,
+    recipe_from,
+    resolve,
+    variants,
+)
 from fastat.config.schema import read_yaml
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
@@ -76,3 +90,59 @@ def test_a_choice_may_stand_in_a_choice_and_for_a_whole_schedule():
 def test_a_value_by_eps_must_know_the_eps():
     with pytest.raises(BadInput, match="lam is given for eps 51/255, 77/255, 102/255, not for 8/255"):
         resolve(RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), load_config())
+
+
+BEFORE = json.loads((Path(__file__).parent / "resolved_before.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("where", BEFORE["recipes"])
+def test_every_recipe_is_what_it_was_when_data_sets_lay_over_variants(where):
+    """Made at fba77c8, of all methods and variants and of the subset D_9^10 of each, without the method's version."""
+    config = load_config()
+    assert sum(map(len, BEFORE["recipes"].values())) == 954
+    for name, known in BEFORE["recipes"][where].items():
+        fields = json.loads(resolve(RunSpec.parse(f"{where}/{name}/seed0"), config).to_json())
+        assert fingerprint({key: fields[key] for key in BEFORE["fields"]}) == known, name
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    """A variant that a user adds to config/recipes.yaml."""
+
+    def add(method, **named):
+        known, names = recipe.named_recipes(), recipe.variants()
+        changed = {**known["methods"], method: {**known["methods"][method], "mine": named}}
+        monkeypatch.setattr(recipe, "named_recipes", lambda: {**known, "methods": changed})
+        monkeypatch.setattr(recipe, "variants", lambda: {**names, method: [*names[method], "mine"]})
+
+    return add
+
+
+MINE = {"epochs": [20, "mine"], "batch_size": [32, "mine"], "params.alpha": ["0.9 eps", "mine"]}
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10"])
+def test_what_a_variant_names_beats_what_a_data_set_says_of_the_method_and_of_every_one(dataset, mine):
+    mine("atta", schedule=[{"kind": "triangular", "lr": 0.3}, "mine"], **MINE)
+    found = resolve(RunSpec(dataset, "m", 77, "atta", "mine", 0), load_config())
+    assert (found.epochs, found.batch_size, found.params["alpha"]) == (20, 32, "0.9 eps")
+    assert (found.schedule.kind, found.schedule.lr) == ("triangular", 0.3)
+
+
+def test_what_it_does_not_name_it_takes_from_the_data_set_and_not_from_cifar10(mine):
+    mine("atta", **{"params.alpha": ["0.9 eps", "mine"], "schedule": [{"lr": 0.3}, "mine"]})
+    found = resolve(RunSpec("digits", "m", 77, "atta", "mine", 0), load_config())
+    assert (found.epochs, found.batch_size, found.pad) == (30, 64, 0)
+    assert (found.schedule.kind, found.schedule.lr) == ("triangular", 0.3)
+
+
+@pytest.mark.parametrize("name,alpha", [("every", "0.1 eps"), ("atta", "0.2 eps"), ("atta/mine", "0.3 eps")])
+def test_what_the_config_says_comes_last(name, alpha, mine):
+    mine("atta", **MINE)
+    config = overlay(load_config(), {"recipes": {"digits": {name: {"params": {"alpha": alpha}}}}})
+    assert resolve(RunSpec("digits", "m", 77, "atta", "mine", 0), config).params["alpha"] == alpha
+
+
+def test_paper_is_what_a_data_set_lies_over():
+    found = resolve(RunSpec("digits", "preact_tiny", 77, "atta", "paper", 0), load_config())
+    assert (found.epochs, found.batch_size, found.params["alpha"]) == (30, 64, "0.5 eps")
