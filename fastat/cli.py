@@ -62,6 +62,9 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument("name", nargs="?", help="as atas (default: list all)")
     sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
     sub.add_argument("--json", action="store_true", help="for scripts")
+    sub = verb("recipe", do_recipe, "Print every value of a run's recipe, with the file and line that it comes from.")
+    sub.add_argument("run", help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    add_configfile(sub)
     sub = verb("new-method", do_new_method, "Begin another method: its file, test, page and recipe, from templates.")
     sub.add_argument("name", help="as n_fgsm")
     sub = verb("check", do_check, "Check a config before anything expensive runs.")
@@ -208,6 +211,13 @@ def do_methods(args: argparse.Namespace) -> None:
         title = str(methods.module(name).__doc__).splitlines()[0]
         print(f"{name:14} {', '.join(recipes):24} {title}")
     print("\nOne of them in full: python -m fastat methods NAME [--diff]")
+
+
+def do_recipe(args: argparse.Namespace) -> None:
+    """Print the run's recipe with the origin of each value."""
+    from fastat.config import origins
+
+    print(origins.describe(RunSpec.parse(args.run), args.configfile))
 
 
 def do_new_method(args: argparse.Namespace) -> None:

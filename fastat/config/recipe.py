@@ -256,9 +256,22 @@ def chosen(value: Any, spec: RunSpec, where: str) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    if len(value) != 1 or not value.keys() & set(CHOICES):
+    if not is_choice(value):
         return {key: chosen(inner, spec, f"{where}: {key}") for key, inner in value.items()}
     ((axis, table),) = value.items()
+    return chosen(table[choice(axis, table, spec, where)], spec, where)
+
+
+def is_choice(value: dict[Any, Any]) -> bool:
+    """Whether it is {by_eps: ...} or {by_model: ...}."""
+    return len(value) == 1 and bool(value.keys() & set(CHOICES))
+
+
+def choice(axis: str, table: Any, spec: RunSpec, where: str) -> Any:
+    """The key of a table by eps or model that is this run's.
+
+    Raises: BadInput if there is none.
+    """
     if not isinstance(table, dict):
         raise BadInput(f"{where}: {axis} must be a mapping as {CHOICES[axis]}, got {table!r}")
     if axis == "by_model":
@@ -266,14 +279,14 @@ def chosen(value: Any, spec: RunSpec, where: str) -> Any:
             raise BadInput(
                 f"{where} is given for {', '.join(map(str, table))}, not for {spec.model}. Add it, or `other`."
             )
-        return chosen(table.get(spec.model, table.get("other")), spec, where)
+        return spec.model if spec.model in table else "other"
     if spec.eps_255 not in table:
         known = ", ".join(eps_text(eps) if isinstance(eps, int) else repr(eps) for eps in table)
         raise BadInput(
             f"{where} is given for eps {known}, not for {eps_text(spec.eps_255)}. Add it under `recipes` in the "
             f"config, as {{by_eps: {{{spec.eps_255}: ...}}}}."
         )
-    return chosen(table[spec.eps_255], spec, where)
+    return spec.eps_255
 
 
 def recipe_from(fields: dict[str, Any], where: str) -> Recipe:

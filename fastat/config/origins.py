@@ -1,0 +1,156 @@
+"""Where every value of a run's recipe comes from: file, line, and the source that stands beside it. No torch.
+
+The places of the values are laid over each other by the same code as the values (recipe.py), so that both agree.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fastat import ROOT
+from fastat.config.grid import load_config, overlay
+from fastat.config.recipe import Recipe, choice, is_choice, laid, layers, resolve
+from fastat.config.schema import Loader
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
+
+RECIPES, DEFAULT = "config/recipes.yaml", "config/config.yaml"
+COMMENT = re.compile(r"""(?:[^"'#]|"[^"]*"|'[^']*')*#\s*(.*)""")  # what a line of YAML or Python ends with
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value stands."""
+
+    file: str
+    line: int
+    source: str = ""  # which a recipe gives with the value; else the comment on its line
+    choice: str = ""  # `by_eps: 77`, where the value is one of several
+
+
+def describe(spec: RunSpec, paths: Iterable[Path]) -> str:
+    """Name, value, file:line, and what the value is made from, of all values of the run's recipe: a line each.
+
+    paths: the config files that are laid over config/config.yaml.
+    Raises: BadInput as `resolve` does.
+    """
+    paths = list(paths)
+    rows = [
+        (name, f"{value}", f"{origin.file}:{origin.line}", "; ".join(filter(None, (how, origin.choice, origin.source))))
+        for name, value, origin, how in values(spec, paths)
+    ]
+    name, value, place = (max(len(row[k]) for row in rows) for k in range(3))
+    value = min(value, 40)  # a schedule's points may be long
+    lines = (f"{row[0]:{name}}  {row[1]:{value}}  {row[2]:{place}}  {row[3]}".rstrip() for row in rows)
+    return "\n".join([spec.name, *lines])
+
+
+def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin, str]]:
+    """(name, value, its origin, how a training on D_i^j has stretched it) of every value of the run's recipe."""
+    config = load_config(paths)
+    recipe, whole = resolve(spec, config), flat(resolve(replace(spec, variant=spec.named), config))
+    own: dict[str, Any] = {}
+    for path, shown in ((ROOT / DEFAULT, DEFAULT), *((path, str(path)) for path in paths)):
+        own = overlay(own, read_origins(path, shown))
+    laid_over = laid(layers(spec, read_origins(ROOT / RECIPES, RECIPES), own.get("recipes") or {}))
+    known = defaults(spec.method)
+    found = {name: origin for name, (_, origin) in known.items()} | dict(placed(laid_over, spec))
+    of_method = {name: value for name, (value, _) in known.items() if name.startswith("params.")}
+    for name, value in (flat(recipe) | of_method | flat(recipe)).items():
+        before, times = whole.get(name), recipe.epochs / whole["epochs"]
+        how = f"{before} stretched x {times:g} for D_{'^'.join(map(str, spec.subset or ()))}"
+        yield name, value, found[name], how if name in whole and value != before else ""
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """`epochs`, `schedule.kind` ... -> value; `params.alpha` and the method's others last."""
+    fields = asdict(recipe)
+    params = fields.pop("params")
+    parts = ({f"{key}.{k}": v for k, v in value.items()} if key == "schedule" else {key: value}
+             for key, value in fields.items())  # fmt: skip
+    return {name: value for part in parts for name, value in part.items()} | {f"params.{k}": params[k] for k in params}
+
+
+def placed(tree: Any, spec: RunSpec, name: str = "", chosen: str = "") -> Iterator[tuple[str, Origin]]:
+    """(`schedule.lr`, its origin) of the recipe fields; of a value by eps or model that of the run's own."""
+    if isinstance(tree, Origin):
+        yield name, replace(tree, choice=chosen)
+    elif is_choice(tree):
+        ((axis, table),) = tree.items()
+        key = choice(axis, table, spec, name)
+        yield from placed(table[key], spec, name, f"{chosen}, {axis}: {key}".removeprefix(", "))
+    else:
+        for key, inner in tree.items():
+            yield from placed(inner, spec, f"{name}.{key}".removeprefix("."), chosen)
+
+
+def read_origins(path: Path, shown: str) -> dict[str, Any]:
+    """A YAML file's mappings, with the origin of each value in its place; below `methods`, of [value, source]."""
+    text = path.read_text(encoding="utf-8")
+    loader, lines = Loader(text), text.splitlines()
+
+    def origins(node: Any, paired: bool, source: str = "") -> Any:
+        if isinstance(node, yaml.MappingNode):
+            loader.flatten_mapping(node)
+            return {loader.construct_object(key): origins(value, paired, source) for key, value in node.value}
+        if paired:
+            value, said = node.value
+            return origins(value, False, said.value), said.value
+        line = node.start_mark.line + 1
+        return Origin(shown, line, source or beside(lines[line - 1]))
+
+    top = loader.get_single_node()
+    assert top is not None, "load_config has read it"
+    return {key.value: origins(value, paired=key.value == "methods") for key, value in top.value}
+
+
+def beside(line: str) -> str:
+    """The comment that a line ends with."""
+    found = COMMENT.fullmatch(line)
+    return found[1] if found else ""
+
+
+def defaults(method: str) -> dict[str, tuple[Any, Origin]]:
+    """The name of every value of a recipe -> its default and where that stands, without importing a method.
+
+    Raises: BadInput if the method has no Config.
+    """
+    here, file = "fastat/config/recipe.py", f"methods/{method}.py"
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    version = next(number for number, line in enumerate(lines, 1) if line.startswith("VERSION"))
+    found = fields_of_class(here, "Recipe") | {"method_version": (None, Origin(file, version))}
+    for prefix, where, name in (("schedule", here, "Schedule"), ("params", file, "Config")):
+        found |= {f"{prefix}.{key}": default for key, default in fields_of_class(where, name).items()}
+    return found
+
+
+def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
+    """Field -> default and origin of a dataclass, and of those that it extends, as class Config(fgsm_pgi.Config)."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    of_name = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
+    if (node := next(of_name, None)) is None:
+        raise BadInput(f"{file} has no `class {name}:`")
+    found: dict[str, tuple[Any, Origin]] = {}
+    for base in node.bases:
+        module, _, extended = ast.unparse(base).rpartition(".")
+        found |= fields_of_class(f"methods/{module}.py" if module else file, extended)
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign):
+            origin = Origin(file, field.lineno, beside(text.splitlines()[field.lineno - 1]))
+            found[ast.unparse(field.target)] = (literal(field.value), origin)
+    return found
+
+
+def literal(node: ast.expr | None) -> Any:
+    """The value that a constant stands for; anything else as it is written."""
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
