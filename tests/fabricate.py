@@ -78,9 +78,16 @@ def correct(who: list[tuple[str, ...]], n: int = 200, seed: int = 0) -> pd.DataF
     return pd.DataFrame(rows, columns=[*RUN, "attack", "n", "images", "bits"])
 
 
-def step(name: str) -> dict[str, str]:
-    """`alpha` of a run called .../step175/... or .../step175_d1_2/...: 1.75 eps; fgsm_rs's own is 1.25 eps."""
+def step(name: str) -> dict[str, Any]:
+    """What a run called .../step175/..., .../step175_d1_2/... or .../gamma12/... has: 1.75 eps; 1.5 eps of 2 eps.
+
+    fgsm_rs's own is 1.25 eps.
+    """
     method, variant = name.split("/")[3:5]
+    if method == "atas":
+        gamma = int(variant[5:]) if variant.startswith("gamma") else 16
+        c = float(f"0.{variant[1:]}") if variant.startswith("c0") else 0.01
+        return {"gamma_over_c": f"{gamma / 8:g} eps", "c": 128 * c}
     digits = variant[4:7] if variant.startswith("step") else "125" if method == "fgsm_rs" else ""
     return {"alpha": f"{int(digits) / 100:g} eps"} if digits else {}
 

@@ -49,6 +49,10 @@ class Evidence:
             raise NotRun(f"no {method}/{variant} with {needs}" if needs else f"no {method}/{variant}")
         return rows
 
+    def swept(self, *methods: str) -> pd.DataFrame:
+        """The runs of these methods that differ in their step size alone, by their recipes."""
+        return self.runs[self.runs["method"].isin(methods) & self.runs["swept"]]
+
     def data(self, name: str) -> pd.DataFrame:
         """What a figure is drawn from, of this data set.
 
@@ -270,15 +274,14 @@ def larger_eps(evidence: Evidence) -> Found:
 
 
 def larger_step(evidence: Evidence) -> Found:
-    """Rank correlation of step size and collapse over FGSM-RS and ATTA."""
-    rows = evidence.runs[evidence.runs["method"].isin(["fgsm_rs", "atta"])]
-    step = rows["variant"].str.fullmatch(r"step(\d+)").fillna(False)
-    rows = fallen(rows[step.astype(bool)])
+    """Rank correlation of step size and collapse over FGSM-RS and ATTA, where they were run with several."""
+    rows = fallen(evidence.swept("fgsm_rs", "atta").dropna(subset=["alpha"]))
+    rows = rows[rows.groupby(["model", "eps", "method"])["alpha"].transform("nunique") > 1]
     if rows.empty:
-        raise NotRun("no run with another step size")
-    rows = rows.assign(step=rows["variant"].str.removeprefix("step").astype(int))
-    told = f"{rows['collapsed'].sum()} of {len(rows)} runs with fixed steps of 0.75 to 2 eps collapsed"
-    return rank_correlation(rows, "step", "collapsed", told)
+        raise NotRun("no run whose recipe differs from another's in its step size alone")
+    sizes = f"{rows['alpha'].min():g} to {rows['alpha'].max():g} eps"
+    told = f"{rows['collapsed'].sum()} of {len(rows)} runs with fixed steps of {sizes} collapsed"
+    return rank_correlation(rows, "alpha", "collapsed", told)
 
 
 def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str) -> Found:
@@ -329,8 +332,11 @@ def collapse_starts_in_d10(evidence: Evidence) -> Found:
 
 def adaptive_step_prevents(evidence: Evidence) -> Found:
     """FGSM-RS with step eps against FGSM-RS with the adaptive step."""
-    one, other = fallen(evidence.runs_of("fgsm_rs", "step100")), fallen(evidence.runs_of("fgsm_adaptive"))
-    return fisher(one, other, ("fixed step", "adaptive step"))
+    fixed = evidence.swept("fgsm_rs")
+    fixed = fixed[np.isclose(fixed["alpha"], 1)]
+    if fixed.empty:
+        raise NotRun("no run of fgsm_rs whose recipe has a step of eps")
+    return fisher(fallen(fixed), fallen(evidence.runs_of("fgsm_adaptive")), ("fixed step", "adaptive step"))
 
 
 def adaptive_step_is_larger(evidence: Evidence) -> Found:
@@ -413,10 +419,10 @@ def as_fast(evidence: Evidence) -> Found:
 
 def insensitive(evidence: Evidence) -> Found:
     """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed."""
-    runs = evidence.runs
-    rows = runs[(runs["method"] == "atas") & runs["variant"].str.match(r"gamma\d|c0")]
+    rows = evidence.swept("atas")
+    rows = rows[rows["variant"] != "paper"]
     if rows.empty:
-        raise NotRun("no run with another gamma or c")
+        raise NotRun("no run of atas whose recipe has another gamma or c")
     gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in sorted(set(rows["variant"]))}
     worst = min(gaps, key=lambda v: gaps[v]["value"])
     found = gaps[worst]

@@ -20,7 +20,6 @@ from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
 from fastat.report.results import PLACE, Results, read
 from fastat.report.statistics import exact
-from fastat.report.tables import ABLATION
 from fastat.report.tidy import CELL, RUN
 from fastat.units import eps_text
 
@@ -29,11 +28,10 @@ MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
 CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "collapse"]
-STEPS = r"paper|step\d+"  # the variants of FGSM-RS and ATTA that differ in their step size
 BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
 OF_RUN = [
     *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end", "clean",
-    "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train",
+    "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train", "swept", "ablation",
 ]  # fmt: skip
 Array = NDArray[np.float64]
 Parts = Iterator[pd.DataFrame]
@@ -94,15 +92,21 @@ def gflops(cost: Path) -> dict[str, float]:
         return {}
 
 
-def runs_of(grid: Grid, method: str, variants: str = "paper") -> pd.DataFrame:
-    """The runs of a method at the first eps of their data set, variants by pattern, lowest seed first."""
+def runs_of(grid: Grid, method: str) -> pd.DataFrame:
+    """The runs of a method's `paper` at the first eps of their data set, lowest seed first."""
     runs = grid.runs[grid.runs["is_first_eps"] & (grid.runs["method"] == method)]
-    return runs[runs["variant"].str.fullmatch(variants)]
+    return runs[runs["variant"] == "paper"]
+
+
+def swept(grid: Grid, method: str) -> pd.DataFrame:
+    """The runs of a method that differ in their step size alone, at the first eps, where that size is known."""
+    runs = grid.runs[grid.runs["is_first_eps"] & (grid.runs["method"] == method) & grid.runs["swept"]]
+    return runs.dropna(subset=["alpha"])
 
 
 def main(grid: Grid) -> pd.DataFrame:
     """The runs that are not ablations."""
-    return grid.runs[~grid.runs["variant"].str.fullmatch(ABLATION)]
+    return grid.runs[~grid.runs["ablation"]]
 
 
 # Curves
@@ -131,7 +135,7 @@ def fig01(grid: Grid) -> Parts:
     none did at any, else at the least eps at which one did.
     """
     here = (grid.runs["method"] == "pgd10") & (grid.runs["variant"] == "paper")
-    here |= (grid.runs["method"] == "fgsm_rs") & grid.runs["variant"].str.fullmatch(f"{STEPS}|fgsm")
+    here |= (grid.runs["method"] == "fgsm_rs") & (grid.runs["variant"].isin(["paper", "fgsm"]) | grid.runs["swept"])
     for _, part in grid.runs[here].groupby(["dataset", "model"]):
         fallen = part[(part["method"] == "fgsm_rs") & (part["collapsed_at_end"] == 1)]
         at_one = part["is_first_eps"]
@@ -171,10 +175,8 @@ def fig03(grid: Grid) -> Parts:
 def fig05(grid: Grid) -> Parts:
     """A constant step of eps against the adaptive step, with the mean step over epochs and seeds."""
     for panel, constant, adaptive in (("a", "fgsm_rs", "fgsm_adaptive"), ("b", "atta", "atas")):
-        fixed = runs_of(grid, constant, STEPS)
-        fixed = fixed[np.isclose(fixed["alpha"], 1)]
-        named = fixed["variant"].str.startswith("step")
-        runs = pd.concat([fixed[named] if named.any() else fixed, runs_of(grid, adaptive)])
+        fixed = swept(grid, constant)
+        runs = pd.concat([fixed[np.isclose(fixed["alpha"], 1)], runs_of(grid, adaptive)])
         rows = curve(grid, runs)
         steps = grid.by_epoch(runs).groupby(CELL)["train_alpha_255"].mean()
         known = (runs["alpha"] * runs["eps_255"]).groupby([runs[key] for key in CELL]).mean()
@@ -344,7 +346,7 @@ def fig04(grid: Grid) -> Parts:
         for rows in grid.files.tables(runs_of(grid, method), "eval/steps.csv"):
             rows = rows[rows["start"] == start]
             yield rows.assign(panel="gap", gap=rows["pgd10_loss"] - rows["loss"])
-        yield runs_of(grid, method, STEPS).dropna(subset=["alpha", "pgd10"]).assign(panel="accuracy")
+        yield swept(grid, method).dropna(subset=["pgd10"]).assign(panel="accuracy")
 
 
 def accuracy_by_eps(grid: Grid) -> Parts:
@@ -356,7 +358,7 @@ def accuracy_by_eps(grid: Grid) -> Parts:
 
 def collapse_map(grid: Grid) -> Parts:
     """How many of a cell's runs collapsed at any epoch, with the exact 95 % interval; diverged ones do not count."""
-    steps = grid.runs[grid.runs["variant"].str.fullmatch(STEPS) & grid.runs["method"].isin(["fgsm_rs", "atta"])]
+    steps = grid.runs[grid.runs["swept"] & grid.runs["method"].isin(["fgsm_rs", "atta"])]
     for panel, runs in (("eps", main(grid)), ("step", steps.dropna(subset=["alpha"]))):
         runs = runs.dropna(subset=["collapsed_at_end"])
         counts = runs.assign(stands=runs["diverged"] != 1, fell=runs["collapse_epoch"].notna())

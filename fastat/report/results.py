@@ -17,7 +17,8 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.spec import PATTERN
+from fastat.config.recipe import fingerprint
+from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
 from fastat.report.statistics import finite, wilson
 from fastat.report.tidy import CELL, CORRECT, MEASURED, RUN
@@ -32,6 +33,8 @@ ALWAYS = [
     "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50", "aa", "aa_n",
     "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
+STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary
+OF_RECIPE = ["alpha", "gamma_over_c", "c", "epochs", "redrawn", "n_train", "rest"]
 CATEGORIES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 
 
@@ -42,8 +45,9 @@ class Results:
     measured: RUN, metric, epoch, value (NaN: no finite number), n, text (of TEXTS), and run, the index of `runs`.
     runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric that is not by epoch (those of ALWAYS even
     if nobody measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
-    with the same seed; of its recipe `alpha` (step size in eps), `epochs`, `n_train`; `redrawn` (before which epochs
-    perturbations were drawn anew). correct: the verdicts on single images, no rows if nobody asked for them.
+    with the same seed; of its recipe `alpha` and `gamma_over_c` (step sizes in eps), `c`, `epochs`, `n_train`, `rest`
+    and `redrawn` (before which epochs it drew perturbations anew); `swept`, `ablation` (see `compared_by_step`).
+    correct: the verdicts on single images, no rows if nobody asked for them.
     evidence: name of a run -> its run.json. notes: what was left out, in sentences. problems: the files of runs that
     were left out, as problems.csv has them.
     """
@@ -125,6 +129,7 @@ def of_rows(
         rows = rows[rows["run"].isin(runs.index)]
     rows = once(rows, ["run", "metric", "epoch"], "measured.csv", notes)
     runs = runs.join(recipes(runs, evidence or {}, notes)).join(wide(rows))
+    runs = runs.join(compared_by_step(runs, notes))
     runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *ALWAYS])))
     right = complete(pd.DataFrame(columns=CORRECT) if correct is None else correct, "correct.csv", notes)
     right = once(right.reset_index(drop=True), [*RUN, "attack"], "correct.csv", notes)
@@ -239,30 +244,66 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list[str]) -> pd.DataFrame:
-    """alpha (in eps), epochs, redrawn and n_train of each run's recipe; NaN where there is no evidence of it."""
+    """OF_RECIPE of each run; NaN, and '' for `rest`, where there is no evidence of it."""
     rows, damaged = [], 0
-    for name, dataset, eps_255 in runs[["name", "dataset", "eps_255"]].itertuples(index=False):
+    for name, dataset, method, eps_255 in runs[["name", "dataset", "method", "eps_255"]].itertuples(index=False):
         size = CATALOG[dataset].n_train if dataset in CATALOG else math.nan
         try:
-            rows.append(recipe(evidence.get(name, {}), eps_255, size))
+            rows.append(recipe(evidence.get(name, {}), method, eps_255, size))
         except (AttributeError, TypeError, ValueError):
-            rows.append(recipe({}, eps_255, size))
+            rows.append(recipe({}, method, eps_255, size))
             damaged += 1
     if damaged:
         notes.append(f"evidence.jsonl: {damaged} runs have a damaged recipe; it was left out.")
-    return pd.DataFrame(rows, index=runs.index, columns=["alpha", "epochs", "redrawn", "n_train"])
+    return pd.DataFrame(rows, index=runs.index, columns=OF_RECIPE)
 
 
-def recipe(about: dict[str, Any], eps_255: int, size: float) -> tuple[float, float, frozenset[int], float]:
-    """alpha (in eps), epochs, redrawn and n_train (else `size`) of a run.json.
+def recipe(about: dict[str, Any], method: str, eps_255: int, size: float) -> tuple[Any, ...]:
+    """OF_RECIPE of a run.json; n_train is else `size`. rest: a hash of what is trained but for the STEP_SIZES.
 
     Raises: AttributeError, TypeError or ValueError if these are not what a run writes.
     """
     said = about.get("recipe") or {}
     config = about.get("config") or said.get("params") or {}  # runs made before they said their config
+    alpha, gamma_over_c = (step_in_eps(config.get(name), eps_255) for name in ("alpha", "gamma_over_c"))
+    c = float(config["c"]) if "gamma_over_c" in config and "c" in config else math.nan
     redrawn = frozenset(about.get("redrawn") or ())
-    alpha = step_in_eps(config.get("alpha"), eps_255)
-    return alpha, float(said.get("epochs", math.nan)), redrawn, float(said.get("n_train") or size)
+    rest = ""
+    if said and method in STEP_SIZES:
+        trained = {key: value for key, value in said.items() if key not in ("params", "numerics")}
+        rest = fingerprint(trained, {key: config[key] for key in config if key not in STEP_SIZES[method]})
+    epochs, n_train = float(said.get("epochs", math.nan)), float(said.get("n_train") or size)
+    return alpha, gamma_over_c, c, epochs, redrawn, n_train, rest
+
+
+def compared_by_step(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Which runs differ in their step size alone, by their recipes and whatever their variants are called.
+
+    swept: of FGSM-RS, ATTA or ATAS, trained on all images, with the same `rest` as `paper` there or, where that was not
+    run, as most others; of one recipe under two names the first, `paper` before others. ablation: trained on a subset,
+    or swept beside `paper` under another name: not for Tables I and II and the figures of all methods.
+    """
+    subset = runs["variant"].str.fullmatch(SUBSET).astype(bool)
+    able = runs["method"].isin(STEP_SIZES)
+    if unknown := int((able & (runs["rest"] == "")).sum()):
+        notes.append(
+            f"evidence.jsonl: {unknown} runs of {', '.join(STEP_SIZES)} are without a recipe: nobody can tell their "
+            "step size, and they are left out where step sizes are compared (Figures 1, 4, 5, Table IV, claims)."
+        )
+    known = runs[able & (runs["rest"] != "") & ~subset]
+    known = known.sort_values("variant", key=lambda names: names.where(names != "paper", ""), kind="stable")
+    known = known.drop_duplicates([*PLACE, "method", "rest", "alpha", "gamma_over_c", "c"])
+    swept: list[tuple[str, ...]] = []
+    beside: list[tuple[str, ...]] = []
+    for _, part in known.groupby([*PLACE, "method"], sort=False):
+        has_paper = part["variant"].iloc[0] == "paper"
+        mine = part[part["rest"] == (part["rest"].iloc[0] if has_paper else part["rest"].mode()[0])]
+        cells = list(mine[CELL].itertuples(index=False, name=None))
+        swept += cells
+        beside += cells[1:] if has_paper else []
+    cells_of = pd.MultiIndex.from_frame(runs[CELL])
+    ablation = subset | cells_of.isin(beside)
+    return pd.DataFrame({"swept": cells_of.isin(swept), "ablation": ablation}, index=runs.index)
 
 
 def step_in_eps(alpha: object, eps_255: int) -> float:

@@ -25,8 +25,11 @@ HEADINGS = {
 }  # fmt: skip
 COLUMNS = {1: ["clean", "pgd10", "pgd50", "aa", "train_seconds"], 2: ["aa"]}
 ACCURACIES = ("clean", "fgsm", "pgd10", "pgd50", "aa")
-SETTINGS = ["gamma12", "gamma14", "paper", "gamma18", "gamma20", "c005", "c007", "c02", "c04"]
-ABLATION = rf"step\d+|gamma\d+|c0\d+|{SUBSET}"  # variants that belong to Table IV and the figures
+SETTINGS = {  # of Table IV, by gamma (255ths) or c, and what config/paper.csv calls them
+    "gamma 12": "atas/gamma12", "gamma 14": "atas/gamma14", "16, 0.01": "atas", "gamma 18": "atas/gamma18",
+    "gamma 20": "atas/gamma20", "c 0.005": "atas/c005", "c 0.007": "atas/c007", "c 0.02": "atas/c02",
+    "c 0.04": "atas/c04",
+}  # fmt: skip
 Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
@@ -34,7 +37,7 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex."""
     runs = suspected(in_order(results.runs))
     marks = ranked(results.correct)
-    main = runs[~runs["variant"].str.fullmatch(ABLATION)]
+    main = runs[~runs["ablation"]]
     one = summary(main[main["eps"] == main["dataset"].map(table1_eps)], COLUMNS[1])
     two = summary(main, COLUMNS[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
@@ -87,8 +90,8 @@ CAPTIONS: dict[int | str, str] = {
     "training (its square root is Eq. 10 for beta = 0), and losses under PGD10 on training images at the last epoch "
     "of ATTA and ATAS, paired by seed: mean and standard deviation over seeds, n seeds.",
     4: "Table IV of the ATAS paper: ATAS with other gamma (left) and c (right), AutoAttack accuracy in %. Columns are "
-    "gamma/c in 255ths at eps 8/255 and c of the paper's code; on other data sets both are in proportion (config/"
-    "recipes.yaml). Mean and standard deviation over seeds.",
+    "gamma/c in 255ths at eps 8/255 and c of the paper's code; on other data sets both are in proportion to those of "
+    "`paper`, without which there is no row. Mean and standard deviation over seeds.",
     5: "Table V of the ATAS paper: lambda of FGSM-GA, as the recipes have it.",
     "supplement": f"Every metric at every eps, what the paper leaves to its supplement. {LEGEND} {BEST}",
 }  # fmt: skip
@@ -186,30 +189,34 @@ def table3(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def table4(runs: pd.DataFrame) -> pd.DataFrame:
-    """AutoAttack accuracy of ATAS by setting, a row per data set, network and eps, and the paper's below."""
-    mine = runs[(runs["method"] == "atas") & runs["variant"].isin(SETTINGS)]
+    """AutoAttack accuracy of ATAS by gamma and c, a row per data set, network and eps, and the paper's below.
+
+    The settings are those of the recipes, in proportion to `paper` there, which stands for Table IV's 16/255 and 0.01.
+    """
+    mine = runs[(runs["method"] == "atas") & runs["swept"]].dropna(subset=["gamma_over_c", "c"])
     theirs = published("aa")
-    settled = mine.groupby(PLACE)["variant"].transform("nunique") > 1
     lines = []
-    for cell, part in mine[settled].groupby(PLACE, sort=False):
+    for cell, part in mine.groupby(PLACE, sort=False):
         assert isinstance(cell, tuple)
-        values = part.groupby("variant")["aa"]
+        own = part[part["variant"] == "paper"][["gamma_over_c", "c"]]
+        if own.empty or part["variant"].nunique() < 2:
+            continue
+        parts = part[["gamma_over_c", "c"]] / own.iloc[0]
+        part = part.assign(setting=[setting(16 * gamma, 0.01 * c) for gamma, c in parts.itertuples(index=False)])
         line: dict[str, Any] = dict(zip(PLACE, cell, strict=True))
-        ours = {str(name): show(v.mean(), v.std(ddof=1)) for name, v in values}
+        ours = {str(name): show(v.mean(), v.std(ddof=1)) for name, v in part.groupby("setting")["aa"]}
         lines.append({**line, "whose": "ours", "seeds": str(part["seed"].nunique()), **ours})
-        printed = {
-            name: show(theirs.get((*cell, "atas" if name == "paper" else f"atas/{name}"), math.nan), math.nan)
-            for name in SETTINGS
-        }
+        printed = {name: show(theirs.get((*cell, label), math.nan), math.nan) for name, label in SETTINGS.items()}
         if any(printed.values()):
             lines.append({**line, "whose": "paper", "seeds": "1", **printed})
-    table = pd.DataFrame(lines, columns=[*PLACE, "whose", "seeds", *SETTINGS]).fillna("")
-    return table.rename(columns={"paper": "16, 0.01", **{name: setting(name) for name in SETTINGS if name != "paper"}})
+    others = sorted({name for line in lines for name in line} - {*PLACE, "whose", "seeds", *SETTINGS})
+    return pd.DataFrame(lines, columns=[*PLACE, "whose", "seeds", *SETTINGS, *others]).fillna("")
 
 
-def setting(variant: str) -> str:
-    """`gamma12` -> `gamma 12`, `c005` -> `c 0.005`."""
-    return f"gamma {variant[5:]}" if variant.startswith("gamma") else f"c 0.{variant[1:]}"
+def setting(gamma: float, c: float) -> str:
+    """What differs from the paper's 16/255 and 0.01: `gamma 12`, `c 0.005`, or both."""
+    differs = {"gamma": f"{gamma:.4g}", "c": f"{c:.4g}"}.items() - {"gamma": "16", "c": "0.01"}.items()
+    return ", ".join(f"{name} {value}" for name, value in sorted(differs, reverse=True)) or "16, 0.01"
 
 
 def table5() -> pd.DataFrame:

@@ -7,6 +7,7 @@ import pytest
 from fastat.report import claims
 from fastat.report.results import of_rows
 from fastat.report.tidy import CORRECT, MEASURED
+from tests import fabricate
 from tests.fabricate import bits
 
 CELL = ("digits", "preact_tiny")
@@ -32,8 +33,17 @@ def results(*runs):
     return pd.DataFrame(measured, columns=MEASURED), pd.DataFrame(correct, columns=CORRECT)
 
 
-def verdict(name, *runs, figures=None, tmp_path=None):
-    table = claims.judge(of_rows(*results(*runs)), tmp_path)
+def evidence(*runs, **configs):
+    """Name of a run -> its run.json, as fabricate.py has it; `configs`: variant -> the method's values."""
+    who = [(*CELL, f"{eps}/255", *(name if "/" in name else f"{name}/paper").split("/"), str(seed))
+           for eps, name, seed, _ in runs]  # fmt: skip
+    lines = {about["run"]: about for about in fabricate.evidence(who)}
+    return {name: {**about, "config": configs.get(name.split("/")[4], about["config"])}
+            for name, about in lines.items()}  # fmt: skip
+
+
+def verdict(name, *runs, tmp_path=None, **configs):
+    table = claims.judge(of_rows(*results(*runs), evidence(*runs, **configs)), tmp_path)
     return table.set_index("claim").loc[name]
 
 
@@ -103,8 +113,37 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     ]
     found = verdict("step-collapse", *steps, tmp_path=folder)
     assert found["verdict"] == "holds" and found["value"] > 0.5
+    assert found["evidence"] == "6 of 15 runs with fixed steps of 0.75 to 2 eps collapsed"
     none = [(e, n, s, {}) for e, n, s, _ in steps]
     assert verdict("step-collapse", *none, tmp_path=folder)["verdict"] == "undecided"
+
+
+def test_step_sizes_are_the_recipes_whatever_the_variants_are_called(folder):
+    """`slow` and `step200` are other step sizes than they sound; `fgsm` differs in its start too."""
+    configs = {
+        "slow": {"alpha": "2 eps"}, "step200": {"alpha": "0.75 eps"}, "paper": {"alpha": "1.25 eps"},
+        "unit": {"alpha": "1 eps"}, "fgsm": {"alpha": "1 eps", "random_start": False},
+    }  # fmt: skip
+    steps = [
+        (77, f"fgsm_rs/{name}", seed, {"collapse_epoch": 9 if name in ("slow", "fgsm") else None})
+        for name in configs
+        for seed in range(3)
+    ]
+    found = verdict("step-collapse", *steps, tmp_path=folder, **configs)
+    assert found["verdict"] == "holds"
+    assert found["evidence"] == "3 of 12 runs with fixed steps of 0.75 to 2 eps collapsed"
+    adaptive = [(77, "fgsm_adaptive", seed, {}) for seed in range(3)]
+    found = verdict("adaptive-prevents", *steps, *adaptive, tmp_path=folder, **configs)
+    assert found["evidence"] == "fixed step 0 of 3 runs, adaptive step 0 of 3"
+
+
+def test_without_recipes_nothing_is_said_of_step_sizes_and_a_note_says_why(folder):
+    steps = [(77, f"fgsm_rs/step{step:03d}", 0, {"collapse_epoch": 9}) for step in (75, 100, 150, 175, 200)]
+    runs = [*steps, (77, "fgsm_adaptive", 0, {}), *((77, f"atas{v}", 0, {"right": 0.5}) for v in ("", "/gamma12"))]
+    found = of_rows(*results(*runs))
+    assert len(found.notes) == 1 and found.notes[0].startswith("evidence.jsonl: 7 runs of fgsm_rs, atta, atas are with")
+    table = claims.judge(found, folder).set_index("claim")["verdict"]
+    assert table[["step-collapse", "adaptive-prevents", "insensitive"]].tolist() == ["not run"] * 3
 
 
 def test_remedies_against_collapse_are_counted_together_and_told_apart(folder):
@@ -205,6 +244,9 @@ def test_one_setting_that_fails_makes_atas_sensitive(folder):
     assert found["verdict"] == "does not hold" and "c04" in found["evidence"]
     calm = [run for run in runs if "c04" not in run[1]]
     assert verdict("insensitive", *calm, tmp_path=folder)["verdict"] == "holds"
+    mine = [(77, "atas/mine", seed, {"right": 0.1}) for seed in range(3)]
+    found = verdict("insensitive", *calm, *mine, tmp_path=folder, mine={"gamma_over_c": "2 eps", "c": 2.0})
+    assert found["verdict"] == "does not hold" and "mine" in found["evidence"]
 
 
 def test_ranks_of_norms_are_read_from_the_figure_s_data(folder):

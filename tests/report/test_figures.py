@@ -123,6 +123,36 @@ def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
     assert set(constant["variant"]) == {"step100"} and set(constant["mean_alpha_255"]) == {8}
 
 
+def test_a_sweep_is_found_whatever_its_variants_are_called_and_nothing_else_is(tmp_path):
+    """`step175` starts elsewhere too; `again` is `paper` under another name; `lost` has no run.json."""
+    configs = {
+        "paper": {"alpha": "1.25 eps"}, "unit": {"alpha": "8/255"}, "slow": {"alpha": "2 eps"},
+        "step175": {"alpha": "1.75 eps", "random_start": False}, "again": {"alpha": "1.25 eps"}, "lost": {},
+    }  # fmt: skip
+    who = named([f"fgsm_rs/{name}" for name in configs])
+    folder = results(tmp_path / "results", who)
+    lines = [{**about, "config": configs[about["run"].split("/")[4]]} for about in fabricate.evidence(who)]
+    kept = [line for line in lines if "/lost/" not in line["run"]]
+    (folder / "evidence.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    rows = pd.read_csv(folder / "figures/fig04.csv").query("panel == 'accuracy'")
+    sweep = {("paper", 1.25), ("unit", 1), ("slow", 2)}
+    assert set(zip(rows["variant"], rows["alpha"], strict=True)) == sweep
+    rows = pd.read_csv(folder / "figures/collapse_map.csv")
+    steps = rows[rows["panel"] == "step"]
+    assert set(zip(steps["variant"], steps["alpha"], strict=True)) == sweep
+    assert set(rows[rows["panel"] == "eps"]["variant"]) == {"paper", "step175", "again", "lost"}
+    assert set(pd.read_csv(folder / "figures/fig05.csv")["variant"]) == {"unit"}
+
+
+def test_a_sweep_without_paper_is_drawn_too(tmp_path):
+    folder = results(tmp_path / "results", named(["atta/step100", "atta/step175", "atta/step200"], 1))
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    rows = pd.read_csv(folder / "figures/fig04.csv").query("panel == 'accuracy'")
+    assert rows["alpha"].tolist() == [1, 1.75, 2]
+    assert set(pd.read_csv(folder / "figures/accuracy_by_eps.csv")["variant"]) == {"step100", "step175", "step200"}
+
+
 def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_runs_out(tmp_path):
     folder = results(tmp_path / "results", named(["fgsm_rs/paper", "atas/paper"], 5), instances=False)
     measured = pd.read_csv(folder / "measured.csv")

@@ -27,8 +27,14 @@ FIGURES: dict[str, tuple[Draw, str]] = {
     "fig01": (curves.fig01, "pgd10, and fgsm_rs or fgsm_rs/fgsm"),
     "fig02": (landscapes.fig02, "fgsm_rs/step175 among the config's `snapshots` (config/figures.yaml)"),
     "fig03": (curves.fig03, "fgsm_rs or atta on subsets of the images, as fgsm_rs/step175_d9_10 (config/figures.yaml)"),
-    "fig04": (comparisons.fig04, "fgsm_rs or atta, and their variants step075 to step200 (config/figures.yaml)"),
-    "fig05": (curves.fig05, "fgsm_rs/step100 and fgsm_adaptive, or atta/step100 and atas (config/figures.yaml)"),
+    "fig04": (
+        comparisons.fig04,
+        "fgsm_rs or atta, and variants with other step sizes, as step175 (config/figures.yaml)",
+    ),
+    "fig05": (
+        curves.fig05,
+        "fgsm_rs with a step of eps (step100) and fgsm_adaptive, or atta and atas (config/figures.yaml)",
+    ),
     "fig06": (images.fig06, "atas"),
     "fig07": (curves.fig07, "any finished training"),
     "fig08": (curves.fig08, "fgsm_rs or atas"),
