@@ -91,7 +91,7 @@ def placed(tree: Any, spec: RunSpec, name: str = "", chosen: str = "") -> Iterat
 
 def read_origins(path: Path, shown: str) -> dict[str, Any]:
     """A YAML file's mappings, with the origin of each value in its place; below `methods`, of [value, source]."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     loader, lines = Loader(text), text.splitlines()
 
     def origins(node: Any, paired: bool, source: str = "") -> Any:
@@ -104,9 +104,8 @@ def read_origins(path: Path, shown: str) -> dict[str, Any]:
         line = node.start_mark.line + 1
         return Origin(shown, line, source or beside(lines[line - 1]))
 
-    top = loader.get_single_node()
-    assert top is not None, "load_config has read it"
-    return {key.value: origins(value, paired=key.value == "methods") for key, value in top.value}
+    top = loader.get_single_node()  # None: an empty file
+    return {key.value: origins(value, paired=key.value == "methods") for key, value in (top.value if top else ())}
 
 
 def beside(line: str) -> str:
