@@ -51,7 +51,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     logging.disable()
-    dice, counts, faults = random.Random(args.seed), Counter(), {}
+    dice = random.Random(args.seed)
+    counts: Counter[str] = Counter()
+    faults: dict[str, str] = {}
     trials = {"configs": configs, "recipes": recipes, "rows": lambda dice: rows(dice, args.results)}[args.what](dice)
     for _ in range(args.n):
         words, trial = next(trials)
@@ -60,7 +62,7 @@ def main() -> int:
         except BadInput:
             counts["refused"] += 1
         except Exception as error:  # what this looks for
-            faults.setdefault(f"{type(error).__name__}: {error}"[:160], words)
+            faults.setdefault(f"{type(error).__name__}: {error}"[:160], str(words))
             counts["FAULT"] += 1
     print(args.what, dict(counts))
     for fault, words in faults.items():
@@ -161,14 +163,14 @@ def rows(dice: random.Random, results: Path):
     tidy.write_all(folder, folder / "out")
     good = numbers()
     while True:
-        run, file = dice.randrange(2), dice.choice(files)
+        which, file = dice.randrange(2), dice.choice(files)
         how = dice.choice(list(DAMAGES))
-        other = runs[1 - run] / file
+        other = runs[1 - which] / file
         seed = dice.random()
         damage = lambda path, content, how=how, other=other, seed=seed: DAMAGES[how](  # noqa: E731
             path, content, other, random.Random(seed)
         )
-        yield f"{file}: {how} (seed {seed})", lambda path=runs[run] / file, damage=damage: check(path, damage)
+        yield f"{file}: {how} (seed {seed})", lambda path=runs[which] / file, damage=damage: check(path, damage)
 
 
 def flipped(path: Path, content: bytes, _other: Path, dice: random.Random) -> None:

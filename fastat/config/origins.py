@@ -59,7 +59,8 @@ def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin,
         own = overlay(own, read_origins(path, shown))
     laid_over = laid(layers(spec, read_origins(ROOT / RECIPES, RECIPES), own.get("recipes") or {}))
     known = defaults(spec.method)
-    found = {name: origin for name, (_, origin) in known.items()} | dict(placed(laid_over, spec))
+    found = {name: origin for name, (_, origin) in known.items()} | {"numerics": own["numerics"]}
+    found |= dict(placed(laid_over, spec))
     of_method = {name: value for name, (value, _) in known.items() if name.startswith("params.")}
     for name, value in (flat(recipe) | of_method | flat(recipe)).items():
         before, times = whole.get(name), recipe.epochs / whole["epochs"]
