@@ -21,6 +21,11 @@ a loader normalised by: which arch a file was trained with is for the caller to 
 """
 
 import pickle
+import re
+import struct
+import warnings
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +33,13 @@ import torch
 from torch import Tensor, nn
 
 from fastat.errors import BadInput
+from fastat.machine.foreign import head, instead
 from fastat.networks import models
 
+DAMAGED = (  # what torch.load raises for bytes that it did not write
+    pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    OverflowError, struct.error,
+)  # fmt: skip
 WRAPPERS = ("state_dict", "model", "last")  # where a file holds more than a state dict, it is under one of these
 
 
@@ -96,15 +106,15 @@ def read(path: Path, part: str | None = None) -> Checkpoint:
 
     Raises: BadInput if it is missing, no checkpoint, has no such part, or holds objects that only code can rebuild.
     """
+    beginning = head(path, "Download it.")
+    check_zip(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of other pickle protocols
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise BadInput(
-            f"{path} is no file of plain tensors ({reason}). If you trust it, save its state dict alone."
-        ) from error
+        raise BadInput(f"cannot read {path}: {error.strerror}. Download it again.") from error
+    except DAMAGED as error:
+        raise BadInput(f"{path} is no file of plain tensors{reason(error, beginning)}") from error
     for key in (part,) if part else WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -115,6 +125,38 @@ def read(path: Path, part: str | None = None) -> Checkpoint:
     if not items or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in items):
         raise BadInput(f"{path} holds no state dict: neither by itself nor under {', '.join(WRAPPERS)}")
     return unwrap(content)
+
+
+def check_zip(path: Path) -> None:
+    """torch keeps tensors as they are in a zip archive, with a CRC-32 each, which torch.load does not look at.
+
+    Raises: BadInput if one is damaged, or all have more bytes than the file: megabytes may unpack to gigabytes.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return  # torch's older format, or no checkpoint: torch.load finds out
+    with archive:
+        declared = sum(member.file_size for member in archive.infolist())
+        if declared > (size := path.stat().st_size):
+            raise BadInput(
+                f"{path} has {size:,} bytes and says that it unpacks to {declared:,}: torch writes no such file. "
+                "Download it again."
+            )
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError, struct.error) as error:
+            damaged = str(error)
+    if damaged:
+        raise BadInput(f"{path} is damaged: the CRC-32 of a part of it is another one ({damaged}). Download it again.")
+
+
+def reason(error: Exception, beginning: bytes) -> str:
+    """Why a file could not be read, in our words: torch's advise to read it in a way that runs what is in it."""
+    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f": it needs {named[1]}, which is code. Ask for, or make, a file of its state dict alone."
+    known = instead(beginning)
+    return f".{known}" if known and "zip" not in known else ", or damaged. Download it again."
 
 
 def unwrap(state: dict[str, Tensor]) -> Checkpoint:

@@ -1,6 +1,10 @@
 """Checkpoints under the authors' names: each is written and computed here by those names alone, then loaded."""
 
+import os
+import pickle
+import zipfile
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -290,6 +294,46 @@ class Malicious:
 def test_what_holds_no_weights_is_refused_and_never_executed(content, message, tmp_path, capsys):
     assert message in refused(tmp_path, content, "preact_tiny", 10)
     assert "executed" not in capsys.readouterr().out
+
+
+def compressed(path: Path) -> None:
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as small:
+        for name, content in members.items():
+            small.writestr(name, bytes(2**26) if name.endswith("data/0") else content)
+
+
+def flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((64,), 1.5).numpy().tobytes()) + 9] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "spoil,message",
+    [
+        (lambda path: path.write_bytes(b"<!DOCTYPE html><title>Sign in</title>"), "plain tensors. It is a web page"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "It is a Git-LFS pointer"),
+        (lambda path: path.write_bytes(bytes(9000)), "It begins with zeros alone"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-300]), "is no file of plain tensors, or damaged"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": print})), "is no file of plain tensors"),
+        (lambda path: torch.save({"a": os.system}, path), "it needs posix.system, which is code"),
+        (compressed, "says that it unpacks to 67,"),
+        (flipped_bit, "is damaged: the CRC-32"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "must be a file, but it is a pipe"),
+        (lambda path: (path.unlink(), path.mkdir()), "must be a file, but it is a folder"),
+        (lambda path: (path.unlink(), path.symlink_to(path)), "Too many levels of symbolic links"),
+    ],
+)
+def test_no_refusal_repeats_torchs_advice_to_run_what_is_in_the_file(spoil, message, tmp_path):
+    path = tmp_path / "theirs.pt"
+    torch.save({"conv1.weight": torch.full((64,), 1.5)}, path)
+    spoil(path)
+    with pytest.raises(BadInput) as caught:
+        released.read(path)
+    assert message in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("weights_only", "trust", "torch.load", "safe_globals"))
 
 
 def test_a_file_that_is_missing_or_no_checkpoint_is_refused(tmp_path):
