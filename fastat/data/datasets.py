@@ -8,24 +8,27 @@ import gzip
 import hashlib
 import json
 import logging
-import tempfile
+import math
+import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from fastat.config.catalog import CATALOG
-from fastat.data import views
+from fastat.data import prepared, views
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
+from fastat.machine.foreign import head, instead
 from fastat.machine.processes import ALONE, Processes
 from fastat.machine.seeds import generator
 from fastat.types import Batch, View
@@ -38,10 +41,12 @@ SPLIT_SEED = 20230913  # of the fixed splits of digits; changing it changes ever
 def prepare(name: str, source: Path, out: Path) -> None:
     """Read data set `name` from its source and write it to `out`.
 
-    Raises: BadInput if files are missing, damaged, or not the size that the catalogue says.
+    Raises: BadInput if files are missing, damaged, or not the size that the catalogue says; or `out` cannot be written.
     """
     if name not in CATALOG:
         raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
+    if out.stem in CATALOG and out.stem != name:
+        raise BadInput(f"a file named {out.name} must hold {out.stem}, not {name}. Choose another name.")
     if CATALOG[name].stored:
         from fastat.data import imagenet
 
@@ -53,13 +58,28 @@ def prepare(name: str, source: Path, out: Path) -> None:
         shape = tuple(tensors[f"{part}_images"].shape)
         if shape != (n, *facts.shape):
             raise BadInput(f"{name}: {part} images have shape {shape}, expected {(n, *facts.shape)}")
-        check_labels(tensors[f"{part}_labels"], facts.n_classes, f"{name}: {part}")
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(tensors[key].numpy().tobytes())
+        prepared.check_labels(
+            tensors[f"{part}_labels"].numpy(), facts.n_classes, f"{name}: {part}", "Replace its files."
+        )
+    sha256 = prepared.content_hash({key: tensor.numpy() for key, tensor in tensors.items()})
+    about = {"dataset": name, "sha256": sha256, "source": json.dumps(origin(name, source))}
     with atomic(out) as partial:
-        save_file(tensors, partial, metadata={"dataset": name, "sha256": digest.hexdigest()})
+        save_file(tensors, partial, metadata=about)
     log.info("%s: %d training and %d test images -> %s", name, facts.n_train, facts.n_test, out)
+
+
+def origin(name: str, source: Path) -> dict[str, Any]:
+    """What the data set was read from: file -> bytes and sha256, or library -> version."""
+    if name not in ORIGINS:
+        return {}
+    library, files = ORIGINS[name], []
+    if isinstance(library, str):
+        return {library: version(library)}
+    for path in library(source):
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
+    return {"files": files}
 
 
 def _digits(_source: Path) -> dict[str, Tensor]:
@@ -97,62 +117,74 @@ FASHION_SHA256 = {  # of the unpacked files: Debian packs the same bytes again, 
 
 def _fashion_mnist(source: Path) -> dict[str, Tensor]:
     """The four gzip files of Fashion-MNIST: in `source`/fashion_mnist, in Debian's place, or downloaded."""
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
-    own = source / "fashion_mnist"
-    places = (own, *FASHION_PLACES)
-    folder = next((p for p in places if all((p / f"{name}.gz").is_file() for name in FASHION_SHA256)), None)
-    if folder is None:
-        folder = _download_fashion_mnist(own)
-    tensors = {}
-    with tempfile.TemporaryDirectory() as unpacked:
-        for name, sha256 in FASHION_SHA256.items():
-            plain = Path(unpacked) / name
-            plain.write_bytes(_unpacked(folder / f"{name}.gz", sha256))
-            part = "train" if name.startswith("train") else "test"
-            if "images" in name:
-                tensors[f"{part}_images"] = read_image_file(str(plain))[:, None]
-            else:
-                tensors[f"{part}_labels"] = read_label_file(str(plain))
+    facts, tensors = CATALOG["fashion_mnist"], {}
+    for file in _fashion_files(source):
+        name, n_bytes = file.stem, facts.n_train * math.prod(facts.shape) + 16  # the largest of the four
+        content = np.frombuffer(_unpacked(file, FASHION_SHA256[name], n_bytes), np.uint8)
+        part = "train" if name.startswith("train") else "test"
+        if "images" in name:  # their headers have 16 bytes, those of labels 8
+            tensors[f"{part}_images"] = torch.from_numpy(content[16:].reshape(-1, *facts.shape).copy())
+        else:
+            tensors[f"{part}_labels"] = torch.from_numpy(content[8:].astype(np.int64))
     return tensors
 
 
-def _unpacked(file: Path, sha256: str) -> bytes:
-    """The content of a gzip file, if it is the expected one."""
+def _fashion_files(source: Path) -> list[Path]:
+    own = source / "fashion_mnist"
+    names = [f"{name}.gz" for name in FASHION_SHA256]
+    if not any(os.path.lexists(own / name) for name in names):
+        for place in FASHION_PLACES:
+            if all((place / name).is_file() for name in names):
+                return [place / name for name in names]
+    for name in names:
+        if not os.path.lexists(own / name):
+            _download_fashion_mnist(own / name)
+    return [own / name for name in names]
+
+
+def _unpacked(file: Path, sha256: str, limit: int) -> bytes:
+    """The content of a gzip file, if it is the expected one; read no further than `limit` bytes."""
     way_out = "Delete it and run again to download it, or install Debian's dataset-fashion-mnist."
+    beginning = head(file, way_out)
     try:
-        data = gzip.decompress(file.read_bytes())
+        with gzip.open(file) as unpacking:
+            data = unpacking.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{file} is no whole gzip file ({error}). {way_out}") from error
+        raise BadInput(f"{file} is no whole gzip file ({error}).{instead(beginning)} {way_out}") from error
+    if len(data) > limit:
+        raise BadInput(f"{file} unpacks to more than {limit:,} bytes, the most that the data set has. {way_out}")
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise BadInput(f"{file}: wrong checksum: its content has sha256 {found}, expected {sha256}. {way_out}")
     return data
 
 
-def _download_fashion_mnist(folder: Path) -> Path:
+def _download_fashion_mnist(file: Path) -> None:
     from torchvision.datasets import FashionMNIST
     from torchvision.datasets.utils import download_url
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FASHION_SHA256:
-        for mirror in FashionMNIST.mirrors:
-            try:
-                download_url(f"{mirror}{name}.gz", str(folder), filename=f"{name}.gz")
-                break
-            except (OSError, RuntimeError) as error:
-                log.warning("%s%s.gz: %s", mirror, name, error)
-        else:
-            raise BadInput(
-                f"Fashion-MNIST: {name}.gz is neither in {folder} nor in {FASHION_PLACES[0]}, and it could not be "
-                f"downloaded. Put the four .gz files into {folder}, or install Debian's dataset-fashion-mnist."
-            )
-    return folder
+    for mirror in FashionMNIST.mirrors:
+        try:
+            with atomic(file) as partial:
+                download_url(f"{mirror}{file.name}", str(partial.parent), filename=partial.name)
+            return
+        except (OSError, RuntimeError) as error:
+            log.warning("%s%s: %s", mirror, file.name, error)
+    raise BadInput(
+        f"Fashion-MNIST: {file.name} is neither in {file.parent} nor in {FASHION_PLACES[0]}, and it could not be "
+        f"downloaded. Put the four .gz files into {file.parent}, or install Debian's dataset-fashion-mnist."
+    )
 
 
 def _cifar(name: str, source: Path) -> dict[str, Tensor]:
     from fastat.data import cifar
 
     return cifar.read(name, source)
+
+
+def _cifar_files(name: str, source: Path) -> list[Path]:
+    from fastat.data import cifar
+
+    return cifar.origin(name, source)
 
 
 # Data set -> what reads it from the folder of archives: {part}_images (n, C, H, W) uint8 and {part}_labels (n,) int64.
@@ -162,6 +194,13 @@ READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "fashion_mnist": _fashion_mnist,
     "cifar10": functools.partial(_cifar, "cifar10"),
     "cifar100": functools.partial(_cifar, "cifar100"),
+}
+ORIGINS: dict[str, str | Callable[[Path], list[Path]]] = {  # what each is read from: a library, or files
+    "digits": "scikit-learn",
+    "digits_dev": "scikit-learn",
+    "fashion_mnist": _fashion_files,
+    "cifar10": functools.partial(_cifar_files, "cifar10"),
+    "cifar100": functools.partial(_cifar_files, "cifar100"),
 }
 
 
@@ -208,40 +247,21 @@ class Part:
 
 
 def load(path: Path, device: torch.device, n_train: int | None = None, n_test: int | None = None) -> ImageSet:
-    """The file that `prepare` wrote, on `device`; only the first n_train and n_test images where given.
+    """The file that `prepare` wrote, verified, on `device`; only the first n_train and n_test images where given.
 
-    Raises: BadInput if there is no such file or it is damaged.
+    Raises: BadInput if there is no such file, it is of another data set than its name says, or damaged.
     """
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            about = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        name = about["dataset"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise BadInput(
-            f"{path} is not a prepared data set ({error}). Make it: python -m fastat data --dataset NAME --out {path}"
-        ) from error
-    facts, parts = CATALOG[name], {}
+    found = prepared.read(path)
+    if found.unverified:
+        log.warning("%s: unverified, %s. %s", path, found.unverified, prepared.way_out(path))
+    facts, parts = CATALOG[found.name], {}
     for part, n in (("train", n_train), ("test", n_test)):
-        labels = tensors[f"{part}_labels"]
-        check_labels(labels, facts.n_classes, f"{path}: {part}")
-        if facts.stored:
-            from fastat.data import imagenet
-
-            images = imagenet.load(path.parent / about[part], (len(labels), *facts.stored))
-        else:
-            images = tensors[f"{part}_images"]
-        parts[part] = Part(images[:n], labels[:n], facts.shape[1:])
+        labels = torch.from_numpy(found.arrays[f"{part}_labels"][:n]).to(device)
+        images = torch.from_numpy(found.arrays[f"{part}_images"][:n])
+        parts[part] = Part(images if facts.stored else images.to(device), labels, facts.shape[1:])
     train, test = parts["train"], parts["test"]
-    sha256 = hashlib.sha256(json.dumps([about["sha256"], len(train), len(test)]).encode()).hexdigest()
-    return ImageSet(name, sha256, train, test, CATALOG[name].n_classes)
-
-
-def check_labels(labels: Tensor, n_classes: int, where: str) -> None:
-    """Raises: BadInput if a label is no class: an image of it would always be wrong."""
-    wrong = labels[(labels < 0) | (labels >= n_classes)]
-    if len(wrong):
-        raise BadInput(f"{where} labels must be 0 to {n_classes - 1}, got {int(wrong[0])}. Prepare the data again.")
+    sha256 = prepared.data_sha256(found.sha256, len(train), len(test))
+    return ImageSet(found.name, sha256, train, test, facts.n_classes)
 
 
 class TrainingStream:

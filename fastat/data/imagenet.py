@@ -5,22 +5,29 @@ without decoding; see docs/decisions/imagenet-store.md. Preparation can be kille
 """
 
 import hashlib
+import json
 import logging
 import os
+import stat
+import struct
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
-from safetensors.torch import save_file
+from PIL import Image
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from fastat.config.catalog import CATALOG, DatasetFacts
+from fastat.data import prepared
 from fastat.errors import BadInput
 from fastat.machine.files import atomic, exclusive
+from fastat.machine.foreign import head, instead
 
 log = logging.getLogger(__name__)
 
@@ -29,47 +36,78 @@ FOLDERS = {"train": "train", "test": "val"}
 
 
 def prepare(name: str, source: Path, out: Path) -> None:
-    """Write `out`, the labels of both parts, and beside it {name}/train.npy and test.npy, uint8 (n, 3, 256, 256).
+    """Write `out`, labels and checksums, and beside it {name}/train.npy and test.npy, uint8 (n, 3, 256, 256).
 
     `source`/imagenet has train/ and val/ with a folder of images for each class; a class's number is its rank among
-    the sorted names. `out` is written last: where it is, the pixels are whole.
+    the sorted names. `out` is written last: where it is, the pixels are whole. Run again, it decodes what has changed:
+    images whose file is another one (by size and times), and pixels that are not what was written.
     Raises: BadInput if classes or images are missing or broken, or the disk is too small.
     """
     facts, folder = CATALOG[name], out.parent / name
     listed = {part: list_images(source / "imagenet" / sub) for part, sub in FOLDERS.items()}
     check(listed, facts, source / "imagenet")
     assert facts.stored is not None
-    tensors, digest = {}, hashlib.sha256()
+    arrays: dict[str, np.ndarray] = {}
     with exclusive(folder):
-        out.unlink(missing_ok=True)  # an older one must not vouch for pixels that are half made
         files = {part: Pixels(folder / f"{part}.npy", images, facts.stored) for part, images in listed.items()}
-        for pixels in files.values():
-            pixels.allocate()
-        for part, pixels in files.items():
-            digest.update(pixels.fill().encode())
-            classes = sorted(images_of_class(listed[part]))
-            number = {one: k for k, one in enumerate(classes)}
-            tensors[f"{part}_labels"] = torch.tensor([number[image.parent.name] for image in listed[part]])
-            digest.update(tensors[f"{part}_labels"].numpy().tobytes())
-        about = {"dataset": name, "sha256": digest.hexdigest()}
-        about |= {part: f"{name}/{part}.npy" for part in FOLDERS}
+        with writing(folder):
+            out.unlink(missing_ok=True)  # an older one must not vouch for pixels that are half made
+            for pixels in files.values():
+                pixels.allocate()
+            for part, pixels in files.items():
+                arrays[f"{part}_chunks"] = pixels.fill()
+                arrays[f"{part}_labels"] = numbers(listed[part])
+        about = {"dataset": name, "sha256": prepared.content_hash(arrays), "chunk": str(CHUNK)}
+        about |= {part: f"{name}/{part}.npy" for part in FOLDERS} | {"source": json.dumps(origin(listed))}
         with atomic(out) as partial:
-            save_file(tensors, partial, metadata=about)
+            save_file(arrays, partial, metadata=about)
     log.info("%s: %d training and %d test images -> %s", name, facts.n_train, facts.n_test, folder)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Every image of a part, sorted by class and name.
-
-    Raises: BadInput if there is no such folder.
-    """
-    if not folder.is_dir():
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises: BadInput for what the disk refuses. What is done stays, and is gone on from."""
+    try:
+        yield
+    except OSError as error:
         raise BadInput(
-            f"there is no folder {folder}. ImageNet is expected there as train/CLASS/*.JPEG and val likewise."
-        )
+            f"cannot write into {folder}: {error.strerror}. Make room there, or choose another folder, and run again."
+        ) from error
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image of a part, sorted by class and name. Hidden files are none: macOS leaves `._x.JPEG` beside x.JPEG.
+
+    Raises: BadInput if there is no such folder, or it cannot be read.
+    """
     endings = (".jpeg", ".jpg", ".png")
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    return [file for one in classes for file in sorted(one.iterdir()) if file.suffix.lower() in endings]
+    try:
+        if not folder.is_dir():
+            raise BadInput(
+                f"there is no folder {folder}. ImageNet is expected there as train/CLASS/*.JPEG and val likewise."
+            )
+        classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        files = [file for one in classes for file in sorted(one.iterdir())]
+    except OSError as error:
+        raise BadInput(f"cannot read {error.filename}: {error.strerror}. Its owner can give the right to.") from error
+    return [file for file in files if file.suffix.lower() in endings and not file.name.startswith(".")]
+
+
+def numbers(images: list[Path]) -> np.ndarray:
+    """(n,) int64: the class of each image, its folder's rank."""
+    number = {one: k for k, one in enumerate(sorted(images_of_class(images)))}
+    return np.array([number[image.parent.name] for image in images], np.int64)
+
+
+def origin(listed: dict[str, list[Path]]) -> dict[str, dict[str, Any]]:
+    """What each part was read from: how many images, their bytes, and the sha256 of their names and sizes."""
+    found = {}
+    for part, images in listed.items():
+        sizes = [image.stat().st_size for image in images]
+        lines = "\n".join(f"{image.parent.name}/{image.name} {size}" for image, size in zip(images, sizes, strict=True))
+        sha256 = hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
+        found[part] = {"images": len(images), "bytes": sum(sizes), "listing": sha256}
+    return found
 
 
 def images_of_class(images: list[Path]) -> dict[str, int]:
@@ -91,18 +129,26 @@ def check(listed: dict[str, list[Path]], facts: DatasetFacts, folder: Path) -> N
     if len(train) != facts.n_classes:
         raise BadInput(f"{folder}: {len(train)} classes with images, expected {facts.n_classes}. Unpack the others.")
     for part, expected in (("train", facts.n_train), ("test", facts.n_test)):
-        if len(listed[part]) != expected:
-            counts = images_of_class(listed[part])
-            least = min(counts, key=lambda one: counts[one])
+        found, counts = len(listed[part]), images_of_class(listed[part])
+        least, most = min(counts, key=lambda one: counts[one]), max(counts, key=lambda one: counts[one])
+        if found != expected:
             raise BadInput(
-                f"{folder / FOLDERS[part]}: {len(listed[part])} images, expected {expected}. "
-                f"The class with the fewest is {least}, with {counts[least]}. Unpack the missing ones."
+                f"{folder / FOLDERS[part]}: {found} images, expected {expected}. "
+                + (
+                    f"The class with the fewest is {least}, with {counts[least]}. Unpack the missing ones."
+                    if found < expected
+                    else f"That is {found - expected} too many: take away what is not of the data set. "
+                    f"The class with the most is {most}, with {counts[most]}."
+                )
             )
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """One numpy file, filled chunk by chunk; {file}.progress has a line `chunk sha256` for each that is on disk."""
+    """One numpy file, filled chunk by chunk; {file}.progress has a line for each that is on disk.
+
+    The line is `chunk sha256 source`: the hash of the pixels, and that of the state of the files that they came from.
+    """
 
     path: Path
     images: list[Path]
@@ -121,16 +167,14 @@ class Pixels:
     def key(self) -> str:
         """A hash of the images' names and order: another list starts afresh."""
         names = "\n".join(f"{image.parent.name}/{image.name}" for image in self.images)
-        return hashlib.sha256(f"{names}\n{self.size}\n{CHUNK}".encode()).hexdigest()
+        return hashlib.sha256(f"{names}\n{self.size}\n{CHUNK}".encode(errors="surrogateescape")).hexdigest()
 
     def begun(self) -> bool:
         """Whether there is a file to go on with."""
         try:
-            return (
-                self.progress.read_text(encoding="utf-8").startswith(self.key())
-                and load(self.path, self.shape) is not None
-            )
-        except (OSError, BadInput):
+            prepared.mapped(self.path, self.shape, "")
+            return self.progress.read_text(encoding="utf-8").startswith(self.key())
+        except (OSError, UnicodeDecodeError, BadInput):
             return False
 
     def allocate(self) -> None:
@@ -141,36 +185,71 @@ class Pixels:
         if self.begun():
             return
         self.progress.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)  # it may be a pipe, or a link to another set's pixels
         try:
             np.lib.format.open_memmap(self.path, mode="w+", dtype=np.uint8, shape=self.shape)
             with open(self.path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            self.progress.write_text(self.key(), encoding="utf-8")
         except OSError as error:
             self.path.unlink(missing_ok=True)
+            self.progress.unlink(missing_ok=True)
             raise BadInput(
                 f"{self.path} needs {np.prod(self.shape) / 1e9:.1f} GB: {error.strerror}. Make room, or link "
                 f"{self.path.parent} to a larger disk."
             ) from error
-        self.progress.write_text(self.key(), encoding="utf-8")
 
-    def fill(self) -> str:
-        """Decode what is missing, on all cores. Returns a hash of all pixels.
+    def fill(self) -> np.ndarray:
+        """Decode what is missing or has changed, on all cores. Returns (n_chunks, 32) uint8, the sha256 of each chunk.
 
         Raises: BadInput naming the first image that is broken.
         """
         lines = [line.split() for line in self.progress.read_text(encoding="utf-8").splitlines()[1:]]
-        done = {int(line[0]): line[1] for line in lines if len(line) == 2 and len(line[1]) == 64}  # one may be torn
-        n_chunks, quiet = -(-len(self.images) // CHUNK), not sys.stderr.isatty()
-        missing = [chunk for chunk in range(n_chunks) if chunk not in done]
-        bar = tqdm(total=n_chunks * CHUNK, initial=len(done) * CHUNK, desc=self.path.stem, unit="image", disable=quiet)
-        n_threads = len(os.sched_getaffinity(0))
+        whole = [line for line in lines if [len(word) for word in line[1:]] == [64, 64]]  # one may be torn
+        done = {line[0]: line for line in whole}
+        chunks, n_new, quiet = range(-(-len(self.images) // CHUNK)), 0, not sys.stderr.isatty()
+        bar = tqdm(total=len(chunks) * CHUNK, desc=self.path.stem, unit="image", disable=quiet)
+        hashes, n_threads = np.empty((len(chunks), 32), np.uint8), len(os.sched_getaffinity(0))
         with bar, open(self.progress, "a", encoding="utf-8") as file, ThreadPoolExecutor(n_threads) as pool:
-            for chunk, sha256 in zip(missing, pool.map(self.write_chunk, missing), strict=True):
-                done[chunk] = sha256
-                file.write(f"\n{chunk} {sha256}")  # the line break first: what follows a torn line is a line of its own
-                file.flush()
+            for chunk, line in zip(chunks, pool.map(lambda k: self.made(k, done.get(str(k))), chunks), strict=True):
+                hashes[chunk] = np.frombuffer(bytes.fromhex(line[1]), np.uint8)
+                if line != done.get(line[0]):
+                    file.write(
+                        "\n" + " ".join(line)
+                    )  # the line break first: what follows a torn line is a line of its own
+                    file.flush()
+                    n_new += 1
                 bar.update(CHUNK)
-        return hashlib.sha256("".join(done[chunk] for chunk in range(n_chunks)).encode()).hexdigest()
+        if done:
+            log.info(
+                "%s: %d of %d chunks were whole, the others are made anew", self.path, len(chunks) - n_new, len(chunks)
+            )
+        return hashes
+
+    def made(self, chunk: int, known: list[str] | None) -> list[str]:
+        """The chunk's line of the progress file. It is decoded, unless file and images are as the known line says."""
+        source = self.source(chunk)
+        if known and known[2] == source:
+            pixels = np.lib.format.open_memmap(self.path, mode="r")
+            if prepared.chunk_hash(pixels, chunk, CHUNK).hex() == known[1]:
+                return known
+        return [str(chunk), self.write_chunk(chunk), source]
+
+    def source(self, chunk: int) -> str:
+        """sha256 of size and times of the chunk's images: a file that was replaced has other ones.
+
+        Raises: BadInput if one is missing, or is no file.
+        """
+        state = []
+        for image in self.images[chunk * CHUNK : (chunk + 1) * CHUNK]:
+            try:
+                now = image.stat()
+            except OSError as error:
+                raise BadInput(f"cannot read {image}: {error.strerror}. Replace it and run again.") from error
+            if not stat.S_ISREG(now.st_mode):
+                raise BadInput(f"{image} must be a file, but it is a folder, pipe or device. Replace it and run again.")
+            state.append(f"{now.st_size} {now.st_mtime_ns} {now.st_ctime_ns}")
+        return hashlib.sha256("\n".join(state).encode()).hexdigest()
 
     def write_chunk(self, chunk: int) -> str:
         """Decode some images into their rows of the file, and wait for the disk; returns the sha256 of the pixels.
@@ -191,24 +270,11 @@ def decode(path: Path, size: tuple[int, int]) -> np.ndarray:
     Raises: BadInput if the file is broken.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:  # no other reader of Pillow's meets foreign bytes
             resized = image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        what = instead(head(path, "Replace it and run again."))
         raise BadInput(
-            f"{path} is no whole image ({error}). Replace it and run again: what is done is kept."
+            f"{path} is no whole image ({error}).{what} Replace it and run again: what is done is kept."
         ) from error
     return np.asarray(resized).transpose(2, 0, 1)
-
-
-def load(path: Path, shape: tuple[int, ...]) -> torch.Tensor:
-    """The pixels of a part, memory-mapped: nothing is read before it is used.
-
-    Raises: BadInput if the file is missing or not of this shape.
-    """
-    try:
-        mapped = np.load(path, mmap_mode="c")  # a private mapping: what is written to it never reaches the file
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is missing or damaged ({error}). Prepare the data set again.") from error
-    if mapped.shape != shape:
-        raise BadInput(f"{path} holds {mapped.shape}, expected {shape}. Prepare the data set again.")
-    return torch.from_numpy(mapped)

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import io
+import json
 import os
 import pickle
 import re
@@ -18,7 +19,7 @@ import torch
 
 from fastat.cli import main
 from fastat.config import catalog
-from fastat.data import cifar, datasets, made_up
+from fastat.data import cifar, datasets, made_up, prepared
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -214,3 +215,28 @@ def test_a_download_that_fails_leaves_no_half_archive_to_be_believed(server, tmp
     (folder / "cifar-10-python.tar.gz").write_bytes(whole)
     assert main(call) == 0
     assert [path.name for path in (tmp_path / "source").iterdir()] == ["cifar-10-python.tar.gz"]
+
+
+def test_the_file_remembers_the_archive_or_the_files_that_it_was_read_from(tmp_path, monkeypatch):
+    made_up.cifar_archive("cifar100", tmp_path, monkeypatch)
+    archive, out = tmp_path / "cifar-100-python.tar.gz", tmp_path / "cifar100.safetensors"
+    call = ["data", "--dataset", "cifar100", "--source", str(tmp_path), "--out", str(out)]
+    assert main(call) == 0
+
+    def of(file):
+        return {
+            "file": file.name,
+            "bytes": file.stat().st_size,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        }
+
+    first = prepared.header(out)
+    assert json.loads(first["source"]) == {"files": [of(archive)]}
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    archive.unlink()
+    assert main(call) == 0
+    second = prepared.header(out)
+    folder = tmp_path / "cifar-100-python"
+    assert json.loads(second["source"]) == {"files": [of(folder / "train"), of(folder / "test")]}
+    assert first["sha256"] == second["sha256"]

@@ -1,6 +1,7 @@
 """Where images come from, how they are cut into parts, and the order in which a training sees them."""
 
 import gzip
+import os
 import shutil
 
 import pytest
@@ -84,6 +85,27 @@ def test_a_changed_file_is_refused_by_its_checksum(tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
     assert "is no whole gzip file" in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@needs_fashion
+@pytest.mark.parametrize(
+    "spoil,message",
+    [
+        (lambda file: file.write_bytes(gzip.compress(bytes(2**26))), "unpacks to more than 47,040,016 bytes"),
+        (lambda file: os.truncate(file, 1000), "is no whole gzip file (Compressed file ended"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "must be a file, but it is a pipe"),
+        (lambda file: (file.unlink(), file.symlink_to(file)), "Too many levels of symbolic links"),
+        (lambda file: file.write_bytes(b"<html>gone</html>"), "It is a web page"),
+        (lambda file: file.write_bytes(b""), "wrong checksum"),
+    ],
+)
+def test_what_is_no_archive_of_fashion_mnist_is_refused_at_once(spoil, message, tmp_path, capsys):
+    folder = tmp_path / "data/fashion_mnist"
+    shutil.copytree(FASHION_PLACES[0], folder)
+    spoil(folder / "train-images-idx3-ubyte.gz")
+    arguments = ["data", "--dataset", "fashion_mnist", "--source", str(tmp_path / "data")]
+    assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_missing_files_that_cannot_be_downloaded_are_bad_input(tmp_path, monkeypatch, capsys):

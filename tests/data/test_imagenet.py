@@ -1,20 +1,28 @@
 """A little ImageNet of JPEGs, made here in the real layout, through the real preparation and loader."""
 
+import errno
+import hashlib
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from fastat.cli import main
 from fastat.data import datasets, imagenet, made_up
+from fastat.data import prepared as prepared_data
 from fastat.data.datasets import TrainingStream
 from fastat.data.made_up import CLASSES
 from fastat.errors import BadInput
@@ -169,6 +177,216 @@ def test_a_full_disk_is_said_before_anything_is_decoded(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"train.npy needs 0.0 GB: No space left on device. Make room"):
         imagenet.prepare("imagenet", source, tmp_path / "data/imagenet.safetensors")
     assert not (tmp_path / "data/imagenet/train.npy").exists()
+
+
+def zeros(path):
+    with open(path, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 3 * 256 * 256)
+        file.write(bytes(3 * 256 * 256))
+
+
+def flipped_bit(path):
+    with open(path, "rb+") as file:
+        file.seek(100_000)
+        byte = file.read(1)[0]
+        file.seek(100_000)
+        file.write(bytes([byte ^ 4]))
+
+
+def swapped_images(path):
+    pixels = np.lib.format.open_memmap(path, mode="r+")
+    pixels[[0, 1]] = pixels[[1, 0]]
+    pixels.flush()
+
+
+@pytest.mark.parametrize(
+    "spoil,message",
+    [
+        (zeros, "images 4 to 5 are not what was prepared (1 of 2 chunks that were looked at)"),
+        (lambda path: np.save(path, np.zeros((6, 3, 256, 256), np.uint8)), "images 0 to 3 are not what was prepared"),
+        (lambda path: np.save(path, np.zeros((6, 3, 256, 256), np.uint8)), ": they are zeros (2 of 2 chunks"),
+        (flipped_bit, "images 0 to 3 are not what was prepared"),
+        (swapped_images, "images 0 to 3 are not what was prepared"),
+        (lambda path: np.save(path, np.zeros((6, 3, 256, 256), np.int8)), "holds no plain bytes, expected uint8"),
+        (lambda path: np.save(path, np.asfortranarray(np.load(path))), "holds no plain bytes, expected uint8"),
+        (lambda path: os.truncate(path, 500_000), "is damaged"),
+        (lambda path: os.truncate(path, 0), "is damaged: it is no numpy file. It is empty."),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "must be a file, but it is a pipe. It is missing or damaged"),
+    ],
+)
+def test_damaged_pixels_are_refused_and_prepared_again(spoil, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(imagenet, "CHUNK", 4)
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
+    assert main(call(source, out)) == 0
+    path, labels = out / "imagenet.safetensors", prepared_data.labels(out / "imagenet.safetensors", "test")
+    whole = (out / "imagenet/test.npy").read_bytes()
+    spoil(out / "imagenet/test.npy")
+    with pytest.raises(BadInput) as caught:
+        datasets.load(path, torch.device("cpu"))
+    assert message in str(caught.value) and f"--dataset imagenet --out {path}" in str(caught.value)
+    assert main(call(source, out)) == 0
+    assert (out / "imagenet/test.npy").read_bytes() == whole
+    assert prepared_data.verify(path).arrays["test_labels"].tolist() == labels.tolist()
+
+
+def test_of_a_large_part_a_sample_is_looked_at_and_whatever_is_black_and_verify_looks_at_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(imagenet, "CHUNK", 2)
+    monkeypatch.setattr(prepared_data, "SAMPLE_BYTES", 3 * 2 * 3 * 256 * 256)  # three chunks of the nine
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
+    assert main(call(source, out)) == 0
+    path, pixels = out / "imagenet.safetensors", np.lib.format.open_memmap(out / "imagenet/train.npy", mode="r+")
+    kept = pixels[4:6].copy()
+    pixels[4, 0, 0, 0] ^= 1  # in chunk 2: the sample is 0, 4 and 8
+    pixels.flush()
+    prepared_data.read(path)
+    with pytest.raises(BadInput, match=r"images 4 to 5 are not what was prepared \(1 of 9 chunks"):
+        prepared_data.verify(path)
+    pixels[4:6] = 0
+    pixels.flush()
+    with pytest.raises(BadInput, match=r"images 4 to 5 are not what was prepared: they are zeros \(1 of 4 chunks"):
+        prepared_data.read(path)
+    pixels[4:6], pixels[16, 0, 0, 0] = kept, ~pixels[16, 0, 0, 0]
+    pixels.flush()
+    with pytest.raises(BadInput, match=r"images 16 to 17 are not what was prepared \(1 of 3 chunks"):
+        prepared_data.read(path)
+
+
+def test_a_list_of_checksums_that_was_changed_with_its_pixels_is_refused(prepared):
+    """The sha256 of the data set is made of the list: both can be changed, but then it is another data set."""
+    path = prepared[1] / "imagenet.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        about, arrays = file.metadata(), {key: file.get_tensor(key).copy() for key in file.keys()}
+    pixels = np.lib.format.open_memmap(prepared[1] / "imagenet/test.npy", mode="r+")
+    pixels[:] = 255 - pixels
+    pixels.flush()
+    arrays["test_chunks"][0] = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint8)
+    save_file(arrays, path, metadata=about)
+    with pytest.raises(BadInput, match="its content has sha256"):
+        datasets.load(path, torch.device("cpu"))
+
+
+def test_pixels_prepared_before_checksums_are_taken_and_called_unverified(prepared, caplog):
+    path = prepared[1] / "imagenet.safetensors"
+    sha256 = datasets.load(path, torch.device("cpu")).sha256
+    with safe_open(path, framework="numpy") as file:
+        about, labels = file.metadata(), {key: file.get_tensor(key) for key in ("train_labels", "test_labels")}
+    before = {key: about[key] for key in ("dataset", "sha256", "train", "test")}
+    save_file(labels, path, metadata=before)
+    assert datasets.load(path, torch.device("cpu")).sha256 == sha256
+    assert "unverified, it was prepared before its pixels had checksums. Prepare it again" in caplog.text
+
+
+def test_an_image_that_was_replaced_is_decoded_again_and_the_others_are_not(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(imagenet, "CHUNK", 2)
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
+    assert main(call(source, out)) == 0
+    first = datasets.load(out / "imagenet.safetensors", torch.device("cpu"))
+    listing = json.loads(prepared_data.header(out / "imagenet.safetensors")["source"])["train"]
+    images, decode, decoded = first.train.images.clone(), imagenet.decode, []
+    replaced = source / f"imagenet/train/{CLASSES[1]}/{CLASSES[1]}_2.JPEG"
+    before = replaced.stat()
+    shutil.copy(source / f"imagenet/train/{CLASSES[2]}/{CLASSES[2]}_5.JPEG", replaced)
+    os.utime(replaced, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp -p` or rsync leave it
+    monkeypatch.setattr(imagenet, "decode", lambda path, size: (decoded.append(path), decode(path, size))[1])
+    assert main(call(source, out)) == 0
+    second = datasets.load(out / "imagenet.safetensors", torch.device("cpu"))
+    assert [path.name for path in decoded] == [f"{CLASSES[1]}_2.JPEG", f"{CLASSES[1]}_3.JPEG"]
+    assert torch.equal(second.train.images[8], images[17]) and torch.equal(second.train.images[9:], images[9:])
+    assert first.sha256 != second.sha256
+    now = json.loads(prepared_data.header(out / "imagenet.safetensors")["source"])["train"]
+    assert now["images"] == listing["images"] == 18 and now["listing"] != listing["listing"]
+
+
+def test_what_macos_leaves_is_no_image_and_no_class(tmp_path, monkeypatch):
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
+    for image in list((source / "imagenet").rglob("*.JPEG")):
+        image.with_name(f"._{image.name}").write_bytes(b"\0\5\x16\7")
+    (source / "imagenet/train/.DS_Store").write_bytes(b"x")
+    (source / f"imagenet/val/{CLASSES[0]}/.DS_Store").write_bytes(b"x")
+    for hidden in ("._n01440764", ".Trash", "__MACOSX"):
+        (source / "imagenet/train" / hidden).mkdir()
+        (source / "imagenet/train" / hidden / "._a.JPEG").write_bytes(b"x")
+    assert main(call(source, out)) == 0
+    assert len(datasets.load(out / "imagenet.safetensors", torch.device("cpu")).train) == 18
+
+
+def test_too_many_images_are_said_to_be_too_many(tmp_path, monkeypatch, capsys):
+    source = made_up.imagenet_tree(tmp_path / "source")
+    made_up.expect_imagenet(monkeypatch)
+    folder = source / f"imagenet/train/{CLASSES[1]}"
+    for k in range(3):
+        shutil.copy(folder / f"{CLASSES[1]}_0.JPEG", folder / f"copy{k}.JPEG")
+    assert main(call(source, tmp_path / "data")) == 2
+    message = capsys.readouterr().err
+    assert "21 images, expected 18. That is 3 too many: take away what is not of the data set." in message
+    assert f"The class with the most is {CLASSES[1]}, with 9" in message and "Unpack" not in message
+
+
+def loop(path):
+    path.symlink_to(path)
+
+
+def bomb(path):
+    """A PNG of 40,000 x 40,000 pixels, some hundred bytes of it."""
+
+    def block(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"IDAT", b"") + block(b"IEND", b""))
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (os.mkfifo, "must be a file, but it is a folder, pipe or device"),
+        (Path.mkdir, "must be a file, but it is a folder, pipe or device"),
+        (loop, "Too many levels of symbolic links"),
+        (lambda path: path.symlink_to("/nowhere"), "No such file"),
+        (bomb, "decompression bomb"),
+        (lambda path: path.write_bytes(b"<html>sign in</html>"), "is no whole image .* It is a web page"),
+        (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1"), "It is a Git-LFS pointer"),
+        (lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "is no whole image"),
+        (lambda path: path.write_bytes(b""), "is no whole image .* It is empty"),
+    ],
+)
+def test_what_is_no_image_is_named_at_once(make, message, tmp_path, monkeypatch):
+    source = made_up.imagenet_tree(tmp_path / "source")
+    made_up.expect_imagenet(monkeypatch)
+    image = source / f"imagenet/val/{CLASSES[2]}/{CLASSES[2]}_1.JPEG"
+    image.unlink()
+    make(image)
+    with pytest.raises(BadInput, match=message) as caught:
+        imagenet.prepare("imagenet", source, tmp_path / "data/imagenet.safetensors")
+    assert str(image) in str(caught.value)
+    assert not (tmp_path / "data/imagenet.safetensors").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_refuses_while_images_are_written_is_said_and_nothing_counts_as_whole(
+    number, tmp_path, monkeypatch
+):
+    source, out = made_up.imagenet_tree(tmp_path / "source"), tmp_path / "data"
+    made_up.expect_imagenet(monkeypatch)
+    assert main(call(source, out)) == 0
+    (out / "imagenet/train.progress").unlink()
+
+    def refuse(*_args, **_options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(imagenet.Pixels, "write_chunk", refuse)
+    with pytest.raises(BadInput, match=f"cannot write into .*: {os.strerror(number)}. Make room"):
+        imagenet.prepare("imagenet", source, out / "imagenet.safetensors")
+    assert not (out / "imagenet.safetensors").exists()
+    monkeypatch.undo()
+    made_up.expect_imagenet(monkeypatch)
+    assert main(call(source, out)) == 0
+    assert not [path for path in out.rglob("*") if path.suffix == ".part"]
 
 
 def test_pixels_that_are_lost_or_of_another_shape_are_refused(prepared):
