@@ -72,14 +72,16 @@ def add_questions(verb: Verb) -> None:
     sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
     add_configfile(sub)
     sub.add_argument("--only", default="", help="runs with this in their name, as cifar10/wrn28_10")
-    sub.add_argument("--results", type=Path, default=Path("results"), help="where they would be written")
-    sub.add_argument("--calibration", type=Path, help="a file made by --calibrate; else the hours come from the paper")
-    sub.add_argument("--calibrate", type=Path, help="time a few steps on this device, write this file and stop")
+    sub.add_argument("--results", type=file_path, default=Path("results"), help="where they would be written")
+    sub.add_argument(
+        "--calibration", type=file_path, help="a file made by --calibrate; else the hours come from the paper"
+    )
+    sub.add_argument("--calibrate", type=file_path, help="time a few steps on this device, write this file and stop")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_threads(sub)
     sub.set_defaults(runs_per_gpu=1)
     sub = verb("status", do_status, "Say how the grid stands, from disk alone: done, running, failed, how long still.")
-    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--results", type=file_path, default=Path("results"))
     add_configfile(sub)
     how = sub.add_mutually_exclusive_group()
     how.add_argument(
@@ -95,7 +97,7 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument(
         "what", nargs="*", metavar="NAME", help="as parts states (default: remove nothing, say what is there)"
     )
-    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--results", type=file_path, default=Path("results"))
     add_configfile(sub)
 
 
@@ -103,8 +105,8 @@ def add_measurements(verb: Verb) -> None:
     """What needs torch, in the order in which the workflow calls it."""
     sub = verb("data", do_data, "Read a data set from its source into one file.")
     sub.add_argument("--dataset", required=True)
-    sub.add_argument("--source", type=Path, default=Path("data"), help="where archives are looked for")
-    sub.add_argument("--out", type=Path, required=True)
+    sub.add_argument("--source", type=file_path, default=Path("data"), help="where archives are looked for")
+    sub.add_argument("--out", type=file_path, required=True)
     sub = verb("train", do_train, "Train one run, or resume it.")
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
@@ -121,14 +123,14 @@ def add_measurements(verb: Verb) -> None:
     )
     sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
     add_threads(sub)
-    sub.add_argument("--out", type=Path, required=True, help="path without ending: .csv and .md are written")
+    sub.add_argument("--out", type=file_path, required=True, help="path without ending: .csv and .md are written")
 
 
 def add_reports(verb: Verb) -> None:
     """What is made from what was measured, likewise; and the documentation."""
     sub = verb("report", do_report, "Make tables, verdicts, figures and page of what is there, finished or not.")
     add_report(sub)
-    sub.add_argument("--figures", type=Path, default=Path("figures"))
+    sub.add_argument("--figures", type=file_path, default=Path("figures"))
     sub = verb("verify", do_verify, "Say of runs whether their files are what they should be; exit code 1 if not.")
     sub.add_argument("runs", nargs="*", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--all", action="store_true", help="every run that is there, or that the config names")
@@ -136,26 +138,42 @@ def add_reports(verb: Verb) -> None:
     sub = verb("tidy", do_tidy, "Gather the runs into measured.csv, correct.csv, evidence.jsonl and problems.csv.")
     add_report(sub)
     sub.add_argument("--full", action="store_true", help="hash large files again that have not changed")
-    sub.add_argument("--out", type=Path, required=True, help="folder")
+    sub.add_argument("--out", type=file_path, required=True, help="folder")
     sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
     add_report(sub)
     sub = verb("theory", do_theory, "Put the paper's regret bounds to the test where the saddle point is known.")
-    sub.add_argument("--out", type=Path, default=Path("results/figures/theory.csv"))
+    sub.add_argument("--out", type=file_path, default=Path("results/figures/theory.csv"))
     sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
     add_report(sub)
     sub.add_argument("--strict", action="store_true", help="exit with 1 if a cell of the paper was not reproduced")
     sub = verb("draw", do_draw, "Draw the figures from their data.")
-    sub.add_argument("--data", type=Path, default=Path("results/figures"))
+    sub.add_argument("--data", type=file_path, default=Path("results/figures"))
     sub.add_argument("--only", nargs="*", metavar="NAME", help="as fig03 (default: all)")
-    sub.add_argument("--out", type=Path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written")
+    sub.add_argument(
+        "--out", type=file_path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written"
+    )
     sub = verb("page", do_page, "Put every result on one offline page.")
-    sub.add_argument("--results", type=Path, default=Path("results"))
-    sub.add_argument("--figures", type=Path, default=Path("figures"))
-    sub.add_argument("--out", type=Path, default=Path("results/report/index.html"))
+    sub.add_argument("--results", type=file_path, default=Path("results"))
+    sub.add_argument("--figures", type=file_path, default=Path("figures"))
+    sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
     sub = verb(
         "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
     )
-    sub.add_argument("--results", type=Path, help="a finished default run, whose tables docs/results takes first")
+    sub.add_argument("--results", type=file_path, help="a finished default run, whose tables docs/results takes first")
+
+
+def file_path(text: str) -> Path:
+    """The type of every argument that is a path. `~` is the home folder, also in --source=~/data or from a config.
+
+    Raises: argparse.ArgumentTypeError if it is empty, or the home of somebody unknown.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} begins with the home of an unknown user. Write ./{text}") from error
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty. The folder where you are is .")
+    return path
 
 
 def positive(text: str) -> float:
@@ -167,19 +185,19 @@ def positive(text: str) -> float:
 
 def add_configfile(sub: argparse.ArgumentParser) -> None:
     """--configfile, as Snakemake has it."""
-    sub.add_argument("--configfile", type=Path, nargs="*", default=[], help="laid over config/config.yaml")
+    sub.add_argument("--configfile", type=file_path, nargs="*", default=[], help="laid over config/config.yaml")
 
 
 def add_report(sub: argparse.ArgumentParser) -> None:
     """What is reported: all runs that are there, or those that a config names, which then must be as it says."""
-    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--results", type=file_path, default=Path("results"))
     add_configfile(sub)
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
     """What names a run and where its files are."""
     sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
-    sub.add_argument("--results", type=Path, default=Path("results"))
+    sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sub.add_argument("--runs-per-gpu", type=int, default=1, help="of several GPUs, take one with fewer runs at work")
     add_threads(sub)

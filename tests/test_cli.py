@@ -1,7 +1,12 @@
 """The verbs, as a user calls them."""
 
+import argparse
+from pathlib import Path
+
+import pytest
+
 from fastat import ROOT
-from fastat.cli import main
+from fastat.cli import file_path, main, parser
 
 
 def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
@@ -27,3 +32,23 @@ def test_train_and_evaluate_refuse_what_is_no_run(tmp_path, capsys):
     name = "digits/preact_tiny/eps77/atas/paper/seed0"
     assert main(["evaluate", "--run", name, "--suite", "whitebox", "--results", str(tmp_path)]) == 2
     assert "holds no finished run. Train it first" in capsys.readouterr().err
+
+
+def test_a_home_folder_is_found_also_where_no_shell_saw_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "--dataset", "digits", "--source=~/archives", "--out=~/data/digits.safetensors"]) == 0
+    assert (tmp_path / "data/digits.safetensors").exists() and not (tmp_path / "~").exists()
+    with pytest.raises(SystemExit):
+        main(["data", "--dataset", "digits", "--out", "~nobody-of-that-name/digits.safetensors"])
+    assert "begins with the home of an unknown user" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["data", "--dataset", "digits", "--out", ""])
+    assert "a path must not be empty" in capsys.readouterr().err
+
+
+def test_every_path_argument_of_every_verb_knows_the_home_folder():
+    verbs = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    arguments = [action for verb in verbs.values() for action in verb._actions]
+    assert sum(action.type is file_path for action in arguments) > 15
+    assert not any(action.type is Path for action in arguments)
