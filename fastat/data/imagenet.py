@@ -52,8 +52,7 @@ def prepare(name: str, source: Path, out: Path) -> None:
         files = {part: Pixels(folder / f"{part}.npy", images, facts.stored) for part, images in listed.items()}
         with writing(folder):
             out.unlink(missing_ok=True)  # an older one must not vouch for pixels that are half made
-            for pixels in files.values():
-                pixels.allocate()
+            allocate([pixels for pixels in files.values() if not pixels.begun()])
             for part, pixels in files.items():
                 arrays[f"{part}_chunks"] = pixels.fill()
                 arrays[f"{part}_labels"] = numbers(listed[part])
@@ -62,6 +61,20 @@ def prepare(name: str, source: Path, out: Path) -> None:
         with atomic(out) as partial:
             save_file(arrays, partial, metadata=about)
     log.info("%s: %d training and %d test images -> %s", name, facts.n_train, facts.n_test, folder)
+
+
+def allocate(files: list["Pixels"]) -> None:
+    """Make all files, or none.
+
+    Raises: BadInput if the disk has not as many bytes.
+    """
+    try:
+        for pixels in files:
+            pixels.allocate()
+    except BadInput:
+        for pixels in files:
+            pixels.remove()
+        raise
 
 
 @contextmanager
@@ -182,22 +195,22 @@ class Pixels:
 
         Raises: BadInput if the disk has not as many bytes.
         """
-        if self.begun():
-            return
-        self.progress.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)  # it may be a pipe, or a link to another set's pixels
+        self.remove()  # it may be a pipe, or a link to another set's pixels
         try:
             np.lib.format.open_memmap(self.path, mode="w+", dtype=np.uint8, shape=self.shape)
             with open(self.path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
             self.progress.write_text(self.key(), encoding="utf-8")
         except OSError as error:
-            self.path.unlink(missing_ok=True)
-            self.progress.unlink(missing_ok=True)
             raise BadInput(
                 f"{self.path} needs {np.prod(self.shape) / 1e9:.1f} GB: {error.strerror}. Make room, or link "
                 f"{self.path.parent} to a larger disk."
             ) from error
+
+    def remove(self) -> None:
+        """Away with the pixels and what is known of them."""
+        self.progress.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def fill(self) -> np.ndarray:
         """Decode what is missing or has changed, on all cores. Returns (n_chunks, 32) uint8, the sha256 of each chunk.

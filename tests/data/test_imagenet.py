@@ -179,6 +179,21 @@ def test_a_full_disk_is_said_before_anything_is_decoded(tmp_path, monkeypatch):
     assert not (tmp_path / "data/imagenet/train.npy").exists()
 
 
+def test_a_disk_that_has_room_for_one_part_alone_is_left_as_it_was(tmp_path, monkeypatch):
+    source, fallocate = made_up.imagenet_tree(tmp_path / "source"), os.posix_fallocate
+    made_up.expect_imagenet(monkeypatch)
+
+    def full(file, start, n_bytes):
+        if n_bytes < 18 * 3 * 256 * 256:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fallocate(file, start, n_bytes)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(BadInput, match=r"test.npy needs 0.0 GB: No space left on device. Make room"):
+        imagenet.prepare("imagenet", source, tmp_path / "data/imagenet.safetensors")
+    assert [path.name for path in (tmp_path / "data/imagenet").iterdir()] == ["lock"]
+
+
 def zeros(path):
     with open(path, "rb+") as file:
         size = file.seek(0, os.SEEK_END)
