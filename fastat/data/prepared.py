@@ -8,6 +8,7 @@ The header's `sha256` is that of the content; a run's `data_sha256` is made of i
 import hashlib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -92,8 +93,11 @@ def header(path: Path) -> dict[str, str]:
         raise BadInput(f"{path} is not a prepared data set (its header names no known data set). {way_out(path)}")
     if expected in CATALOG and name != expected:
         raise BadInput(f"{path} must hold {expected}, but it holds {name}. {way_out(path)}")
-    if CATALOG[name].stored and not ({*PARTS} <= about.keys() and about.get("chunk", "1").isdecimal()):
-        raise BadInput(f"{path} does not say where its pixels are. {way_out(path)}")
+    pixels = {part: about.get(part) for part in PARTS}
+    if CATALOG[name].stored and pixels != {part: f"{name}/{part}.npy" for part in PARTS}:
+        raise BadInput(f"{path} must have its pixels in {name}/, but its header says {pixels}. {way_out(path)}")
+    if not re.fullmatch("[0-9]{1,9}", about.get("chunk", "0")):
+        raise BadInput(f"{path}: chunk must be a number of images, got {about['chunk'][:50]!r}. {way_out(path)}")
     return about
 
 

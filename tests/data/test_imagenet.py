@@ -283,6 +283,28 @@ def test_a_list_of_checksums_that_was_changed_with_its_pixels_is_refused(prepare
         datasets.load(path, torch.device("cpu"))
 
 
+@pytest.mark.parametrize(
+    "key,value,message",
+    [
+        ("train", "../elsewhere.npy", "must have its pixels in imagenet/"),
+        ("test", "imagenet/train.npy", "must have its pixels in imagenet/"),
+        ("test", "a\0b", "must have its pixels in imagenet/"),
+        ("chunk", "9" * 5000, "chunk must be a number of images, got '9999"),
+        ("chunk", "-64", "chunk must be a number of images"),
+        ("chunk", "0", "test_chunks must not be there"),
+        ("chunk", "5", r"test_chunks must be U8 \(2, 32\), got U8 \(1, 32\)"),
+        ("dataset", "cifar10", "must hold imagenet, but it holds cifar10"),
+    ],
+)
+def test_a_header_that_was_changed_is_refused(key, value, message, prepared):
+    path = prepared[1] / "imagenet.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        about, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    save_file(arrays, path, metadata=about | {key: value})
+    with pytest.raises(BadInput, match=message):
+        datasets.load(path, torch.device("cpu"))
+
+
 def test_pixels_prepared_before_checksums_are_taken_and_called_unverified(prepared, caplog):
     path = prepared[1] / "imagenet.safetensors"
     sha256 = datasets.load(path, torch.device("cpu")).sha256
