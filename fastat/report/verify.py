@@ -21,9 +21,11 @@ from fastat.config.catalog import CATALOG
 from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
 from fastat.config.recipe import fingerprint, resolve
 from fastat.config.spec import PATTERN, RunSpec
+from fastat.data import prepared
 from fastat.errors import BadInput
 from fastat.machine import seals
 
+LARGE = 10_000_000  # bytes of a data set that is not read each time
 WHITEBOX = ("clean", "fgsm", "pgd10", "pgd50", "noise", "gradient", "far", "inside")
 FAR_IMAGES = 100  # at most so many of `far`
 AUTOATTACK = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
@@ -92,7 +94,7 @@ class Checker:
     """
 
     def __init__(self, results: Path, config: dict[str, Any] | None = None, full: bool = False):
-        self.results, self.config = results, config
+        self.results, self.config, self.full = results, config, full
         self.hashes = seals.Hashes(results, full)
         self.recipes: dict[RunSpec, dict[str, Any]] = {}
         self.data: dict[str, tuple[str, NDArray[np.int64]] | Wrong | None] = {}
@@ -192,7 +194,7 @@ class Checker:
     def prepared(self, dataset: str) -> tuple[str, NDArray[np.int64]] | None:
         """sha256 and test labels of the prepared data set, None if it is not there."""
         if dataset not in self.data:
-            self.data[dataset] = read_prepared(self.results / f"data/{dataset}.safetensors", dataset)
+            self.data[dataset] = read_prepared(self.results / f"data/{dataset}.safetensors", self.full)
         found = self.data[dataset]
         if isinstance(found, Wrong):
             raise found
@@ -205,8 +207,8 @@ class Checker:
             run.unverified.append("its data are not there")
         elif "data_sha256" in about:
             n_train, n_test = sizes(spec, about)
-            now = hashlib.sha256(json.dumps([data[0], n_train, n_test]).encode()).hexdigest()
-            if now != about["data_sha256"]:
+            assert n_train is not None and n_test is not None  # the catalogue has them
+            if prepared.data_sha256(data[0], n_train, n_test) != about["data_sha256"]:
                 raise Wrong("is of other data than results/data holds", f"data_sha256 {about['data_sha256'][:16]}")
 
     # The evaluations
@@ -383,18 +385,21 @@ def read_log(content: bytes, about: dict[str, Any]) -> pd.DataFrame:
     return log
 
 
-def read_prepared(path: Path, dataset: str) -> tuple[str, NDArray[np.int64]] | Wrong | None:
-    """sha256 and test labels of a prepared data set, what is wrong with it, or None if there is none."""
+def read_prepared(path: Path, full: bool) -> tuple[str, NDArray[np.int64]] | Wrong | None:
+    """sha256 and test labels of a prepared data set, what is wrong with it, or None if there is none.
+
+    A large one is read only in `full`: what is trained and attacked on was read then.
+    """
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            if about.get("dataset") != dataset:
-                return Wrong("is of data that are not its data set's", f"{path.name} holds {about.get('dataset')}")
-            return about["sha256"], file.get_tensor("test_labels")
-    except (OSError, SafetensorError, KeyError) as error:
-        return Wrong("is of data that are damaged", f"{path}: {error}")
+        if full:
+            prepared.verify(path)
+        elif path.stat().st_size < LARGE:
+            prepared.read(path)
+        return prepared.header(path)["sha256"], prepared.labels(path, "test")
+    except (BadInput, OSError) as error:
+        return Wrong("is of data that are damaged", error)
 
 
 # Rules
