@@ -1,12 +1,14 @@
 """Where a run computes, and how precisely: one code path for the CPU and every GPU."""
 
 import copy
+import errno
 import fcntl
 import logging
 import os
+import re
+import stat
 import tempfile
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from fastat.machine import numerics
 log = logging.getLogger(__name__)
 
 COMPILERS = {"default": {}, "cudagraphs": {"mode": "reduce-overhead"}}
-_slots: list[IO[str]] = []  # locks that this process holds until it ends
+_slots: list[int] = []  # open files whose locks this process holds until it ends
 
 
 def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
@@ -39,23 +41,44 @@ def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
 def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
     """The number of a GPU with a free slot, which is taken until this process ends. With none free: the first.
 
-    A slot is a locked file in the machine's temporary folder, named after what CUDA_VISIBLE_DEVICES calls the GPU.
+    A slot is a locked file in the machine's temporary folder, named after what CUDA_VISIBLE_DEVICES calls the GPU. One
+    that another user put there, or that cannot be locked, is passed over with a warning.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == n_gpus else [str(number) for number in range(n_gpus)]
     for slot in range(runs_per_gpu):
         for number, name in enumerate(names):
-            path = Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}-gpu{name}-slot{slot}.lock"
-            file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (held until the process ends)
+            gpu = re.sub(r"[^A-Za-z0-9-]", "_", name)  # as MIG-GPU-.../1/0
+            path = Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}-gpu{gpu}-slot{slot}.lock"
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
+                taken = take_slot(path)
+            except OSError as error:
+                log.warning("cannot use the slot of GPU %s (%s: %s): passed over", name, path, error.strerror)
                 continue
-            _slots.append(file)
-            return number
+            if taken:
+                return number
     log.warning("all %d GPUs have %d runs of this user: sharing GPU 0 with them", n_gpus, runs_per_gpu)
     return 0
+
+
+def take_slot(path: Path) -> bool:
+    """Lock the file until this process ends; False if another process has.
+
+    Raises: OSError if it is a link or no file of this user's, or cannot be locked.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+            raise OSError(errno.EPERM, "it is no file of yours")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        if isinstance(error, BlockingIOError):
+            return False
+        raise
+    _slots.append(file)
+    return True
 
 
 def name(device: torch.device) -> str:

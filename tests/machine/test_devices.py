@@ -1,6 +1,8 @@
 """Which device, how precisely, compiled or not; without a GPU, what can be said without one."""
 
 import multiprocessing
+import os
+import tempfile
 
 import pytest
 import torch
@@ -37,6 +39,30 @@ def test_runs_fill_all_gpus_before_they_share_one_and_free_them_when_they_end(tm
     last.start()
     assert seen.get(timeout=60) == 0
     last.join(60)
+
+
+def test_slots_that_another_put_there_are_passed_over(tmp_path, monkeypatch, caplog):
+    """/tmp is everybody's: a link must not be followed, a folder or pipe not waited for, a foreign file not taken."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,MIG-GPU-7/1/0")
+    monkeypatch.setattr(devices, "_slots", [])
+    planted = [tmp_path / f"fastat-{os.getuid()}-gpu{gpu}-slot0.lock" for gpu in range(3)]
+    planted[0].symlink_to(tmp_path / "victim")
+    planted[1].mkdir()
+    os.mkfifo(planted[2])
+    assert devices.free_gpu(4, 1) == 3
+    assert caplog.text.count("passed over") == 3 and not (tmp_path / "victim").exists()
+    assert devices.free_gpu(4, 1) == 0  # none is left: it shares the first
+    for number in devices._slots:
+        os.close(number)
+
+
+def test_a_slot_of_another_user_is_no_slot(tmp_path, monkeypatch):
+    path = tmp_path / "slot.lock"
+    path.touch()
+    monkeypatch.setattr(devices.os, "getuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(OSError, match="no file of yours"):
+        devices.take_slot(path)
 
 
 def test_float32_is_float32_on_cuda_unless_tf32_is_asked_for():
