@@ -14,7 +14,7 @@ shell.prefix(
 
 from fastat.config import grid
 from fastat.config.recipe import resolve
-from fastat.config.schema import read_yaml
+from fastat.config.schema import read_yaml, typed
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
 from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES, where
@@ -28,6 +28,8 @@ try:
         path
     ) in workflow.configfiles:  # Snakemake reads them too, and forgives a repeated key
         read_yaml(Path(path))
+    # `--config` passes numbers inside mappings as text.
+    config.update(grid.overlay(config, typed(workflow.config_settings.config)))
     grid.check_config(config)
 except BadInput as error:
     raise WorkflowError(str(error))

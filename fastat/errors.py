@@ -8,8 +8,9 @@ class BadInput(ValueError):
     """The user's input cannot be used. The message names the rule, the value and the way out; exit code 2."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[object]) -> str:
     """` Did you mean 'atas'? Known: atas, atta`: the end of a message about an unknown name."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(known) or 'none'}"
+    names = [str(name) for name in known]
+    close = difflib.get_close_matches(str(word), names)
+    close.sort(key=lambda name: sorted(name) != sorted(str(word)))  # of equally close ones, that of the same letters
+    return (f" Did you mean {close[0]!r}?" if close else "") + f" Known: {', '.join(names) or 'none'}"

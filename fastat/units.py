@@ -12,9 +12,9 @@ from fastat.errors import BadInput
 Length = str
 """`4/255` or `0.5 eps`."""
 
-_RADIUS = re.compile(r"\s*(\d+)\s*/\s*255\s*")
-_ABSOLUTE = re.compile(r"(\d+(?:\.\d+)?)\s*/\s*255")
-_RELATIVE = re.compile(r"(\d+(?:\.\d+)?)\s*\*?\s*eps")
+_RADIUS = re.compile(r"\s*([0-9]{1,9})\s*/\s*255\s*")
+_ABSOLUTE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*/\s*255")
+_RELATIVE = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*\*?\s*eps")
 
 
 def parse_eps(value: Any) -> int:

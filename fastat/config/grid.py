@@ -1,17 +1,21 @@
 """A config file -> the runs that it names, and what the workflow asks of each. No torch."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import check_names, check_recipe_names, resolve
-from fastat.config.schema import read_yaml, validate
+from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve
+from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.units import in_pixels, parse_eps
+
+AXES = ("dataset", "model", "eps", "method", "seed")  # of a block of the grid
+MOST_RUNS = 1_000_000
 
 
 def load_config(paths: Iterable[Path] = ()) -> dict[str, Any]:
@@ -44,12 +48,11 @@ def check_config(config: dict[str, Any]) -> None:
         for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
             parse_eps(eps)
     validate(config, "config", "config")
-    try:
-        in_pixels(config["evaluation"]["pgd_step"], 0.1)
-    except BadInput as error:
-        raise BadInput(f"config: evaluation/pgd_step: {error}") from error
+    check_pgd_step(config["evaluation"], "config: evaluation/")
     for eps in config["table1_eps"].values():
         parse_eps(eps)
+    validate(named_recipes()["datasets"], "config#/properties/recipes", "config/recipes.yaml: datasets")
+    check_recipe_names(named_recipes()["datasets"], "config/recipes.yaml: datasets")
     check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
     for name in config["snapshots"]:
@@ -64,6 +67,37 @@ def check_config(config: dict[str, Any]) -> None:
                 f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
+
+
+def check_pgd_step(protocol: dict[str, Any], where: str) -> None:
+    """The step of PGD must be a length."""
+    try:
+        in_pixels(protocol["pgd_step"], 0.1)
+    except BadInput as error:
+        raise BadInput(f"{where}pgd_step: {error}") from error
+
+
+def protocol_from(text: str) -> dict[str, Any]:
+    """The `evaluation` block of one data set, from JSON.
+
+    Raises: BadInput with the rule, the value and the way out.
+    """
+    protocol = read_json(text, "--protocol")
+    validate(protocol, "config#/properties/evaluation", "--protocol")
+    check_pgd_step(protocol, "--protocol: ")
+    return protocol
+
+
+def table1_eps_from(text: str) -> dict[str, str]:
+    """Data set -> the eps of Table I, from JSON.
+
+    Raises: BadInput with the rule, the value and the way out.
+    """
+    chosen = read_json(text, "--eps")
+    validate(chosen, "config#/properties/table1_eps", "--eps")
+    for eps in chosen.values():
+        parse_eps(eps)
+    return chosen
 
 
 def check_n_images(n_images: int | str, dataset: str, n_test: int | None) -> None:
@@ -84,11 +118,13 @@ def listed(value: Any) -> list[Any]:
 def expand(config: dict[str, Any]) -> list[RunSpec]:
     """The runs that the config's grid names, sorted, each once.
 
-    Raises: BadInput for an unknown method or variant.
+    Raises: BadInput for an unknown method or variant, or more than MOST_RUNS.
     """
+    blocks = [[listed(block[key]) for key in AXES] for block in (*config["grid"], *config["extra_grid"])]
+    if (count := sum(math.prod(map(len, axes)) for axes in blocks)) > MOST_RUNS:
+        raise BadInput(f"config: the grid names {count:,} runs, at most {MOST_RUNS:,}. Split it into several configs")
     specs = set()
-    for block in [*config["grid"], *config["extra_grid"]]:
-        axes = [listed(block[key]) for key in ("dataset", "model", "eps", "method", "seed")]
+    for axes in blocks:
         for dataset, model, eps, method, seed in itertools.product(*axes):
             name, _, variant = str(method).partition("/")
             check_names(name, variant or "paper")

@@ -8,13 +8,14 @@ import ast
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.schema import read_yaml, validate
+from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text
@@ -73,12 +74,7 @@ class Recipe:
 
         Raises: BadInput naming the first value that breaks a rule.
         """
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r} ({error})") from error
-        if not isinstance(fields, dict):
-            raise BadInput(f"a recipe is a JSON object, got {text[:60]!r}")
+        fields = read_json(text, "a recipe")
         if isinstance(fields.get("schedule", {}), dict):
             for key, value in (fields | fields.get("schedule", {})).items():
                 if isinstance(value, dict) and value.keys() & set(CHOICES):
@@ -99,7 +95,28 @@ def method_names() -> list[str]:
 @functools.cache
 def named_recipes() -> dict[str, Any]:
     """config/recipes.yaml, read once: a grid has thousands of runs."""
-    return read_yaml(ROOT / "config/recipes.yaml")
+    recipes = read_yaml(ROOT / "config/recipes.yaml")
+    check_named_recipes(recipes, "config/recipes.yaml")
+    return recipes
+
+
+def check_named_recipes(recipes: dict[str, Any], where: str) -> None:
+    """Raises: BadInput if not METHOD -> variant -> field -> [value, source] below `methods`, and data sets below."""
+    for key in ("methods", "datasets"):
+        if not isinstance(recipes.get(key), dict):
+            raise BadInput(f"{where}: {key} must be a mapping, got {recipes.get(key)!r}")
+    for method, named in recipes["methods"].items():
+        if method not in (known := method_names()):
+            raise BadInput(f"{where}: methods: unknown method {method!r}.{did_you_mean(str(method), known)}")
+        for variant, fields in (named or {}).items():
+            place = f"{where}: {method}/{variant}"
+            if not re.fullmatch("[a-z0-9_]+", str(variant)) or not isinstance(fields or {}, dict):
+                raise BadInput(f"{place} must be a name in a-z, 0-9 and _ with a mapping of recipe fields")
+            for field_name, pair in (fields or {}).items():
+                if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str) and pair[1]):
+                    raise BadInput(
+                        f"{place}: {field_name} must be [value, source], as [1.1 eps, my own choice], got {pair!r}"
+                    )
 
 
 @functools.cache

@@ -4,7 +4,11 @@ In a schema, a `description` ends the sentence "VALUE must be ...": it is what t
 """
 
 import functools
+import itertools
+import json
 import math
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,17 @@ from fastat.config.catalog import CATALOG
 from fastat.errors import BadInput, did_you_mean
 
 SCHEMAS = ROOT / "workflow/schemas"
+LARGEST = 10**31  # of any number in a config
+MOST = 10**9  # of what is counted
+LONGEST_NUMBER = 40  # characters
+LARGEST_FILE, MOST_VALUES, DEEPEST = 10_000_000, 100_000, 50  # bytes, values and levels of a YAML file
 
 
 class Loader(yaml.SafeLoader):
-    """A key that a mapping repeats is an error: YAML's own loader keeps the last one and says nothing."""
+    """YAML without its traps: a repeated key, of which YAML keeps the last, and texts that it takes for numbers.
+
+    Aliases may not stand for more than MOST_VALUES values in all, nor for what holds them.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; `<<` takes another one in, and is no key."""
@@ -31,27 +42,158 @@ class Loader(yaml.SafeLoader):
                 raise BadInput(f"{where}: {key.value!r} stands twice in one mapping. Keep one: the other would be lost")
         return super().construct_mapping(node, deep)
 
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """A finite number to base 10 or 16: `1:30` would be 90, and 010 be 8."""
+        text, way_out = str(node.value), "Write a number, or quote it"
+        if ":" in text or re.fullmatch(r"[-+]?0[0-9_]+", text):
+            way_out = f"Write it to base 10, or in quotes: '{text}'"
+        elif len(text) <= LONGEST_NUMBER:
+            whole = node.tag == "tag:yaml.org,2002:int"
+            value = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+            if abs(value) < LARGEST:
+                return value
+        shown = text if len(text) <= LONGEST_NUMBER else f"{text[:20]}... ({len(text)} digits)"
+        raise BadInput(
+            f"line {node.start_mark.line + 1}: {shown} is no number that YAML and people read alike. {way_out}"
+        )
+
+    def refused(self, node: yaml.Node) -> None:
+        """What no config has a place for."""
+        kind = node.tag.rpartition(":")[2]
+        shown = f"{node.value} is" if isinstance(node, yaml.ScalarNode) else "here is"
+        raise BadInput(
+            f"line {node.start_mark.line + 1}: {shown} a {kind} for YAML. Write it in quotes, or leave it out"
+        )
+
+
+for _kind in ("int", "float"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", Loader.number)
+for _kind in ("timestamp", "binary", "set", "omap", "pairs"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", Loader.refused)
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
-    Raises: BadInput if it is not there, is no YAML, holds no mapping, or repeats a key.
+    Raises: BadInput if it is not there, is no YAML in UTF-8, holds no mapping, or what Loader refuses.
     """
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a SafeLoader
+        value = parsed(read_text(path))
     except BadInput as error:
         raise BadInput(f"{path}, {error}") from error
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is not YAML: it is no text in UTF-8 ({error.reason}). Save it as UTF-8") from error
+    except RecursionError as error:
+        raise BadInput(f"{path} is not YAML for a config: it nests too deep") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of an unknown escape, or a number with !!int
+        raise BadInput(f"{path} is not YAML: {in_one_line(error)}") from error
     if not isinstance(value, dict):
         raise BadInput(f"{path} must hold `key: value` lines, got {type(value).__name__}")
     return value
 
 
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises: BadInput for a folder, a pipe, a device or too large a file; OSError; UnicodeDecodeError.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"cannot read it: it is {'a folder' if path.is_dir() else 'a pipe or device'}. Name a file")
+    if found.st_size > LARGEST_FILE:
+        raise BadInput(f"cannot read it: {found.st_size:,} bytes are no config. At most {LARGEST_FILE:,}")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def parsed(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises: BadInput, yaml.YAMLError, ValueError, RecursionError.
+    """
+    loader = Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return {}
+        measure(node, {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node stands for, aliases written out, and how deep it nests.
+
+    Raises: BadInput for too many, too deep, or a node that holds itself.
+    """
+    where = f"line {node.start_mark.line + 1}"
+    if node not in known:
+        known[node] = (0, 0)
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        inner = [*itertools.chain.from_iterable(pairs)] if pairs else node.value
+        below = [] if isinstance(node, yaml.ScalarNode) else [measure(child, known) for child in inner]
+        known[node] = (1 + sum(n for n, _ in below), 1 + max((deep for _, deep in below), default=0))
+    count, deep = known[node]
+    if not count:
+        raise BadInput(f"{where}: it holds itself, by an alias. Write it out")
+    if count > MOST_VALUES or deep > DEEPEST:
+        found = f"{count:,} values" if count > MOST_VALUES else f"{deep} levels"
+        raise BadInput(f"{where}: {found}, aliases written out. At most {MOST_VALUES:,} values and {DEEPEST} levels")
+    return known[node]
+
+
+def in_one_line(error: Exception) -> str:
+    """`line 3: could not find expected ':'`: YAML's own errors take four lines."""
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+    return f"line {mark.line + 1}: {said}" if mark else " ".join(str(said).split())
+
+
+def read_json(text: str, what: str) -> dict[str, Any]:
+    """A JSON object, as the workflow passes it: `what` names it in errors.
+
+    Raises: BadInput if it is none, repeats a key, or holds NaN or Infinity.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]:
+            raise BadInput(f"{what}: {twice[0]!r} stands twice in one object. Keep one: the other would be lost")
+        return dict(pairs)
+
+    def refuse(word: str) -> None:
+        raise BadInput(f"{what}: {word} is no number")
+
+    shown = f"{what} is a JSON object, got {text[:60]!r}"
+    try:
+        value = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+    except BadInput:
+        raise
+    except (ValueError, RecursionError) as error:  # ValueError also of an integer of more than 4300 digits
+        raise BadInput(f"{shown} ({error})") from error
+    if not isinstance(value, dict):
+        raise BadInput(shown)
+    return value
+
+
+def typed(value: Any) -> Any:
+    """A value of `snakemake --config`, which passes numbers and switches inside others as text, with them as such."""
+    if isinstance(value, dict):  # a key that is a number: of {by_eps: {8: 0.2}}
+        return {int(key) if re.fullmatch("[0-9]{1,3}", str(key)) else key: typed(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    if not isinstance(value, str) or len(value) > LONGEST_NUMBER:
+        return value
+    if re.fullmatch(r"[-+]?[0-9]+", value):
+        return int(value)
+    if re.fullmatch(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", value):
+        return float(value)
+    return {"true": True, "false": False, "null": None}.get(value.lower(), value)
+
+
 def validate(value: Any, schema: str, where: str) -> None:
-    """Every rule of workflow/schemas/SCHEMA.schema.yaml.
+    """Every rule of workflow/schemas/SCHEMA.schema.yaml; `config#/properties/evaluation` is a part of one.
 
     Raises: BadInput for the first value that breaks one, with the rule, the value and the way out.
     """
@@ -69,9 +211,11 @@ def validator(schema: str) -> jsonschema.Draft202012Validator:
         (name, Resource.from_contents(content)) for name, content in contents.items()
     )
     base = jsonschema.Draft202012Validator
-    kinds = base.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    kinds = kinds.redefine("number", lambda _, value: type(value) in (int, float) and abs(value) < math.inf)
-    return jsonschema.validators.extend(base, type_checker=kinds)(contents[f"{schema}.schema.yaml"], registry=registry)
+    kinds = base.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int and abs(value) < LARGEST)
+    kinds = kinds.redefine("number", lambda _, value: type(value) in (int, float) and abs(value) < LARGEST)
+    file, _, part = schema.partition("#")
+    rules = {"$ref": f"{file}.schema.yaml#{part}"} if part else contents[f"{file}.schema.yaml"]
+    return jsonschema.validators.extend(base, type_checker=kinds)(rules, registry=registry)
 
 
 def explained(error: jsonschema.ValidationError) -> str:
@@ -88,14 +232,26 @@ def explained(error: jsonschema.ValidationError) -> str:
         return f"{place}unknown value {error.instance!r}.{did_you_mean(str(error.instance), known)}"
     if rule is None and error.context:  # of several forms that a value may have, the one that it nearly has
         return explained(jsonschema.exceptions.best_match([error]))
+    if error.validator == "required":
+        return f"{place}there is no {next(key for key in error.validator_value if key not in error.instance)!r}"
     if rule is None or not path:
         return f"{place}{error.message}"
     inner = f"{'/'.join(path[:-1])}: " if path[:-1] else ""
-    return f"{inner}{path[-1]} must be {rule}, got {error.instance!r}{as_number(error.instance)}"
+    return f"{inner}{path[-1]} must be {rule}, got {shown(error.instance)}{as_number(error.instance)}"
+
+
+def shown(value: Any) -> str:
+    """As Python writes it, not too long."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text)} characters)"
 
 
 def as_number(value: Any) -> str:
-    """`. YAML reads it as text; write 0.0005`: the way out for what YAML takes for text, as 5e-4."""
+    """`. YAML reads it as text; write 0.0005`: the way out for what YAML takes for text, as 5e-4, and for 50.0."""
+    if type(value) is float and value.is_integer():
+        return f"; write {int(value)}"
+    if type(value) is int and value > MOST:
+        return f"; at most {MOST:,}"
     if not isinstance(value, str):
         return ""
     try:

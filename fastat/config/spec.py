@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastat.errors import BadInput
+from fastat.units import eps_text, parse_eps
 
 SUBSET = r"(.+)_d(\d+)_(\d+)"  # a variant that trains on D_i^j
 PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
@@ -53,14 +54,14 @@ class RunSpec:
     def parse(cls, name: str) -> "RunSpec":
         """The inverse of `name`.
 
-        Raises: BadInput if the text is not of that form.
+        Raises: BadInput if the text is not of that form, or the radius no radius.
         """
-        word = r"[a-z0-9_]+"
-        match = re.fullmatch(rf"({word})/({word})/eps(\d+)/({word})/({word})/seed(\d+)", name.strip("/"))
+        word, number = r"[a-z0-9_]+", r"0|[1-9][0-9]{0,30}"
+        match = re.fullmatch(rf"({word})/({word})/eps({number})/({word})/({word})/seed({number})", name.strip("/"))
         if not match:
             raise BadInput(f"a run is named {PATTERN} (as digits/preact_tiny/eps77/atas/paper/seed0), got {name!r}")
         dataset, model, eps, method, variant, seed = match.groups()
-        return cls(dataset, model, int(eps), method, variant, int(seed))
+        return cls(dataset, model, parse_eps(eps_text(eps)), method, variant, int(seed))
 
     @property
     def named(self) -> str:

@@ -1,11 +1,17 @@
 """Config to runs, and what is refused."""
 
+import os
+
 import pytest
 
 from fastat.cli import main
 from fastat.config.grid import check_config, expand, load_config, overlay
 from fastat.config.recipe import resolve
+from fastat.config.schema import typed
 from fastat.errors import BadInput
+
+THOUSAND = f"[{', '.join(map(str, range(1000)))}]"
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{k}: &a{k} [{', '.join(9 * [f'*a{k - 1}'])}]" for k in range(1, 10))])
 
 
 def config(**grid):
@@ -123,6 +129,46 @@ def test_more_autoattack_images_than_exist_are_refused():
         ),
         ("recipes: {digits: {every: {epochs: '3'}}}", "got '3'. YAML reads it as text; write 3"),
         ("- a list", "must hold `key: value` lines"),
+        ("grid: [1,\n  2", "config.yaml is not YAML: line 2: expected ',' or ']', but got '<stream end>'"),
+        ("grid: 1\n\tgrid: 2", "line 2: found character '\\t' that cannot start any token"),
+        ("--- {}\n--- {}\n", "is not YAML: line 2: but found another document"),
+        ("grid: !!python/object:os.system {}", "line 1: could not determine a constructor for the tag"),
+        (BOMB, " values, aliases written out. At most 100,000 values and 50 levels"),
+        ("a: &a [*a]", "line 1: it holds itself, by an alias"),
+        ("a: &a {b: *a}", "line 1: it holds itself, by an alias"),
+        ("[" * 60 + "]" * 60, "line 1: 51 levels, aliases written out"),
+        ("a: " + "[" * 100_000, "it nests too deep"),
+        ("{a: " * 5000 + "1" + "}" * 5000, "it nests too deep"),
+        (
+            f"grid: [{{dataset: digits, model: [{', '.join(['m'] * 1000)}], eps: [{', '.join(['8/255'] * 1000)}], "
+            f"method: atas, seed: {THOUSAND}}}]",
+            "the grid names 1,000,000,000 runs, at most 1,000,000. Split it",
+        ),
+        (f"recipes: {{digits: {{every: {{epochs: {'9' * 5000}}}}}}}", "99999999999999999999... (5000 digits) is no"),
+        (f"recipes: {{digits: {{every: {{epochs: 0x{'f' * 5000}}}}}}}", "(5002 digits) is no number"),
+        ("recipes: {digits: {every: {epochs: 99999999999}}}", "got 99999999999; at most 1,000,000,000"),
+        ("recipes: {digits: {every: {epochs: 1:30}}}", "line 1: 1:30 is no number that YAML and people read alike"),
+        ("recipes: {digits: {every: {epochs: 010}}}", "010 is no number that YAML and people read alike"),
+        ("recipes: {digits: {every: {weight_decay: .nan}}}", ".nan is no number"),
+        ("recipes: {digits: {every: {weight_decay: -.inf}}}", "-.inf is no number"),
+        ("recipes: {digits: {every: {weight_decay: 1.0e+999}}}", "1.0e+999 is no number"),
+        ("data_dir: 2020-01-01", "line 1: 2020-01-01 is a timestamp for YAML. Write it in quotes"),
+        ("data_dir: !!binary aGVsbG8=", "is a binary for YAML"),
+        ("snapshots: !!set {atas/paper}", "line 1: here is a set for YAML"),
+        ("recipes: {digits: {every: {epochs: 3.0}}}", "epochs must be a whole number above 0, got 3.0; write 3"),
+        ("recipes: {digits: {every: {pad: 10000000}}}", "pad must be a whole number from 0 to 1,000,000, got 10000000"),
+        ("recipes: {digits: {atsa: {epochs: 3}}}", "no method or variant 'atsa'. Did you mean 'atas'"),
+        ("recipes: {digits: {3: {epochs: 3}}}", "no method or variant 3"),
+        ("extra_grid: [{dataset: digits, model: preact_tiny, eps: 8/255, method: atsa, seed: 0}]", "mean 'atas'"),
+        (
+            "recipes: {digits: {every: {schedule: {kind: piecewise, milestones: [10, '20']}}}}",
+            "milestones must be numbers, as [24, 28], got [10, '20']",
+        ),
+        ("recipes: {digits: {every: {schedule: {kind: piecewise, milestones: [true]}}}}", "milestones must be numbers"),
+        ("evaluation: {pgd_step: 5000000000000000000000000000000000000 eps}", "a step or radius is written"),
+        ("grid: [{dataset: digits, model: preact_tiny, eps: 8/255, method: atas}]", "grid/0: there is no 'seed'"),
+        ("{? [a, b] : 1}", "found unhashable key"),
+        ('data_dir: "\\ud800\nx: [', "is not YAML"),
     ],
 )
 def test_check_refuses_with_exit_code_2(tmp_path, capsys, text, message):
@@ -130,6 +176,43 @@ def test_check_refuses_with_exit_code_2(tmp_path, capsys, text, message):
     config.write_text(text)
     assert main(["check", "--configfile", str(config)]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        ("grid: []".encode("utf-16"), "is not YAML: it is no text in UTF-8"),
+        (bytes(range(256)), "is not YAML: it is no text in UTF-8"),
+        (b"grid: \x00", "is not YAML: special characters are not allowed"),
+        (b" " * 10_000_001, "10,000,001 bytes are no config"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path, capsys, content, message):
+    (tmp_path / "config.yaml").write_bytes(content)
+    assert main(["check", "--configfile", str(tmp_path / "config.yaml")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_a_pipe_and_a_device_are_no_config(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for path, what in ((tmp_path, "a folder"), (tmp_path / "pipe", "a pipe"), ("/dev/zero", "a pipe or device")):
+        assert main(["check", "--configfile", str(path)]) == 2
+        assert f"{path}, cannot read it: it is {what}" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_and_an_empty_file_harm_nothing(tmp_path):
+    for content in (b"\xef\xbb\xbfdevice: cpu\n", b"", b"# nothing\n"):
+        (tmp_path / "config.yaml").write_bytes(content)
+        load_config([tmp_path / "config.yaml"])
+
+
+def test_what_snakemake_passes_as_text_becomes_what_yaml_reads():
+    text = {"a": {"n": "5", "x": "5e-4", "y": "-.5", "on": "True", "no": "null", "eps": "77/255"}, "b": ["1", "1:30"]}
+    assert typed(text) == {
+        "a": {"n": 5, "x": 5e-4, "y": -0.5, "on": True, "no": None, "eps": "77/255"},
+        "b": [1, "1:30"],
+    }
+    assert typed({"by_eps": {"77": "3"}}) == {"by_eps": {77: 3}} and typed("9" * 50) == "9" * 50
 
 
 def test_what_yaml_reads_as_false_is_compile_off():

@@ -1,6 +1,7 @@
 """How recipes are laid together, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fastat.config import recipe
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import (
     Recipe,
+    check_named_recipes,
     check_recipe_names,
     chosen,
     fingerprint,
@@ -146,3 +148,20 @@ def test_what_the_config_says_comes_last(name, alpha, mine):
 def test_paper_is_what_a_data_set_lies_over():
     found = resolve(RunSpec("digits", "preact_tiny", 77, "atta", "paper", 0), load_config())
     assert (found.epochs, found.batch_size, found.params["alpha"]) == (30, 64, "0.5 eps")
+
+
+@pytest.mark.parametrize(
+    "methods_,message",
+    [
+        ({"atta": {"mine": {"params.alpha": "1.1 eps"}}}, "params.alpha must be [value, source], as [1.1 eps, my own"),
+        ({"atta": {"mine": {"params.alpha": ["1.1 eps"]}}}, "params.alpha must be [value, source]"),
+        ({"atta": {"mine": {"epochs": [3, 4]}}}, "atta/mine: epochs must be [value, source]"),
+        ({"atta": {"My Own": {}}}, "atta/My Own must be a name in a-z, 0-9 and _"),
+        ({"atta": {"mine": 3}}, "atta/mine must be a name in a-z, 0-9 and _ with a mapping"),
+        ({"atsa": {}}, "methods: unknown method 'atsa'. Did you mean 'atas'"),
+        (3, "methods must be a mapping, got 3"),
+    ],
+)
+def test_a_named_recipe_that_is_no_recipe_is_said(methods_, message):
+    with pytest.raises(BadInput, match=re.escape(message)):
+        check_named_recipes({"methods": methods_, "datasets": {}}, "config/recipes.yaml")
