@@ -40,7 +40,7 @@ class Artifacts:
                 rows = pd.read_csv(path)
             except FileNotFoundError:
                 continue
-            except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            except (OSError, ValueError) as error:  # pandas' own errors and those of decoding are values'
                 log.warning("%s cannot be read (%s): left out", path, error)
                 continue
             yield rows.assign(**{key: getattr(run, key) for key in about})
@@ -55,7 +55,7 @@ class Artifacts:
                     held = {name: file.get_tensor(name) for name in names if name in file.keys()}
             except FileNotFoundError:
                 continue
-            except (SafetensorError, OSError) as error:
+            except (SafetensorError, OSError, ValueError) as error:
                 log.warning("%s cannot be read (%s): left out", path, error)
                 continue
             if len(held) == len(names):

@@ -17,7 +17,7 @@ from scipy import stats
 from fastat.machine.files import atomic
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
-from fastat.report.statistics import bootstrap, by_cell, compare, mean_interval, seeds, shared
+from fastat.report.statistics import bootstrap, by_cell, compare, finite, mean_interval, seeds, shared
 from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
@@ -53,17 +53,22 @@ class Evidence:
         """The runs of these methods that differ in their step size alone, by their recipes."""
         return self.runs[self.runs["method"].isin(methods) & self.runs["swept"]]
 
-    def data(self, name: str) -> pd.DataFrame:
-        """What a figure is drawn from, of this data set.
+    def data(self, name: str, *numbers: str) -> pd.DataFrame:
+        """What a figure is drawn from, of this data set: the rows with a finite value in each of `numbers`.
 
-        Raises: NotRun if it is not there.
+        Raises: NotRun if there are none, or the file cannot be read.
         """
         path = self.figures / f"{name}.csv"
         try:
             rows = pd.read_csv(path, dtype={"seed": str, "seed_a": str, "seed_b": str})
         except (FileNotFoundError, pd.errors.EmptyDataError):
             raise NotRun(f"no {path.name}") from None
-        rows = rows[rows["dataset"] == self.dataset] if "dataset" in rows else rows[:0]
+        except (OSError, ValueError) as error:  # pandas' own errors and those of decoding are values'
+            raise NotRun(f"{path.name} cannot be read ({error})") from error
+        if absent := {"dataset", *numbers} - set(rows):
+            raise NotRun(f"{path.name} lacks the columns {', '.join(sorted(absent))}")
+        rows = rows.assign(**{number: finite(rows[number]) for number in numbers}).dropna(subset=list(numbers))
+        rows = rows[rows["dataset"] == self.dataset]
         if rows.empty:
             raise NotRun(f"{path.name} has nothing of {self.dataset}")
         return rows
@@ -311,7 +316,7 @@ def large_norms_collapse(evidence: Evidence) -> Found:
 
 def collapse_starts_in_d10(evidence: Evidence) -> Found:
     """How far the loss inside the budget exceeds that of FGSM's corner, D_10 minus D_1, at the middle epoch drawn."""
-    rows = evidence.data("fig02")
+    rows = evidence.data("fig02", "epoch", "u", "w", "loss")
     bulges = []
     for _, run in rows.groupby(["model", "eps", "method", "variant", "seed"]):
         epochs = sorted(run["epoch"].unique())
@@ -432,7 +437,7 @@ def insensitive(evidence: Evidence) -> Found:
 
 def norm_is_the_instance_s(evidence: Evidence) -> Found:
     """Rank correlation of the images' mean gradient norms between trainings with other seeds: above 0.5."""
-    rows = evidence.data("fig06_ranks")
+    rows = evidence.data("fig06_ranks", "spearman")
     value, least = float(rows["spearman"].mean()), float(rows["spearman"].min())
     word = "holds" if least > 0.5 else "does not hold" if value < 0.5 else "undecided"
     return {"value": value, "low": least, "high": float(rows["spearman"].max()), "verdict": word,

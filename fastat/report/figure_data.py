@@ -18,10 +18,10 @@ from scipy import stats
 from fastat.config.catalog import CATALOG
 from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
-from fastat.report.results import PLACE, Results, read
+from fastat.report.results import PLACE, Results, read, read_rows
 from fastat.report.statistics import exact
 from fastat.report.tidy import CELL, RUN
-from fastat.units import eps_text
+from fastat.units import eps_text, is_eps
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
@@ -88,7 +88,7 @@ def gflops(cost: Path) -> dict[str, float]:
     try:
         table = pd.read_csv(cost)
         return {str(m): float(v) for m, v in zip(table["method"], table["gflop_per_image"], strict=True)}
-    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError, KeyError):
+    except (OSError, ValueError, KeyError):  # pandas' own errors and those of decoding are values'
         return {}
 
 
@@ -405,3 +405,25 @@ DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
     "fig11": ([*PLACE, "method", "variant", "quantity", "left", "right", "share", "n", "n_seeds"], fig11),
     "surfaces": (SURFACE, surfaces),
 }  # fmt: skip
+
+
+# Of the columns of these files, what is text; all others are numbers.
+TEXT = {
+    "panel", *CELL, "seed", "seed_a", "seed_b", "method_b", "variant_b", "device", "subset", "group", "metric",
+    "quantity", "problem", "algorithm", "eta",
+}  # fmt: skip
+
+
+def read_data(path: Path, columns: list[str]) -> pd.DataFrame:
+    """What a figure is drawn from: rows that say where they belong, NaN for what is no finite number.
+
+    Raises: BadInput, a sentence without its full stop, if the file is missing, damaged or without one of the columns.
+    """
+    rows = read_rows(path, columns, [name for name in columns if name not in TEXT])
+    places = [name for name in ("dataset", "model", "method") if name in columns]
+    if "loss" in columns and "u" in columns:
+        drawn = rows["loss"].notna() if "value" not in columns else rows[["loss", "value"]].notna().any(axis=1)
+        rows = rows[drawn]
+    if "eps" in columns:
+        rows = rows[rows["eps"].isna() | rows["eps"].isin([eps for eps in rows["eps"].unique() if is_eps(eps)])]
+    return rows.dropna(subset=places).astype({name: object for name in rows if name in TEXT})

@@ -8,6 +8,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 from importlib.metadata import distribution
 from pathlib import Path
@@ -205,8 +206,9 @@ def landscapes(points: pd.DataFrame, cells: pd.DataFrame, notes: list[str]) -> l
 
 
 def plain(column: pd.Series) -> list[Any]:
-    """The values for JSON: NaN becomes None, whole numbers lose their point."""
-    return [None if value != value else int(value) if value == int(value) else value for value in column.tolist()]
+    """The values for JSON: what is not finite becomes None, whole numbers lose their point."""
+    values = (value if math.isfinite(value) else None for value in column.tolist())
+    return [int(value) if value is not None and value == int(value) else value for value in values]
 
 
 def packed(rows: pd.DataFrame) -> dict[str, list[Any]]:

@@ -35,6 +35,10 @@ ALWAYS = [
 ]  # fmt: skip
 STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary
 OF_RECIPE = ["alpha", "gamma_over_c", "c", "epochs", "redrawn", "n_train", "rest"]
+SHARES = {  # metrics in %
+    "clean", "fgsm", "pgd10", "pgd50", "aa", "inside", "noise", "gradient", "far", "train_clean_acc", "train_fgsm_acc",
+    "train_pgd10_acc", "train_pgd10_last", "train_pgd10_best",
+}  # fmt: skip
 CATEGORIES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 
 
@@ -122,6 +126,10 @@ def of_rows(
     rows = rows.reset_index(drop=True)
     said = rows["metric"].isin(TEXTS)
     rows["text"], rows["value"] = rows["value"].astype(object).where(said), finite(rows["value"])
+    beyond = rows["metric"].isin(SHARES) & ~rows["value"].between(0, 100) & rows["value"].notna()
+    if beyond.any():
+        notes.append(f"measured.csv: {beyond.sum()} accuracies are not from 0 to 100 %; they are left empty.")
+        rows["value"] = rows["value"].mask(beyond)
     rows["run"] = rows.groupby(RUN, observed=True, sort=True).ngroup()
     runs = named(rows)
     if names is not None:
@@ -202,15 +210,16 @@ def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     damaged = 0
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     about = json.loads(line)
                     found[about["run"]] = about
-                except (ValueError, KeyError, TypeError):
+                except (ValueError, KeyError, TypeError, RecursionError):
                     damaged += bool(line.strip())
-    except FileNotFoundError:
-        notes.append("There is no evidence.jsonl: recipes, versions and commits of the runs are missing here.")
+    except OSError as error:
+        cause = "There is no" if isinstance(error, FileNotFoundError) else "It is not possible to read"
+        notes.append(f"{cause} evidence.jsonl: recipes, versions and commits of the runs are missing here.")
     if damaged:
         notes.append(f"evidence.jsonl: {damaged} lines are damaged and were left out.")
     return found

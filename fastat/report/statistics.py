@@ -1,7 +1,6 @@
 """How sure are we? Intervals of proportions and means, two methods on the same images. pandas, scipy; never torch."""
 
 import base64
-import binascii
 import logging
 import math
 from collections import Counter
@@ -74,7 +73,7 @@ def unpacked(bits: object, n: float) -> np.ndarray | None:
     """The inverse of what tidy.py packs: (n,) bool; None if these are not the bits of n images."""
     try:
         packed = np.frombuffer(base64.b64decode(str(bits), validate=True), np.uint8)
-    except binascii.Error:
+    except ValueError:  # binascii's own, and that of letters beyond ASCII
         return None
     if pd.isna(n) or n < 1 or len(packed) != math.ceil(n / 8):
         return None

@@ -4,6 +4,7 @@ NAME.csv has every number, NAME.md a line per cell for reading, NAME.tex the pap
 """
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -334,6 +335,8 @@ ESCAPES = {
     "^": r"\^{}",
     "~": r"\~{}",
     "$": r"\$",
+    "{": r"\{",
+    "}": r"\}",
 }
 
 
@@ -353,8 +356,8 @@ def latex(parts: list[tuple[str, pd.DataFrame]], caption: str) -> str:
 def marked_up(plain: str) -> str:
     """LaTeX of a text, with its marks."""
     plain = plain.replace("\\", "/")
-    word = next((word for word in ("best", "second") if f"{{{word}}}" in plain), None)
-    before, inner, after = plain.split(f"{{{word}}}", 2) if word else ("", plain, "")
+    found = re.fullmatch(r"(.*?)\{(best|second)\}(.*?)\{\2\}(.*)", plain, re.DOTALL)
+    before, word, inner, after = found.groups() if found else ("", "", plain, "")
     before, inner, after = ("".join(ESCAPES.get(c, c) for c in piece) for piece in (before, inner, after))
     return f"{before}\\{'textbf' if word == 'best' else 'underline'}{{{inner}}}{after}" if word else inner
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
+from fastat.report import figure_data, theory
 from fastat.report.figures import comparisons, curves, images, landscapes, style
 
 log = logging.getLogger(__name__)
@@ -69,18 +70,23 @@ STYLE = {
 
 
 def drawn(name: str, path: Path) -> tuple[Figure, str]:
-    """The figure and its caption."""
+    """The figure and its caption; words in its place where there is nothing to draw, or its data are damaged."""
     draw, needs = FIGURES[name]
+    columns = theory.COLUMNS if name == "theory" else figure_data.DATA[name][0]
     try:
-        rows = read(path)
-    except FileNotFoundError:
-        words = f"Nothing to draw: {path.name} is not there."
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        words = f"Nothing to draw: {path.name} cannot be read ({error})."
+        rows = figure_data.read_data(path, columns)
+    except BadInput as error:
+        words = f"Nothing to draw: {path.name} is not there." if not path.exists() else f"Nothing to draw: {error}."
     else:
-        if len(rows):
-            return draw(rows)
-        words = f"Nothing to draw: there is no run yet of: {needs}."
+        if rows.empty:
+            words = f"Nothing to draw: there is no run yet of: {needs}."
+        else:
+            try:
+                return draw(rows)
+            except (LookupError, ValueError, TypeError, ArithmeticError) as error:  # whatever gaps and texts lead to
+                plt.close("all")
+                words = f"Nothing to draw: {path.name} is damaged ({type(error).__name__}: {error})."
+                log.warning("%s: %s", path, words)
     return style.blank(words), words
 
 
