@@ -4,13 +4,15 @@ import argparse
 import json
 import logging
 import math
+import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastat.config.grid import expand, load_config, protocol_for
+from fastat.config.grid import expand, load_config, protocol_for, protocol_from
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
@@ -18,16 +20,32 @@ from fastat.machine import numerics
 
 log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
+WAY_OUT = "See to the path, its permissions and the room on its disk."
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: done; 1: failed; 2: the input cannot be used; 143: stopped by SIGTERM, state saved."""
+    """Exit code 0: done; 1: failed; 2: the input cannot be used; 130, 143: stopped by Ctrl-C or SIGTERM."""
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return args.run_verb(args) or 0
+        done = args.run_verb(args) or 0
+        sys.stdout.flush()
+        return done
     except BadInput as error:
         print(f"fastat {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"fastat {args.verb}: stopped by Ctrl-C. {what_is_kept(args)}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if error.filename is None:  # it is of what is printed, which Python would try to print again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever reads it has enough, as `head`
+            return 0
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"fastat {args.verb}: {where}{error.strerror}. {WAY_OUT}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
@@ -35,6 +53,15 @@ def main(argv: list[str] | None = None) -> int:
         way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
         print(f"fastat {args.verb}: out of memory ({str(error).splitlines()[0]}). {way_out}.", file=sys.stderr)
         return 2
+
+
+def what_is_kept(args: argparse.Namespace) -> str:
+    """What an interrupted verb leaves to go on from, in a sentence."""
+    if args.verb == "evaluate":
+        kept = sorted((args.results / "runs" / args.run.strip("/") / "state").glob("autoattack-*.csv"))
+        if kept:
+            return f"AutoAttack's finished images are kept in {kept[-1]}: run again to go on."
+    return "Nothing is half written: run again."
 
 
 Verb = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
@@ -121,7 +148,7 @@ def add_measurements(verb: Verb) -> None:
     sub = verb(
         "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
     )
-    sub.add_argument("--repeats", type=int, default=10, help="timed steps of each method")
+    sub.add_argument("--repeats", type=count, default=10, help="timed steps of each method")
     add_threads(sub)
     sub.add_argument("--out", type=file_path, required=True, help="path without ending: .csv and .md are written")
 
@@ -183,6 +210,26 @@ def positive(text: str) -> float:
     return float(text)
 
 
+def count(text: str) -> int:
+    """A whole number from 1 to 1000: of threads, runs or repeats."""
+    if not re.fullmatch("[1-9][0-9]{0,2}|1000", text):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1000, got {text[:60]!r}")
+    return int(text)
+
+
+def existing(folder: Path, option: str, pattern: str = "*") -> Path:
+    """The folder that is read.
+
+    Raises: BadInput if there is none, or nothing in it that fits `pattern`: out of nothing, only blanks would be made.
+    """
+    way_out = "Name the one that the workflow wrote into"
+    if not folder.is_dir():
+        raise BadInput(f"{option} {folder}: there is no such folder. {way_out}")
+    if next(folder.glob(pattern), None) is None:
+        raise BadInput(f"{option} {folder}: there is no {pattern} in it. {way_out}")
+    return folder
+
+
 def add_configfile(sub: argparse.ArgumentParser) -> None:
     """--configfile, as Snakemake has it."""
     sub.add_argument("--configfile", type=file_path, nargs="*", default=[], help="laid over config/config.yaml")
@@ -199,14 +246,14 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    sub.add_argument("--runs-per-gpu", type=int, default=1, help="of several GPUs, take one with fewer runs at work")
+    sub.add_argument("--runs-per-gpu", type=count, default=1, help="of several GPUs, take one with fewer runs at work")
     add_threads(sub)
     add_configfile(sub)
 
 
 def add_threads(sub: argparse.ArgumentParser) -> None:
     """--threads, which pick_device sets."""
-    sub.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    sub.add_argument("--threads", type=count, help="CPU threads (default: torch's)")
 
 
 def do_methods(args: argparse.Namespace) -> None:
@@ -331,7 +378,7 @@ def do_data(args: argparse.Namespace) -> None:
 def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
     spec = RunSpec.parse(args.run)
-    recipe = Recipe.from_json(args.recipe) if args.recipe else resolve(spec, load_config(args.configfile))
+    recipe = resolve(spec, load_config(args.configfile)) if args.recipe is None else Recipe.from_json(args.recipe)
     numerics.pin(recipe.numerics, spec.dataset, args.device, args.threads)
 
     from fastat.training import run
@@ -341,15 +388,17 @@ def do_train(args: argparse.Namespace) -> int | None:
         run.run(spec, recipe, args.results, pick_device(args), args.snapshots)
     except Stopped as stopped:
         log.info("%s", stopped)
-        return 143
+        return stopped.code
     return None
 
 
 def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
     spec = RunSpec.parse(args.run)
-    protocol = json.loads(args.protocol) if args.protocol else None
-    protocol = protocol or protocol_for(load_config(args.configfile), spec.dataset)
+    if args.protocol is None:
+        protocol = protocol_for(load_config(args.configfile), spec.dataset)
+    else:
+        protocol = protocol_from(args.protocol)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import run
@@ -384,7 +433,7 @@ def do_docs(args: argparse.Namespace) -> None:
     from fastat.report import docs
 
     if args.results:
-        docs.keep(args.results)
+        docs.keep(existing(args.results, "--results"))
     docs.renew({name: methods.describe(name) for name in variants()})
 
 
@@ -432,7 +481,8 @@ def do_figure_data(args: argparse.Namespace) -> None:
 
     config = config_of(args)
     names = [spec.name for spec in expand(config)] if config else None
-    figure_data.write_all(args.results, names, first_eps(args), args.results / "figures")
+    results = existing(args.results, "--results")
+    figure_data.write_all(results, names, first_eps(args), results / "figures")
 
 
 def config_of(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -457,7 +507,7 @@ def do_judge(args: argparse.Namespace) -> int:
     """Write tables, verdicts, claims, pairs and sanity into args.results; 1 with --strict if a number failed."""
     from fastat.report import claims, pairs, results, sanity, tables, verdicts
 
-    folder = args.results
+    folder = existing(args.results, "--results")
     found = results.read(folder, needs=("measured.csv", "correct.csv"))
     tables.write_all(found, first_eps(args), folder / "tables")
     sanity.write_csv(found, folder / "sanity.csv")
@@ -472,14 +522,14 @@ def do_draw(args: argparse.Namespace) -> None:
     """Write figures/*."""
     from fastat.report import figures
 
-    figures.write_all(args.data, args.out, args.only)
+    figures.write_all(existing(args.data, "--data", "*.csv"), args.out, args.only)
 
 
 def do_page(args: argparse.Namespace) -> None:
     """Write the page."""
     from fastat.report import page
 
-    page.write_html(args.results, args.figures, args.out)
+    page.write_html(existing(args.results, "--results", "*.csv"), args.figures, args.out)
 
 
 def pick_device(args: argparse.Namespace) -> Any:

@@ -78,26 +78,18 @@ def check_pgd_step(protocol: dict[str, Any], where: str) -> None:
 
 
 def protocol_from(text: str) -> dict[str, Any]:
-    """The `evaluation` block of one data set, from JSON.
+    """The `evaluation` block of one data set and `numerics`, from JSON.
 
     Raises: BadInput with the rule, the value and the way out.
     """
     protocol = read_json(text, "--protocol")
-    validate(protocol, "config#/properties/evaluation", "--protocol")
-    check_pgd_step(protocol, "--protocol: ")
+    block = {key: value for key, value in protocol.items() if key != "numerics"}
+    validate(block, "config#/properties/evaluation", "--protocol")
+    check_pgd_step(block, "--protocol: ")
+    if "numerics" not in protocol:
+        raise BadInput("--protocol: there is no 'numerics'")
+    validate(protocol["numerics"], "config#/properties/numerics", "--protocol: numerics")
     return protocol
-
-
-def table1_eps_from(text: str) -> dict[str, str]:
-    """Data set -> the eps of Table I, from JSON.
-
-    Raises: BadInput with the rule, the value and the way out.
-    """
-    chosen = read_json(text, "--eps")
-    validate(chosen, "config#/properties/table1_eps", "--eps")
-    for eps in chosen.values():
-        parse_eps(eps)
-    return chosen
 
 
 def check_n_images(n_images: int | str, dataset: str, n_test: int | None) -> None:

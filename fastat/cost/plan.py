@@ -253,11 +253,16 @@ def published_hours() -> dict[tuple[str, str, str], float]:
 
 
 def read_calibration(path: Path) -> dict[str, float]:
-    """`dataset/model` -> FLOPs per second, as `calibrate` found them and --calibrate wrote them."""
+    """`dataset/model` -> FLOPs per second, as `calibrate` found them and --calibrate wrote them.
+
+    Raises: BadInput if it is another file, or one of them is not above 0.
+    """
     try:
-        rates = json.loads(path.read_text(encoding="utf-8"))["flops_per_second"]
-        return {name: float(rate) for name, rate in rates.items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+        rates = {name: float(rate) for name, rate in json.loads(path.read_text("utf-8"))["flops_per_second"].items()}
+        if not all(0 < rate < math.inf for rate in rates.values()):
+            raise ValueError("a rate is not above 0")
+        return rates
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(
             f"{path} is no calibration ({error}). Make one: python -m fastat plan --calibrate {path}"
         ) from error

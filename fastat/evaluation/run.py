@@ -13,7 +13,7 @@ from torch import nn
 
 from fastat import __version__
 from fastat.config.catalog import CATALOG
-from fastat.config.grid import protocol_of
+from fastat.config.grid import check_n_images, protocol_of
 from fastat.config.recipe import fingerprint
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
@@ -31,6 +31,7 @@ COLUMNS = {
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
 }
 BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
+NEEDED = ("status", "collapse", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
 
 
 class Finished:
@@ -48,6 +49,8 @@ class Finished:
         self.about = seals.read(self.folder / "run.json")
         if self.about.get("run") != spec.name or not isinstance(self.about.get("recipe"), dict):
             raise BadInput(f"{self.folder}/run.json is of the run {self.about.get('run')!r}. {way_out}")
+        if absent := {*NEEDED} - self.about.keys() - self.about["recipe"].keys():
+            raise BadInput(f"{self.folder}/run.json is damaged: it lacks {', '.join(sorted(absent))}. {way_out}")
         self.weights = seals.sha256(self.folder / "weights.safetensors")
         self.started = time.perf_counter()
 
@@ -114,6 +117,7 @@ def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: tor
     devices.set_precision("float32")
     run = Finished(spec, results, device)
     with files.exclusive(run.folder / "state"):
+        check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
         if run.about["status"] == "diverged":
             for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
                 run.write(name, [], protocol)

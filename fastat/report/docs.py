@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from fastat import ROOT
+from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report.methods import place
 from fastat.report.results import PLACE, paper, read
@@ -21,11 +22,14 @@ def keep(results: Path) -> None:
     """Take what the documentation shows of a finished run of the default workflow into docs/results.
 
     The tables that the default fills, and the curves of README's picture: of PICTURED, at the largest eps.
+    Raises: BadInput, with nothing taken, if one of them is missing.
     """
-    for name in KEPT:
-        for ending in ("md", "csv"):
-            shutil.copy(results / f"tables/{name}.{ending}", RESULTS)
+    tables = [results / f"tables/{name}.{ending}" for name in KEPT for ending in ("md", "csv")]
+    if absent := [path for path in tables if not path.is_file() or not path.stat().st_size]:
+        raise BadInput(f"there is no {absent[0]}, or it is empty. Run the default workflow to its end first")
     found = read(results, needs=("measured.csv",))
+    for path in tables:
+        shutil.copy(path, RESULTS)
     runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
     runs = runs[runs["eps_255"] == runs["eps_255"].max()].sort_values("method", key=lambda name: name.map(place))
     rows = runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
@@ -37,17 +41,52 @@ def renew(described: dict[str, str]) -> None:
     """Renew README's table and picture, and every page of docs/methods.
 
     described: method -> its docstring and recipes as text.
+    Raises: BadInput, with nothing written, if a page or a table is missing or not as it should be.
     """
     from fastat.report import figures  # here, for matplotlib takes a second to load
 
-    for name, text in described.items():
-        path = ROOT / f"docs/methods/{name}.md"
-        with atomic(path) as partial:
-            partial.write_text(page(path.read_text(encoding="utf-8"), name, text))
+    pages = {ROOT / f"docs/methods/{name}.md": (name, text) for name, text in described.items()}
+    renewed = {path: page(written(path), name, text) for path, (name, text) in pages.items()}
     readme = ROOT / "README.md"
-    with atomic(readme) as partial:
-        partial.write_text(with_table(readme.read_text(encoding="utf-8")))
+    renewed[readme] = with_table(written(readme))
+    for path, text in renewed.items():
+        with atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     figures.write_picture(RESULTS / "collapse.csv", RESULTS / "collapse.svg")
+
+
+def written(path: Path) -> str:
+    """The text of a file of the documentation.
+
+    Raises: BadInput if it is not there.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        template = " Begin it from docs/methods/_template.md" if path.parent.name == "methods" else ""
+        raise BadInput(f"cannot read {path} ({error}).{template}") from error
+
+
+def lines_of_table(path: Path) -> list[str]:
+    """The lines of a Markdown table.
+
+    Raises: BadInput if there is none.
+    """
+    lines = [line for line in written(path).splitlines() if line.startswith("|")]
+    if len(lines) < 2:
+        raise BadInput(f"{path} holds no table. Make it: python -m fastat docs --results FOLDER")
+    return lines
+
+
+def column(path: Path, cells: list[str], heading: str) -> int:
+    """Which of the cells of a table's first line begins with `heading`.
+
+    Raises: BadInput if none does.
+    """
+    for k, cell in enumerate(cells):
+        if cell.startswith(heading):
+            return k
+    raise BadInput(f"{path} has no column {heading!r}. Make it: python -m fastat docs --results FOLDER")
 
 
 def with_table(readme: str) -> str:
@@ -59,33 +98,34 @@ def with_table(readme: str) -> str:
 
 def columns(file: str, *names: str) -> str:
     """The columns of a Markdown table whose headings begin with these names."""
-    lines = [line for line in (RESULTS / file).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    lines = lines_of_table(RESULTS / file)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    at = [next(k for k, heading in enumerate(cells[0]) if heading.startswith(name)) for name in names]
-    return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in cells)
+    at = [column(RESULTS / file, cells[0], name) for name in names]
+    return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in cells if len(row) == len(cells[0]))
 
 
 def page(old: str, name: str, described: str) -> str:
     """The page, with everything below the mark made anew."""
     written, mark, _ = old.partition(MARK)
     if not mark:
-        raise ValueError(f"docs/methods/{name}.md has no line {MARK.strip()!r}")
+        raise BadInput(f"docs/methods/{name}.md has no line {MARK.strip()!r}")
     parts = [
         f"## The file\n\n[methods/{name}.py](../../methods/{name}.py)\n\n```text\n{described}\n```\n",
         f"## Departures\n\n{departures(name)}\n",
-        f"## Cost\n\n{rows('cost.md', 'method', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
-        f"## On digits\n\n{rows('table1.md', 'method', name)}\n\nMore in [Table I](../results/table1.md) and "
+        f"## Cost\n\n{rows('cost.md', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
+        f"## On digits\n\n{rows('table1.md', name)}\n\nMore in [Table I](../results/table1.md) and "
         f"[Table II](../results/table2.md).\n",
         f"## In the ATAS paper\n\n{published(name)}\n",
     ]
     return f"{written}{MARK}\n" + "\n".join(parts)
 
 
-def rows(file: str, column: str, name: str) -> str:
-    """The lines of a Markdown table whose `column` is the method or one of its variants."""
-    lines = [line for line in (RESULTS / file).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    at = [cell.strip() for cell in lines[0].split("|")].index(column)
-    mine = [line for line in lines[2:] if line.split("|")[at].strip().split("/")[0] == name]
+def rows(file: str, name: str) -> str:
+    """The lines of a Markdown table whose `method` is the method or one of its variants."""
+    lines = lines_of_table(RESULTS / file)
+    at = column(RESULTS / file, [cell.strip() for cell in lines[0].split("|")], "method")
+    cells = ((line, line.split("|")) for line in lines[2:])
+    mine = [line for line, row in cells if at < len(row) and row[at].strip().split("/")[0] == name]
     return "\n".join([*lines[:2], *mine]) if mine else "Not in the default workflow."
 
 

@@ -5,7 +5,6 @@ import math
 import resource
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -38,7 +37,11 @@ LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a train
 
 
 class Stopped(Exception):
-    """SIGTERM came; the state is saved."""
+    """SIGTERM or Ctrl-C came; the state is saved. code: the exit code, 143 or 130."""
+
+    def __init__(self, words: str, sign: int):
+        super().__init__(words)
+        self.code = 128 + sign
 
 
 @dataclass
@@ -93,13 +96,13 @@ class Training:
 def train(run: Training, folder: Path) -> None:
     """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
 
-    The state lies in `folder`/state, is replaced after every epoch and on SIGTERM, and is removed at the end.
-    Processes that share a run step together, and process 0 alone writes. Their state is not saved on SIGTERM, which
+    The state lies in `folder`/state, is replaced after every epoch and on SIGTERM or Ctrl-C, and is removed at the end.
+    Processes that share a run step together, and process 0 alone writes. Their state is not saved on a signal, which
     they may hear in different batches: they go on from the last epoch.
-    Raises: Stopped on SIGTERM; BadInput if another run holds the folder or the state is not this run's.
+    Raises: Stopped on SIGTERM or Ctrl-C; BadInput if another run holds the folder or the state is not this run's.
     """
     processes = run.task.processes
-    with files.exclusive(folder / "state") if processes.rank == 0 else nullcontext(), stop_on_sigterm() as stop:
+    with files.exclusive(folder / "state") if processes.rank == 0 else nullcontext(), stop_on_signal() as stop:
         processes.wait()
         path = folder / "state" / "state.safetensors"
         now, totals, instances = Standing(), Totals(run.task.device), Instances(run.task)
@@ -134,7 +137,7 @@ def check_standing(now: Standing, epochs: int, path: Path) -> None:
 
 
 def run_epochs(
-    run: Training, now: Standing, totals: "Totals", instances: Instances, path: Path, stop: threading.Event
+    run: Training, now: Standing, totals: "Totals", instances: Instances, path: Path, stop: list[int]
 ) -> str:
     """The epochs from `now` on. Returns why training diverged, or ''."""
     recipe, model, device, processes = run.recipe, run.model, run.task.device, run.task.processes
@@ -162,16 +165,17 @@ def run_epochs(
             instances.add(batch, report)
             now.batch += 1
             bar.update()
-            if stop.is_set():
+            if stop:
                 break
         wait_for(device)
         now.seconds = before + time.perf_counter() - started
-        if stop.is_set():
+        if stop:
             if processes.size > 1:
-                raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.")
+                raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.", stop[0])
             state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict()}
             checkpoint.save(path, state, now, run.made_from)
-            raise Stopped(f"{run.name}: stopped; saved at epoch {now.epoch}, batch {now.batch}. Run again to go on.")
+            where = f"saved at epoch {now.epoch}, batch {now.batch}"
+            raise Stopped(f"{run.name}: stopped; {where}. Run again to go on.", stop[0])
 
         totals.add_up(processes)
         row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
@@ -315,11 +319,20 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets inside the block: the sign of a preempted or cancelled job."""
-    asked = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+def stop_on_signal() -> Iterator[list[int]]:
+    """A list that SIGTERM, the sign of a preempted or cancelled job, or Ctrl-C joins inside the block.
+
+    A second Ctrl-C interrupts at once.
+    """
+    asked: list[int] = []
+
+    def hear(sign: int, _frame: object) -> None:
+        asked.append(sign)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {sign: signal.signal(sign, hear) for sign in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
