@@ -70,3 +70,8 @@ def test_seeds_attacked_on_other_images_than_most_are_left_out():
     found = statistics.compare(odd, {**cell("00", "10", "01"), "3": (np.array([True, False, True]), "others")})
     assert (found["n_seeds"], found["n_images"]) == (3, 2)
     assert statistics.compare(cell("11"), {"0": (np.array([True]), "same")}) is None  # one of them is no such image
+
+
+@pytest.mark.parametrize("bits", ["\u01f2A==", "A", "AAAA", "", None, float("nan")])
+def test_what_are_not_the_bits_of_so_many_images_is_no_verdict(bits):
+    assert statistics.unpacked(bits, 3) is None
