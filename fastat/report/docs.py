@@ -8,6 +8,7 @@ import pandas as pd
 from fastat import ROOT
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
+from fastat.report import kept
 from fastat.report.methods import place
 from fastat.report.results import PLACE, paper, read
 from fastat.report.tidy import RUN
@@ -21,13 +22,16 @@ PICTURED = ("fgsm_rs", "atas")
 def keep(results: Path) -> None:
     """Take what the documentation shows of a finished run of the default workflow into docs/results.
 
-    The tables that the default fills, and the curves of README's picture: of PICTURED, at the largest eps.
+    The tables that the default fills; the curves of README's picture: of PICTURED, at the largest eps; and what `agree`
+    compares others' runs with.
     Raises: BadInput, with nothing taken, if one of them is missing.
     """
     tables = [results / f"tables/{name}.{ending}" for name in KEPT for ending in ("md", "csv")]
     if absent := [path for path in tables if not path.is_file() or not path.stat().st_size]:
         raise BadInput(f"there is no {absent[0]}, or it is empty. Run the default workflow to its end first")
+    mine = kept.load(results)
     found = read(results, needs=("measured.csv",))
+    kept.write(mine, RESULTS)
     for path in tables:
         shutil.copy(path, RESULTS)
     runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
