@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fastat import ROOT
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
@@ -21,6 +22,7 @@ from fastat.machine import numerics
 log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
 WAY_OUT = "See to the path, its permissions and the room on its disk."
+WITH = "another results folder, or what `docs --results` kept of one (default: docs/results, the documentation's runs)"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -183,6 +185,11 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--figures", type=file_path, default=Path("figures"))
     sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
+    sub = verb("agree", do_agree, "Compare the runs that two folders have: bit for bit, within noise, or differs.")
+    sub.add_argument("--results", type=file_path, default=Path("results"))
+    sub.add_argument(
+        "--with", type=file_path, default=ROOT / "docs/results", dest="others", metavar="FOLDER", help=WITH
+    )
     sub = verb(
         "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
     )
@@ -516,6 +523,15 @@ def do_judge(args: argparse.Namespace) -> int:
     line, failed = verdicts.write_report(found, folder / "verdicts.csv", folder / "reproduction.md")
     print(line)
     return int(failed and args.strict)
+
+
+def do_agree(args: argparse.Namespace) -> int:
+    """Print how the runs that both folders have compare; 1 if something differs."""
+    from fastat.report import agree
+
+    found = agree.compare(args.results, args.others)
+    print("\n".join(agree.described(found)))
+    return found.exit_code
 
 
 def do_draw(args: argparse.Namespace) -> None:

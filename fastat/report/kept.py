@@ -83,7 +83,7 @@ def write(kept: Kept, folder: Path) -> None:
 
 
 def of_results(folder: Path) -> Kept:
-    """What `write` would keep of a results folder.
+    """What `write` would keep of a results folder, without the runs that were left out there.
 
     Raises: BadInput if a file is missing or damaged, or evidence.jsonl says nothing of a run.
     """
@@ -91,7 +91,10 @@ def of_results(folder: Path) -> Kept:
     way_out = f"Make it again: python -m fastat tidy --out {folder}"
     facts: dict[str, dict[str, str]] = {}
     recipes: dict[str, dict[str, str]] = {}
-    for name, collapsed in found.runs[["name", "collapsed_at_end"]].sort_values("name").itertuples(index=False):
+    columns = found.runs[["name", "collapsed_at_end", "left_out"]].sort_values("name")
+    for name, collapsed, left_out in columns.itertuples(index=False):
+        if name not in found.evidence and pd.notna(left_out):
+            continue
         if name not in found.evidence:
             raise BadInput(f"{folder}: evidence.jsonl says nothing of {name}. {way_out}")
         about = found.evidence[name]
