@@ -85,6 +85,7 @@ include: "workflow/rules/report.smk"
 
 
 onsuccess:
+    shell("python -m fastat agree || true")  # with the documentation's runs, of which it may have some
     print(where(Path("results")))
 
 

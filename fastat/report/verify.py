@@ -380,8 +380,9 @@ def read_log(content: bytes, about: dict[str, Any]) -> pd.DataFrame:
     if done != len(log) or (about["status"] == "finished" and asked != len(log)):
         raise Wrong("has other epochs than were trained", f"{len(log)}, run.json says {done} of {asked}")
     for name in ACCURACIES:
-        if log[name].dtype.kind not in "if" or not log[name].dropna().between(0, 1).all():
-            raise Wrong(f"has values in `{name}` that are no accuracies", first_bad(log[name].where(log[name] != 2)))
+        good = pd.to_numeric(log[name], errors="coerce").between(0, 1)
+        if not good.all():
+            raise Wrong(f"has values in `{name}` that are no accuracies", log[name][~good].iloc[0])
     return log
 
 

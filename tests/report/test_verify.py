@@ -285,3 +285,24 @@ def test_a_large_file_is_read_once_until_it_changes(folder, monkeypatch):
     assert gathered(folder)[1]["run"].tolist() == [TWO]
     (folder / ".hashes.json").write_text("rubbish")
     assert gathered(folder)[1]["run"].tolist() == [TWO]
+
+
+@pytest.mark.parametrize(
+    "old,new,rule",
+    [
+        ("0.25,2.5", "nan,2.5", "are no accuracies"),
+        ("0.25,2.5", "1.25,2.5", "are no accuracies"),
+        ("0.25,2.5", "x,2.5", "are no accuracies"),
+        ("\n2,1.0", "\n3,1.0", "one row per epoch"),
+        ("\n2,1.0,0.75,0.5,0.25,2.5", "", "other epochs than were trained"),
+        ("pgd10_acc", "pgd_acc", "lacks columns"),
+    ],
+)
+def test_a_log_has_a_row_per_epoch_with_accuracies(folder, old, new, rule):
+    run = folder / "runs" / ONE
+    edited(run / "log.csv", old, new)
+    about = seals.read(run / "run.json")
+    about["files"]["log.csv"] = seals.sha256(run / "log.csv")
+    seals.write(run / "run.json", about)
+    metrics, problems = gathered(folder)
+    assert metrics[ONE] == set() and problems["file"].tolist() == ["log.csv"] and rule in problems["rule"][0]
