@@ -47,6 +47,8 @@ def prepare(name: str, source: Path, out: Path) -> None:
         raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
     if out.stem in CATALOG and out.stem != name:
         raise BadInput(f"a file named {out.name} must hold {out.stem}, not {name}. Choose another name.")
+    if out.is_dir():
+        raise BadInput(f"--out must be a file, as {out / name}.safetensors, but {out} is a folder.")
     if CATALOG[name].stored:
         from fastat.data import imagenet
 

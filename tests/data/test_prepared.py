@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_a_file_named_like_a_data_set_must_hold_it(made, digits, tmp_path, capsy
     assert main(["data", "--dataset", "digits_dev", "--out", str(tmp_path / "cifar10.safetensors")]) == 2
     assert "a file named cifar10.safetensors must hold cifar10, not digits_dev" in capsys.readouterr().err
     assert not (tmp_path / "cifar10.safetensors").exists()
+
+
+@pytest.mark.parametrize("out", [".", "/", "here"])
+def test_a_folder_is_no_file_to_write(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    assert main(["data", "--dataset", "digits", "--out", out]) == 2
+    assert (
+        f"--out must be a file, as {Path(out) / 'digits'}.safetensors, but {out} is a folder" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
