@@ -117,7 +117,8 @@ def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: tor
     devices.set_precision("float32")
     run = Finished(spec, results, device)
     with files.exclusive(run.folder / "state"):
-        check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
+        if suite in ("autoattack", "all"):
+            check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
         if run.about["status"] == "diverged":
             for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
                 run.write(name, [], protocol)
