@@ -56,7 +56,7 @@ def measured(who: list[tuple[str, ...]], epochs: int = 6, seed: int = 0) -> pd.D
             "collapsed_at_end": (int(collapses), None), "train_pgd10_last": (pgd10[-1], None),
             "train_pgd10_best": (pgd10.max(), None), "train_pgd10_best_epoch": (int(pgd10.argmax()) + 1, None),
             "clean": (clean, 1000), "fgsm": (pgd10[-1] + 5, 1000), "pgd10": (pgd10[-1], 1000),
-            "pgd50": (pgd10[-1] - 1, 1000), "aa": (max(aa, 0), 200), "robust_train_loss": (1.5, 500),
+            "pgd50": (max(pgd10[-1] - 1, 0), 1000), "aa": (max(aa, 0), 200), "robust_train_loss": (1.5, 500),
         }  # fmt: skip
         rows += [(*run, metric, None, value, n) for metric, (value, n) in whole.items()]
     return pd.DataFrame(rows, columns=[*RUN, "metric", "epoch", "value", "n"])
