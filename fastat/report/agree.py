@@ -331,9 +331,9 @@ def described(found: Agreement) -> list[str]:
     here, there = found.here.folder, found.there.folder
     if not found.runs:
         return [f"nothing in common: {here} has {len(found.here.runs)} runs, {there} {len(found.there.runs)}."]
-    told = [f"{machine(kept)} in {kept.folder}" for kept in (found.here, found.there)]
     alone = [len(kept.runs) - len(found.runs) for kept in (found.here, found.there)]
-    text = [f"{len(found.runs)} runs are in both ({told[0]}; {told[1]}); {alone[0]} only here, {alone[1]} only there."]
+    text = [f"here: {here} ({machine(found.here)})", f"there: {there} ({machine(found.there)})"]
+    text.append(f"runs in both: {len(found.runs)}, only here: {alone[0]}, only there: {alone[1]}")
     if any(run.word in (DIFFERS, NOT) or run.moved for run in found.runs):
         text += table(found.runs)
     text += noise_line(found)

@@ -72,12 +72,12 @@ def answer(tmp_path: Path) -> tuple[int, list[str]]:
     return found.exit_code, agree.described(found)
 
 
-def test_the_same_runs_agree_bit_for_bit_in_two_lines(tmp_path):
+def test_the_same_runs_agree_bit_for_bit_in_four_lines(tmp_path):
     write(tmp_path / "here")
     write(tmp_path / "there", change=lambda about: about.update(train_seconds=1e9, peak_memory_mb=1.0))
     code, lines = answer(tmp_path)
-    assert code == 0 and lines[-1] == "bit for bit: all 36 runs." and len(lines) == 2
-    assert "36 runs are in both (portable, One, torch made-up in" in lines[0]
+    assert code == 0 and lines[-1] == "bit for bit: all 36 runs." and len(lines) == 4
+    assert lines[0] == f"here: {tmp_path / 'here'} (portable, One, torch made-up)"
 
 
 def test_what_docs_keeps_says_the_same_as_the_folder_that_it_was_taken_from(tmp_path):
@@ -224,7 +224,7 @@ def test_evidence_without_hashes_is_compared_from_the_verdicts_on(tmp_path):
     write(tmp_path / "there")
     code, lines = answer(tmp_path)
     assert code == 0 and lines[-1].startswith("within noise: 36 of 36 runs; 0 bit for bit, 36 with every verdict equal")
-    assert len(lines) == 2
+    assert len(lines) == 4
     write(tmp_path / "there", seed=1)
     assert answer(tmp_path)[1][-1].startswith("within noise: 36 of 36 runs; 0 bit for bit, 0 with every verdict equal")
 
@@ -240,7 +240,11 @@ def test_a_part_is_compared_and_the_rest_counted(tmp_path):
     write(tmp_path / "here", WHO[:9])
     write(tmp_path / "there")
     code, lines = answer(tmp_path)
-    assert code == 0 and lines[0].endswith("0 only here, 27 only there.") and lines[-1] == "bit for bit: all 9 runs."
+    assert (
+        code == 0
+        and lines[2] == "runs in both: 9, only here: 0, only there: 27"
+        and lines[-1] == "bit for bit: all 9 runs."
+    )
 
 
 def test_a_run_that_was_left_out_is_not_compared(tmp_path):
@@ -257,7 +261,11 @@ def test_a_run_that_was_left_out_is_not_compared(tmp_path):
     lines = (tmp_path / "there/evidence.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "there/evidence.jsonl").write_text("".join(line for line in lines if ATAS not in line))
     code, told = answer(tmp_path)
-    assert code == 0 and told[-1] == "bit for bit: all 35 runs." and told[0].endswith("1 only here, 0 only there.")
+    assert (
+        code == 0
+        and told[-1] == "bit for bit: all 35 runs."
+        and told[2] == "runs in both: 35, only here: 1, only there: 0"
+    )
 
 
 @pytest.mark.parametrize("file", ["measured.csv", "correct.csv", "evidence.jsonl"])
