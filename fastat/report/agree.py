@@ -30,7 +30,6 @@ import pandas as pd
 from scipy import stats
 
 from fastat.config.spec import RunSpec
-from fastat.errors import BadInput
 from fastat.report.kept import ATTACKS, Kept, load
 from fastat.report.statistics import holm
 from fastat.units import eps_text
@@ -87,14 +86,6 @@ class Agreement:
     def exit_code(self) -> int:
         """1 if something differs."""
         return int(len(self.found) > 0 or any(run.word == DIFFERS for run in self.runs))
-
-
-def lines(results: Path, others: Path) -> list[str]:
-    """What the verb prints; of folders that cannot be compared, the reason: a finished workflow never fails by them."""
-    try:
-        return described(compare(results, others))
-    except BadInput as error:
-        return [f"not compared with {others}: {error}"]
 
 
 def compare(results: Path, others: Path) -> Agreement:

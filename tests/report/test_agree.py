@@ -339,7 +339,7 @@ def test_evidence_of_another_shape_is_unknown_and_no_traceback(tmp_path, value):
 
     write(tmp_path / "here", WHO[:6], change=odd)
     write(tmp_path / "there", WHO[:6])
-    assert agree.lines(tmp_path / "here", tmp_path / "there")
+    assert agree.described(agree.compare(tmp_path / "here", tmp_path / "there"))
 
 
 def test_the_verb_exits_with_one_for_a_difference_alone_and_two_for_bad_input(tmp_path, capsys):
@@ -351,13 +351,6 @@ def test_the_verb_exits_with_one_for_a_difference_alone_and_two_for_bad_input(tm
     assert main(call) == 1 and capsys.readouterr().out.endswith("differs: 36 of 36 runs.\n")
     assert main([*call[:-1], str(tmp_path / "nowhere")]) == 2
     assert "has neither measured.csv" in capsys.readouterr().err
-
-
-def test_the_lines_of_a_workflow_never_fail(tmp_path):
-    write(tmp_path / "here")
-    (line,) = agree.lines(tmp_path / "here", tmp_path / "nowhere")
-    assert line.startswith("not compared with ") and "has neither measured.csv" in line
-    assert agree.lines(tmp_path / "here", tmp_path / "here")[-1] == "bit for bit: all 36 runs."
 
 
 def test_agree_leaves_torch_unloaded(tmp_path):
