@@ -53,10 +53,12 @@ def measured(who: list[tuple[str, ...]], epochs: int = 6, seed: int = 0) -> pd.D
         whole: dict[str, tuple[Any, Any]] = {
             "diverged": (0, None), "train_seconds": (rng.uniform(10, 90), None), "peak_memory_mb": (740, None),
             "device": ("made-up GPU", None), "collapse_epoch": (4 if collapses else None, None),
-            "collapsed_at_end": (int(collapses), None), "train_pgd10_last": (pgd10[-1], None),
+            "collapsed_at_end": (int(collapses), None), "collapsed_for_a_while": (0, None),
+            "train_pgd10_last": (pgd10[-1], None),
             "train_pgd10_best": (pgd10.max(), None), "train_pgd10_best_epoch": (int(pgd10.argmax()) + 1, None),
             "clean": (clean, 1000), "fgsm": (pgd10[-1] + 5, 1000), "pgd10": (pgd10[-1], 1000),
-            "pgd50": (max(pgd10[-1] - 1, 0), 1000), "aa": (max(aa, 0), 200), "robust_train_loss": (1.5, 500),
+            "pgd50": (max(pgd10[-1] - 1, 0), 1000), "robust_train_loss": (1.5, 500),
+            "aa": (max(aa, 0), 200),
         }  # fmt: skip
         rows += [(*run, metric, None, value, n) for metric, (value, n) in whole.items()]
     return pd.DataFrame(rows, columns=[*RUN, "metric", "epoch", "value", "n"])
@@ -105,7 +107,7 @@ def evidence(who: list[tuple[str, ...]]) -> list[dict[str, Any]]:
             "config": step(name), "redrawn": [1, 5] if "/atas/" in name else [],
             "made_from": f"{k:016x}", "n_parameters": 77562, "versions": {"fastat": "0.0", "torch": "made-up"},
             "git_commit": "0123456789abcdef", "device": "made-up GPU", "threads": 1, "status": "finished", "cause": "",
-            "collapse": {"first": None, "at_end": False}, "train_seconds": 10.0 + k, "peak_memory_mb": 740.0,
+            "train_seconds": 10.0 + k, "peak_memory_mb": 740.0,
             "folder": f"results/runs/{name}",
         }
         for k, name in enumerate(names)

@@ -1,5 +1,6 @@
 """One evaluation or probe of a finished run: its weights are attacked, and looked at, into results/runs/NAME/eval."""
 
+import csv
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -22,6 +23,7 @@ from fastat.errors import BadInput
 from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
 from fastat.networks import models
+from fastat.training.collapse import Collapse, detect
 
 COLUMNS = {
     "whitebox": whitebox.COLUMNS,
@@ -31,7 +33,7 @@ COLUMNS = {
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
 }
 BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
-NEEDED = ("status", "collapse", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
+NEEDED = ("status", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
 
 
 class Finished:
@@ -65,6 +67,20 @@ class Finished:
                 f"{self.about['data_sha256'][:16]}). Prepare the old data again, or train the run again."
             )
         return data
+
+    def collapse(self) -> Collapse:
+        """What log.csv says of catastrophic overfitting.
+
+        Raises: BadInput if the file is missing or damaged.
+        """
+        path = self.folder / "log.csv"
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            fgsm_acc, pgd_acc = ([float(row[name]) for row in rows] for name in ("fgsm_acc", "pgd10_acc"))
+            return detect(fgsm_acc, pgd_acc, CATALOG[self.spec.dataset].n_classes)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path} is missing or damaged ({error}). Train it again.") from error
 
     def network(self, file: str = "weights.safetensors") -> nn.Module:
         """The network with the weights of one of its files."""
@@ -164,7 +180,7 @@ def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str = "aut
     data, tenth = run.data(), subsets.ranks(spec, results).to(device)
     groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
     rows: list[dict[str, Any]] = []
-    for epoch in probes.around(run.about["collapse"]["first"], run.about["epochs_done"]):
+    for epoch in probes.around(run.collapse().first, run.about["epochs_done"]):
         model = run.network(f"snapshots/epoch{epoch:03d}.safetensors")
         rows += probes.surfaces(model, data.train, groups, eps=spec.eps, seed=0, epoch=epoch)
     run.write("surfaces_by_epoch", probes.rounded(rows), protocol)

@@ -27,7 +27,8 @@ MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
-CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "collapse"]
+CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "at_end", "for_a_while"]
+COLLAPSES = ("at_end", "for_a_while")  # the two kinds, as columns that count them
 BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
 OF_RUN = [
     *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end", "clean",
@@ -115,12 +116,18 @@ def main(grid: Grid) -> pd.DataFrame:
 def curve(grid: Grid, runs: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
     """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell."""
     rows = grid.by_epoch(runs).rename(columns={metric: "value"}).dropna(subset=["value"])
-    rows = rows.assign(collapse=(rows["epoch"] == rows["collapse_epoch"]).astype(int))
+    rows = rows.assign(**begun(rows))
     if len(runs) <= MOST_RUNS:
         return rows.assign(n_seeds=1)
     cells = rows.groupby([*CELL, "epoch"], sort=False)
     told = {"value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
-    return cells.agg(**told, n_seeds=("value", "size"), collapse=("collapse", "sum")).reset_index()
+    return cells.agg(**told, n_seeds=("value", "size"), **{word: (word, "sum") for word in COLLAPSES}).reset_index()
+
+
+def begun(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """COLLAPSES -> 1 at the epoch in which such a collapse began, 0 at all others, of rows by epoch."""
+    begins, ended = rows["epoch"] == rows["collapse_epoch"], rows["collapsed_at_end"] == 1
+    return dict(zip(COLLAPSES, ((begins & ended).astype(int), (begins & ~ended).astype(int)), strict=True))
 
 
 def curves(grid: Grid) -> Parts:
@@ -162,12 +169,12 @@ def fig03(grid: Grid) -> Parts:
     if rows.empty:
         return
     rows["progress"] = rows["epoch"] / rows["epochs"].fillna(rows.groupby(level=0)["epoch"].transform("max"))
-    rows["collapse"] = (rows["epoch"] == rows["collapse_epoch"]).astype(int)
+    rows = rows.assign(**begun(rows))
     keys = ["dataset", "model", "eps", "method", "base", "subset", "progress"]
     cells = rows.groupby(keys, sort=False)
     told = cells.agg(
         alpha=("alpha", "first"), mean=("train_pgd10_acc", "mean"), std=("train_pgd10_acc", "std"),
-        n_seeds=("train_pgd10_acc", "size"), collapses=("collapse", "sum"),
+        n_seeds=("train_pgd10_acc", "size"), **{word: (word, "sum") for word in COLLAPSES},
     )  # fmt: skip
     yield told.reset_index().rename(columns={"base": "variant"})
 
@@ -357,15 +364,18 @@ def accuracy_by_eps(grid: Grid) -> Parts:
 
 
 def collapse_map(grid: Grid) -> Parts:
-    """How many of a cell's runs collapsed at any epoch, with the exact 95 % interval; diverged ones do not count."""
+    """How many of a cell's runs collapsed, at the end or for a while, with the exact 95 % interval of both together.
+
+    Diverged runs do not count.
+    """
     steps = grid.runs[grid.runs["swept"] & grid.runs["method"].isin(["fgsm_rs", "atta"])]
     for panel, runs in (("eps", main(grid)), ("step", steps.dropna(subset=["alpha"]))):
         runs = runs.dropna(subset=["collapsed_at_end"])
         counts = runs.assign(stands=runs["diverged"] != 1, fell=runs["collapse_epoch"].notna())
-        counts = counts.assign(
-            k=counts["stands"] & counts["fell"], end=counts["stands"] & (runs["collapsed_at_end"] == 1)
-        )
-        told = {"k": ("k", "sum"), "n": ("stands", "sum"), "n_all": ("stands", "size"), "at_end": ("end", "sum")}
+        counts = counts.assign(k=counts["stands"] & counts["fell"])
+        counts = counts.assign(at_end=counts["k"] & (runs["collapsed_at_end"] == 1))
+        counts = counts.assign(for_a_while=counts["k"] & ~counts["at_end"])
+        told = {"n": ("stands", "sum"), "n_all": ("stands", "size"), **{w: (w, "sum") for w in ("k", *COLLAPSES)}}
         rows = counts.groupby(CELL, sort=False).agg(**told, alpha=("alpha", "first")).reset_index()
         rows["diverged"] = rows["n_all"] - rows["n"]
         known = {pair: exact(*pair) for pair in set(zip(rows["k"], rows["n"], strict=True)) if pair[1]}
@@ -386,11 +396,11 @@ def cost_robustness(grid: Grid) -> Parts:
 DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
     "curves": (CURVE, curves),
     "accuracy_by_eps": ([*CELL, "metric", "mean", "low", "high", "n_seeds"], accuracy_by_eps),
-    "collapse_map": (["panel", *CELL, "alpha", "k", "n", "at_end", "diverged", "low", "high"], collapse_map),
+    "collapse_map": (["panel", *CELL, "alpha", "k", "n", *COLLAPSES, "diverged", "low", "high"], collapse_map),
     "cost_robustness": ([*RUN, "device", "train_seconds", "gflop", "pgd50", "aa", "collapsed_at_end"], cost_robustness),
     "fig01": (["panel", *CURVE, "n", "u", "w", "loss"], fig01),
-    "fig02": ([*SURFACE, "collapse_epoch"], fig02),
-    "fig03": ([*CELL, "alpha", "subset", "progress", "mean", "std", "n_seeds", "collapses"], fig03),
+    "fig02": ([*SURFACE, "collapse_epoch", "collapsed_at_end"], fig02),
+    "fig03": ([*CELL, "alpha", "subset", "progress", "mean", "std", "n_seeds", *COLLAPSES], fig03),
     "fig04": (["panel", *RUN, "alpha", "gap", "n", "pgd10", "aa", "collapsed_at_end"], fig04),
     "fig05": (["panel", *CURVE, "mean_alpha_255"], fig05),
     "fig06": (

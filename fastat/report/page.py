@@ -95,8 +95,8 @@ def leaderboard(runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame
         why_no_seconds=np.where(several, "the seeds ran on different hardware", ""),
         best_first=by["train_pgd10_best_epoch"].min(),
         best_last=by["train_pgd10_best_epoch"].max(),
-        collapsed=by["collapse_epoch"].count(),
         collapsed_at_end=found["collapsed_at_end"],
+        collapsed_for_a_while=found["collapsed_for_a_while"],
         collapse_epoch=by["collapse_epoch"].min(),
         cause=found["cause"],
     )
@@ -230,7 +230,8 @@ def summary(results: Results, board: pd.DataFrame) -> dict[str, Any]:
         "runs": len(runs),
         "cells": len(board),
         "diverged": int(runs["diverged"].sum()),
-        "collapsed": int(runs["collapse_epoch"].notna().sum()),
+        "collapsed_at_end": int(runs["collapsed_at_end"].sum()),
+        "collapsed_for_a_while": int(runs["collapsed_for_a_while"].sum()),
         "datasets": sorted(set(runs["dataset"])),
         "hardware": sorted(set(runs["device"].dropna())),
         "commits": sorted(

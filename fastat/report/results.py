@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 PLACE = CELL[:3]
 TEXTS = ("cause", "device", "left_out")  # metrics that are no numbers
 ALWAYS = [
-    "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "train_pgd10_last",
-    "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50", "aa", "aa_n",
+    "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "collapsed_for_a_while",
+    "train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50",
+    "aa", "aa_n",
     "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
 STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary
@@ -343,14 +344,14 @@ def labels(rows: pd.DataFrame) -> pd.Series:
 def cells(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """A row per cell (the index), in the order of the runs.
 
-    `seeds` (less those that were left out whole), `diverged`, `collapsed_at_end` and `unverified` (how many), `cause`
-    and `left_out` (texts), `hardware` (names); of every metric its mean, NAME_std and NAME_seeds (how many have it);
-    with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all
-    seeds' images leave. Seconds on different hardware have no mean.
+    `seeds` (less those that were left out whole), `diverged`, `collapsed_at_end`, `collapsed_for_a_while` and
+    `unverified` (how many), `cause` and `left_out` (texts), `hardware` (names); of every metric its mean, NAME_std and
+    NAME_seeds (how many have it); with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all seeds' images leave.
+    Seconds on different hardware have no mean.
     """
     by = runs.assign(counts=runs["left_out"].isna() | runs["diverged"].notna()).groupby(CELL, sort=False)
     table = pd.DataFrame({"seeds": by["counts"].sum()})
-    for name in ("diverged", "collapsed_at_end", "unverified"):
+    for name in ("diverged", "collapsed_at_end", "collapsed_for_a_while", "unverified"):
         table[name] = by[name].sum().astype(int)
     for name in ("cause", "left_out"):
         table[name] = by[name].agg(lambda texts: "; ".join(sorted(set(texts.dropna()))))

@@ -19,7 +19,7 @@ COLUMNS = [*RUN, "check", "value", "limit", "holds", "verdict"]
 Z = 3.2905  # two-sided 99.9 %
 SQUARE = 10.0  # % of what AutoAttack broke that Square may have broken: it finds few where gradients are honest
 BLIND = 1.0  # % of images that may have no gradient at all: a network can be certain of some
-NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that ended collapsed
+NOT_ALWAYS = "fgsm <= noise"  # not asked of a network that is collapsed at the end
 
 
 def write_csv(results: Results, out: Path) -> None:
@@ -71,7 +71,7 @@ def no_more_than(name: str, left: str, right: str):
 
 
 def fgsm_finds_more_than_noise(wide: pd.DataFrame) -> pd.DataFrame:
-    """That FGSM is blind in a collapsed network is what collapse means."""
+    """That FGSM is blind in a network collapsed at the end is what collapse means; one that recovered is asked."""
     fgsm, n = values(wide, "fgsm")
     noise, _ = values(wide, "noise")
     collapsed, _ = values(wide, "collapsed_at_end")

@@ -73,8 +73,9 @@ def write_table(
 
 LEGEND = (
     "Mean and standard deviation over seeds (their number: seeds); AA: with the number of attacked images n and the 95 "
-    "% interval that n images leave (Wilson, seeds pooled). CO: first epoch of catastrophic overfitting by seed, (r) "
-    "recovered by the end, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
+    "% interval that n images leave (Wilson, seeds pooled). CO, by seed: the epoch in which catastrophic overfitting "
+    "began, `end` where the network is collapsed at the end, `while` where it was for a while, - none. train PGD10: on "
+    "training images, last epoch (best, its epoch), first seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "
@@ -111,7 +112,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
         hardware=found["hardware"].map(" and ".join),
         masking=by["masking"].agg(lambda v: "; ".join(sorted(set(v) - {""}))),
         collapsed_at_end=found["collapsed_at_end"],
-        collapse=by["co"].agg(" ".join),
+        collapsed_for_a_while=found["collapsed_for_a_while"],
+        collapse=by["co"].agg(", ".join),
     )
     for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
         table[name] = by[name].first()
@@ -147,10 +149,10 @@ def suspected(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def co(first: float, at_end: float) -> str:
-    """`12`, `12(r)` if it recovered, `-` if there was no collapse."""
+    """`12 end` if it is collapsed at the end, `12 while` if it recovered, `-` if there was no collapse."""
     if pd.isna(first):
         return "-"
-    return f"{int(first)}" if at_end == 1 else f"{int(first)}(r)"
+    return f"{int(first)} end" if at_end == 1 else f"{int(first)} while"
 
 
 def ranked(correct: pd.DataFrame) -> Marks:

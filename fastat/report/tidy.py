@@ -102,9 +102,10 @@ def measured(folder: Path, run: Checked) -> Iterator[dict[str, Any]]:
     for metric in ("train_seconds", "peak_memory_mb", "device"):
         yield {"metric": metric, "value": about.get(metric, "")}
     n_classes = CATALOG[RunSpec.parse(run.name).dataset].n_classes
-    found = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
-    yield {"metric": "collapse_epoch", "value": found.first or ""}
-    yield {"metric": "collapsed_at_end", "value": int(found.at_end)}
+    fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
+    yield {"metric": "collapse_epoch", "value": fell.first or ""}
+    yield {"metric": "collapsed_at_end", "value": int(fell.at_end)}
+    yield {"metric": "collapsed_for_a_while", "value": int(fell.for_a_while)}
     for column in [c for c in (*PERCENT, *AS_IT_IS) if c in log]:
         scale = 100 if column in PERCENT else 1
         n = about["recipe"].get("monitor_images", "") if column in (*PERCENT, "pgd10_loss") else ""

@@ -7,8 +7,8 @@ How much the paper's own seeds scatter is not known, and so not in it.
 - reproduced: the whole interval lies within MARGIN points of 0 (Table III: within a tenth of the paper's value)
 - within noise: the interval holds 0, but is too wide to say more
 - not reproduced: the interval leaves 0 out, and does not lie within the margin
-- collapsed in k of n: the paper's or our networks collapsed there. One such number is a draw of a coin, so how often is
-  compared, not the mean: k of our n runs ended collapsed
+- collapsed at the end in k of n: the paper's or our networks collapsed there. One such number is a draw of a coin, so
+  how often is compared, not the mean: k of our n runs are collapsed at the end
 - not run: there is no such run of ours, or none that finished
 """
 
@@ -104,7 +104,7 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
             **found,
             "low": 100 * low,
             "high": 100 * high,
-            "verdict": f"collapsed in {k} of {watched}",
+            "verdict": f"collapsed at the end in {k} of {watched}",
             "reason": word,
         }
     of_images = metric in ATTACKED or metric == "clean"
@@ -155,9 +155,16 @@ def word_of(low: float, high: float, margin: float) -> str:
 
 def summary(table: pd.DataFrame) -> str:
     """`450 numbers: 0 reproduced, ...`."""
-    words = table["verdict"].where(~table["verdict"].str.startswith("collapsed"), "collapsed in some")
+    words = table["verdict"].where(~table["verdict"].str.startswith("collapsed"), "collapsed at the end in some")
     counts = words.value_counts()
-    order = ["reproduced", "within noise", "not reproduced", "collapsed in some", "other hardware", "not run"]
+    order = [
+        "reproduced",
+        "within noise",
+        "not reproduced",
+        "collapsed at the end in some",
+        "other hardware",
+        "not run",
+    ]
     return f"{len(table)} numbers of the paper: " + ", ".join(f"{counts.get(word, 0)} {word}" for word in order)
 
 

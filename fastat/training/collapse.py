@@ -3,20 +3,34 @@
 Catastrophic overfitting is a gap between attacks: the network withstands the single step that it was trained on
 while many small steps break it (ATAS paper, Sec. I: PGD accuracy drops to nearly 0 while FGSM accuracy rises).
 
-The rule, on the FGSM and PGD10 accuracies of a fixed sample of training images after every epoch:
+The rule, on the FGSM and PGD10 accuracies of a fixed sample of training images after every epoch. It has hysteresis,
+for one epoch is noise: entering a collapse and leaving it each take LASTING successive epochs.
 
-1. An epoch has a *gap* when PGD10 leaves less than a third of the accuracy that FGSM leaves, and FGSM leaves at
-   least the *floor*: twice what guessing gives, and 5 %. A network under the floor has not learnt yet.
-2. An epoch is *robust* when PGD10 leaves at least the floor and there is no gap.
-3. A *collapse* is a row of successive epochs with a gap that begins after a robust epoch (robustness was lost), or
-   that lasts to the last epoch (it never came, or never came back). A gap that a network grows out of before it was
-   ever robust is slow learning, and is not counted.
+1. The *floor* is twice what guessing gives, and at least 5 %. What a network has *reached* is the highest median of the
+   PGD10 accuracies of LASTING successive epochs so far; it is *robust* once that is at least the floor.
+2. A collapse begins with the first of LASTING successive epochs in each of which FGSM leaves at least the floor, and
+   - robustness is lost: the network was robust, and PGD10 leaves less than LOST of what was reached, and less than GAP
+     of what FGSM leaves; or
+   - there is none: PGD10 leaves less than NOTHING of what FGSM leaves.
+3. It is over with the first of LASTING successive epochs in each of which PGD10 leaves at least GAP of what FGSM
+   leaves, and at least REGAINED of what was reached.
+4. A network is *collapsed at the end* if the last collapse is not over. It was collapsed *for a while* if all are over.
+   A collapse that began before the network was robust counts only if it lasts to the end: then robustness never came.
+   One that is over was slow learning.
 
-One third lies between what is seen without collapse (PGD10 keeps 0.6 to 1 of FGSM's accuracy) and with it (under 0.2).
+Fewer than LASTING epochs are no evidence: what begins in the last two epochs is not told from a dip, and a training of
+one or two epochs has no collapse. Why these constants: docs/decisions/collapse-rule.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
+
+LASTING = 3  # epochs
+GAP = 1 / 3  # of FGSM's accuracy
+NOTHING = 1 / 10  # of FGSM's accuracy
+LOST = 0.55  # of what was reached
+REGAINED = 0.75  # of what was reached
 
 
 @dataclass(frozen=True)
@@ -25,20 +39,48 @@ class Collapse:
 
     first: int | None  # first epoch of the first collapse; None: there was none
     n_epochs: int  # how many epochs were collapsed
-    at_end: bool  # the last epoch is collapsed: what is reported is a collapsed network
-    recovered: bool  # it collapsed, and at the end it is not collapsed
+    at_end: bool  # what is reported is a collapsed network
+
+    @property
+    def for_a_while(self) -> bool:
+        """It collapsed, and had recovered at the end."""
+        return self.first is not None and not self.at_end
 
 
 def detect(fgsm_acc: Sequence[float], pgd_acc: Sequence[float], n_classes: int) -> Collapse:
     """Apply the rule to accuracies in [0, 1], one of each per epoch.
 
-    Raises: ValueError if the two differ in length.
+    Raises: ValueError if the two differ in length, or a value is not in [0, 1].
     """
-    floor = max(2 / n_classes, 0.05)
     curves = list(zip(fgsm_acc, pgd_acc, strict=True))
-    gap = [fgsm >= floor and pgd < fgsm / 3 for fgsm, pgd in curves]
-    robust = [pgd >= floor and not wide for (_, pgd), wide in zip(curves, gap, strict=True)]
-    counted = [wide and (any(robust[:e]) or all(gap[e:])) for e, wide in enumerate(gap)]
-    first = counted.index(True) + 1 if any(counted) else None
-    at_end = bool(gap) and gap[-1]
-    return Collapse(first, sum(counted), at_end, first is not None and not at_end)
+    for epoch, (fgsm, pgd) in enumerate(curves, start=1):
+        if not (0 <= fgsm <= 1 and 0 <= pgd <= 1):
+            raise ValueError(f"accuracies must be in [0, 1], got {fgsm} (FGSM) and {pgd} (PGD10) in epoch {epoch}")
+    floor, end = max(2 / n_classes, 0.05), len(curves)
+    counted = [(begin, over) for begin, over, robust in collapses(curves, floor) if robust or over == end]
+    first = counted[0][0] + 1 if counted else None
+    return Collapse(first, sum(over - begin for begin, over in counted), bool(counted) and counted[-1][1] == end)
+
+
+def collapses(curves: list[tuple[float, float]], floor: float) -> Iterator[tuple[int, int, bool]]:
+    """(begin, over, whether it had been robust) of every collapse: epochs from 0, `over` the first one after it."""
+    reached, streak, begin, was_robust = 0.0, 0, None, False
+    for epoch, (fgsm, pgd) in enumerate(curves):
+        if epoch + 1 >= LASTING:
+            reached = max(reached, median(pgd for _, pgd in curves[epoch + 1 - LASTING : epoch + 1]))
+        if begin is None:
+            lost = reached >= floor and pgd < LOST * reached and pgd < GAP * fgsm
+            turns = fgsm >= floor and (lost or pgd < NOTHING * fgsm)
+        else:
+            turns = pgd >= GAP * fgsm and pgd >= REGAINED * reached
+        streak = streak + 1 if turns else 0
+        if streak < LASTING:
+            continue
+        turned, streak = epoch + 1 - LASTING, 0
+        if begin is None:
+            begin, was_robust = turned, reached >= floor
+        else:
+            yield begin, turned, was_robust
+            begin = None
+    if begin is not None:
+        yield begin, len(curves), was_robust

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from fastat.errors import BadInput
 from fastat.machine import devices, files, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator
-from fastat.training import checkpoint, collapse
+from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.instances import Instances
 from fastat.training.learner import SGDLearner
@@ -266,14 +266,10 @@ def write_results(run: Training, now: Standing, cause: str, instances: dict[str,
     write_weights(run, folder / "weights.safetensors")
     with files.atomic(folder / "instances.safetensors") as partial:
         save_file({name: rows[: len(run.data.train)].contiguous() for name, rows in instances.items()}, partial)
-    found = collapse.detect(
-        [row["fgsm_acc"] for row in now.log], [row["pgd10_acc"] for row in now.log], run.task.n_classes
-    )
     outcome = {
         "status": "diverged" if cause else "finished",
         "cause": cause,
         "epochs_done": len(now.log),
-        "collapse": asdict(found),
         "train_seconds": sum(row["seconds"] for row in now.log),
         "peak_memory_mb": max(row["peak_memory_mb"] for row in now.log),
         "files": {name: seals.sha256(folder / name) for name in [*LEFT, *snapshots(run, folder)]},

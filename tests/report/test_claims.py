@@ -25,7 +25,8 @@ def results(*runs):
             epoch = 5 if metric == "train_alpha_255" else None
             if metric != "right":
                 measured.append((*who, metric, epoch, value, 400))
-        measured.append((*who, "collapsed_at_end", None, 0, None))
+        if "collapsed_at_end" not in metrics:
+            measured.append((*who, "collapsed_at_end", None, 0, None))
         if "right" in metrics:
             measured.append((*who, "aa", None, 100 * metrics["right"], 400))
             for attack in ("pgd50", "aa"):
@@ -94,7 +95,8 @@ def test_on_a_par_with_pgd10_means_no_more_than_two_points_lost(folder):
 def test_collapses_are_counted_and_a_few_runs_decide_nothing(folder):
     runs = both({"right": 0.5}, "fgsm_rs", {"right": 0.1, "collapse_epoch": 11})
     found = verdict("rs-collapses", *runs, tmp_path=folder)
-    assert found["verdict"] == "holds" and found["evidence"] == "FGSM-RS 12 of 12 runs, ATAS 0 of 12"
+    assert found["verdict"] == "holds"
+    assert found["evidence"] == "FGSM-RS 12 of 12 runs (0 at the end, 12 for a while), ATAS 0 of 12 runs"
     assert verdict("rs-collapses", *runs[:4], tmp_path=folder)["verdict"] == "undecided"
     swapped = both({"right": 0.1, "collapse_epoch": 11}, "fgsm_rs", {"right": 0.5})
     assert verdict("rs-collapses", *swapped, tmp_path=folder)["verdict"] == "does not hold"
@@ -104,7 +106,10 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     def at(e, _seed):
         return 9 if e == 102 else None
 
-    runs = both({"right": 0.5}, "fgsm_rs", {"collapse_epoch": at})
+    runs = both({"right": 0.5}, "fgsm_rs", {"collapse_epoch": at, "collapsed_at_end": lambda e, _: int(e == 102)})
+    assert verdict("eps-collapse", *runs, tmp_path=folder)["evidence"] == (
+        "collapsed: 4 of 12 runs (4 at the end, 0 for a while)"
+    )
     assert verdict("eps-collapse", *runs, tmp_path=folder)["verdict"] == "holds"
     steps = [
         (77, f"fgsm_rs/step{step:03d}", seed, {"collapse_epoch": 9 if step > 150 else None})
@@ -113,7 +118,9 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     ]
     found = verdict("step-collapse", *steps, tmp_path=folder)
     assert found["verdict"] == "holds" and found["value"] > 0.5
-    assert found["evidence"] == "6 of 15 runs with fixed steps of 0.75 to 2 eps collapsed"
+    assert (
+        found["evidence"] == "collapsed: 6 of 15 runs (0 at the end, 6 for a while), with fixed steps of 0.75 to 2 eps"
+    )
     none = [(e, n, s, {}) for e, n, s, _ in steps]
     assert verdict("step-collapse", *none, tmp_path=folder)["verdict"] == "undecided"
 
@@ -131,10 +138,12 @@ def test_step_sizes_are_the_recipes_whatever_the_variants_are_called(folder):
     ]
     found = verdict("step-collapse", *steps, tmp_path=folder, **configs)
     assert found["verdict"] == "holds"
-    assert found["evidence"] == "3 of 12 runs with fixed steps of 0.75 to 2 eps collapsed"
+    assert (
+        found["evidence"] == "collapsed: 3 of 12 runs (0 at the end, 3 for a while), with fixed steps of 0.75 to 2 eps"
+    )
     adaptive = [(77, "fgsm_adaptive", seed, {}) for seed in range(3)]
     found = verdict("adaptive-prevents", *steps, *adaptive, tmp_path=folder, **configs)
-    assert found["evidence"] == "fixed step 0 of 3 runs, adaptive step 0 of 3"
+    assert found["evidence"] == "fixed step 0 of 3 runs, adaptive step 0 of 3 runs"
 
 
 def test_without_recipes_nothing_is_said_of_step_sizes_and_a_note_says_why(folder):
@@ -153,7 +162,10 @@ def test_remedies_against_collapse_are_counted_together_and_told_apart(folder):
              for name in ("fgsm_ga", "ssat") for seed in range(4)]  # fmt: skip
     found = verdict("others-avoid", *runs, tmp_path=folder)
     assert found["verdict"] == "holds"
-    assert found["evidence"] == "FGSM-RS 4 of 4 runs, the others 1 of 8: fgsm_ga 0 of 4, ssat 1 of 4"
+    assert found["evidence"] == (
+        "FGSM-RS 4 of 4 runs (0 at the end, 4 for a while), the others 1 of 8 runs (0 at the end, 1 for a while): "
+        "fgsm_ga 0 of 4, ssat 1 of 4"
+    )
 
 
 def test_subsets_with_large_norms_collapse(folder):
@@ -190,7 +202,7 @@ def test_the_adaptive_step_prevents_collapse_and_is_larger(folder):
     assert verdict("adaptive-prevents", *runs, tmp_path=folder)["verdict"] == "holds"
     found = verdict("adaptive-larger", *runs, tmp_path=folder)
     assert found["verdict"] == "holds" and found["value"] == pytest.approx(81.5 / 77 - 1)
-    assert "fgsm_adaptive: mean step 1.17 eps in 4 runs, 0 collapsed" in found["evidence"]
+    assert "fgsm_adaptive: mean step 1.17 eps, collapsed: 0 of 4 runs" in found["evidence"]
 
 
 def test_ratio_and_losses(folder):

@@ -91,7 +91,7 @@ def test_figure_1_shows_the_landscape_of_a_run_that_ended_collapsed_and_its_curv
     (who,) = set(zip(surface["variant"], surface["seed"], strict=True))
     assert who == ("fgsm", "0")  # the fifth run
     ended = curves[(curves["variant"] == who[0]) & (curves["seed"] == who[1])].sort_values("epoch")
-    assert ended["value"].iloc[-1] < 2 and ended["collapse"].tolist() == [0, 0, 0, 1, 0, 0]
+    assert ended["value"].iloc[-1] < 2 and ended["at_end"].tolist() == [0, 0, 0, 1, 0, 0]
     assert set(zip(curves["method"], curves["variant"], strict=True)) == {
         ("pgd10", "paper"), ("fgsm_rs", "paper"), ("fgsm_rs", "fgsm"),
     }  # fmt: skip
@@ -107,9 +107,11 @@ def test_figure_1_goes_to_another_eps_only_if_nothing_collapsed_at_the_first(tmp
 def test_figure_3_counts_the_collapses_on_small_and_on_large_norms(stepped):
     rows = pd.read_csv(stepped / "figures/fig03.csv")
     assert set(rows["subset"]) == {"1-2", "9-10"} and set(rows["alpha"]) == {1.75} and (rows["n_seeds"] == 2).all()
-    assert rows["progress"].max() == 1 and rows.groupby("subset")["collapses"].sum().to_dict() == {"1-2": 0, "9-10": 0}
-    fallen = rows.assign(collapses=((rows["subset"] == "9-10") & (rows["progress"] == 0.5)).astype(int))
-    assert "0 of 2 on small norms, 1 of 2 on large norms" in figures.FIGURES["fig03"][0](fallen)[1]
+    assert rows["progress"].max() == 1 and rows.groupby("subset")["at_end"].sum().to_dict() == {"1-2": 0, "9-10": 0}
+    fallen = rows.assign(for_a_while=((rows["subset"] == "9-10") & (rows["progress"] == 0.5)).astype(int))
+    fallen["at_end"] = fallen["for_a_while"]
+    words = "Collapsed at the end: FGSM-RS, small norms: 0 of 2, large norms: 1 of 2, 1 for a while."
+    assert words in figures.FIGURES["fig03"][0](fallen)[1]
 
 
 def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
@@ -161,8 +163,9 @@ def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_
     measured.to_csv(folder / "measured.csv", index=False)
     figure_data.write_all(folder, None, EPS, folder / "figures")
     rows = pd.read_csv(folder / "figures/collapse_map.csv").query("panel == 'eps'").set_index("method")
-    assert rows.loc["fgsm_rs", ["k", "n", "diverged"]].tolist() == [1, 5, 0]
-    assert rows.loc["atas", ["k", "n", "diverged"]].tolist() == [1, 3, 2]
+    columns = ["k", "at_end", "for_a_while", "n", "diverged"]
+    assert rows.loc["fgsm_rs", columns].tolist() == [1, 1, 0, 5, 0]
+    assert rows.loc["atas", columns].tolist() == [1, 1, 0, 3, 2]
     # Clopper-Pearson of 1 of 5: 0.5 % to 71.6 %
     assert rows.loc["fgsm_rs", ["low", "high"]].tolist() == pytest.approx([0.00505, 0.71642], abs=1e-5)
 

@@ -61,9 +61,9 @@ def reported(tmp_path_factory):
            for seed in "01"]  # fmt: skip
     fabricate.write(folder, who)
     fabricate.correct(who, n=1000).to_csv(folder / "correct.csv", index=False)
-    eps = '{"digits": "8/255"}'
-    assert main(["figure-data", "--results", str(folder), "--eps", eps]) == 0
-    assert main(["judge", "--results", str(folder), "--eps", eps]) == 0
+    (folder / "config.json").write_text('{"table1_eps": {"digits": "8/255"}}')
+    assert main(["figure-data", "--results", str(folder)]) == 0
+    assert main(["judge", "--results", str(folder)]) == 0
     assert main(["draw", "--data", str(folder / "figures"), "--out", str(folder / "drawn")]) == 0
     page.write_html(folder, folder / "drawn", folder / "index.html")
     return folder

@@ -168,7 +168,8 @@ def test_rows_without_a_name_and_numbers_that_are_none_are_left_out(tmp_path: Pa
 
 def test_collapse_counts_seeds(tmp_path: Path) -> None:
     cell = cell_of(tmp_path, fabricate.measured(fabricate.runs(1, seeds=6)))  # the fifth run collapses, at epoch 4
-    assert (cell["collapsed"], cell["seeds"], cell["collapse_epoch"]) == (1, 6, 4)
+    assert (cell["collapsed_at_end"], cell["collapsed_for_a_while"]) == (1, 0)
+    assert (cell["seeds"], cell["collapse_epoch"]) == (6, 4)
 
 
 def test_the_verdict_is_that_of_autoattack_and_of_the_papers_variant_alone(tmp_path: Path) -> None:

@@ -37,8 +37,23 @@ def test_every_number_of_a_run_is_gathered_with_its_n(results):
     assert float(value["robust_train_loss"]) == 1.75 and value["device"] == "a V100"
     assert pd.isna(value["collapse_epoch"]) and float(value["collapsed_at_end"]) == 0
     assert "left_out" not in value and float(value["unverified"]) == 0
+    assert float(value["collapsed_for_a_while"]) == 0
     by_epoch = measured[measured["metric"] == "train_pgd10_acc"].set_index("epoch")["value"].astype(float)
     assert by_epoch.to_dict() == {1: 12.5, 2: 25.0}
+
+
+def test_the_collapse_is_that_of_the_log_whatever_run_json_says(results):
+    log = results / "runs" / NAME / "log.csv"
+    rows = [(0.5, 0.4)] * 3 + [(0.9, 0.0)] * 4 + [(0.6, 0.5)] * 3
+    text = "".join(f"{epoch},1.0,0.9,{fgsm},{pgd},2.0\n" for epoch, (fgsm, pgd) in enumerate(rows, start=1))
+    log.write_text(f"epoch,loss,clean_acc,fgsm_acc,pgd10_acc,pgd10_loss\n{text}")
+    about = seals.read(log.with_name("run.json")) | {"epochs_done": 10, "collapse": {"first": None, "at_end": False}}
+    about["files"]["log.csv"], about["recipe"]["epochs"] = seals.sha256(log), 10
+    seals.write(log.with_name("run.json"), {key: value for key, value in about.items() if key != "made_from"})
+    measured, _ = gathered(results)
+    value = measured.set_index("metric")["value"]
+    names = ("collapse_epoch", "collapsed_at_end", "collapsed_for_a_while")
+    assert [float(value[name]) for name in names] == [4, 0, 1]
 
 
 def test_the_ratio_is_that_of_the_largest_norms_and_of_the_mean_norms(results):

@@ -55,10 +55,12 @@ def test_collapses_are_compared_by_how_often_they_happen():
     found = judged(
         rows(*runs, who=("cifar10", "preact_resnet18", "12/255", "fgsm_rs", "paper")), "fgsm_rs", eps="12/255"
     )
-    assert found["verdict"] == "collapsed in 3 of 4" and "the paper's network collapsed too" in found["reason"]
+    assert (
+        found["verdict"] == "collapsed at the end in 3 of 4" and "the paper's network collapsed too" in found["reason"]
+    )
     assert found["low"] < 30 and found["high"] > 99
     ours_alone = judged(rows({"aa": 0.0, "collapsed_at_end": 1}))
-    assert ours_alone["verdict"] == "collapsed in 1 of 1" and "the paper's did not" in ours_alone["reason"]
+    assert ours_alone["verdict"] == "collapsed at the end in 1 of 1" and "the paper's did not" in ours_alone["reason"]
 
 
 def test_the_papers_collapses_are_found_also_where_a_larger_eps_does_better():
@@ -100,7 +102,7 @@ def test_no_image_of_a_few_still_leaves_an_interval():
 
 
 def test_only_runs_that_were_watched_say_how_often_it_collapses():
-    assert judged(rows({"aa": 0.0, "collapsed_at_end": 1}, {"aa": 44.0}))["verdict"] == "collapsed in 1 of 1"
+    assert judged(rows({"aa": 0.0, "collapsed_at_end": 1}, {"aa": 44.0}))["verdict"] == "collapsed at the end in 1 of 1"
     unseen = rows({"aa": 0.0}, who=("cifar10", "preact_resnet18", "12/255", "fgsm_rs", "paper"))
     found = judged(unseen, "fgsm_rs", eps="12/255")
     assert found["verdict"] == "not run" and "nobody looked" in found["reason"]
@@ -129,7 +131,7 @@ def test_the_report_says_how_many_and_whether_one_failed(tmp_path):
     good, bad = rows({"aa": 45.0}), rows({"aa": 4.0}, {"aa": 4.1})
     line, failed = verdicts.write_report(of_rows(good), tmp_path / "v.csv", tmp_path / "r.md")
     assert line == (
-        "483 numbers of the paper: 0 reproduced, 1 within noise, 0 not reproduced, 0 collapsed in some, "
+        "483 numbers of the paper: 0 reproduced, 1 within noise, 0 not reproduced, 0 collapsed at the end in some, "
         "0 other hardware, 482 not run"
     )
     assert not failed and "45.38" in (tmp_path / "r.md").read_text()

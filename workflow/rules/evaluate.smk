@@ -39,6 +39,7 @@ rule evaluate:
 rule probe:
     input:
         NETWORK,
+        f"results/runs/{PATTERN}/log.csv",
         lambda wildcards: f"results/runs/{RunSpec.from_wildcards(wildcards).ranked_by.name}/instances.safetensors",
         data="results/data/{dataset}.safetensors",
     output:

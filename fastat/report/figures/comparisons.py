@@ -50,7 +50,7 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
-    """How often a method collapsed, by eps and by step size."""
+    """How often a method collapsed, at the end and for a while, by eps and by step size."""
     places, words = style.places(rows, ["dataset", "model"])
     heights = [0.8 + 0.36 * min(MOST_CELLS, at(rows, dataset=d, model=m, panel="eps")[["method", "variant"]]
                                 .drop_duplicates().shape[0]) for d, m in places]  # fmt: skip
@@ -77,21 +77,24 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
         row[1].set(title=f"{dataset}, {model}", xlabel="step size (eps)")
     style.note(figure, words)
     only = at(rows, panel="eps")
-    fell, ran, left = (int(only[key].sum()) for key in ("k", "n", "diverged"))
+    at_end, passed, ran, left = (int(only[key].sum()) for key in ("at_end", "for_a_while", "n", "diverged"))
     diverged = f"; {left} diverged and do not count" if left else ""
     return figure, (
-        "How many trainings collapsed at any epoch, of how many, by method and eps (left) and by the step size of "
-        f"FGSM-RS and ATTA (right), with exact 95 % intervals in % ({style.where(rows)}; left: {fell} of {ran} "
-        f"collapsed{diverged}). Empty: no run. Few seeds leave wide intervals."
+        "How many trainings collapsed, of how many, by method and eps (left) and by the step size of FGSM-RS and ATTA "
+        "(right): `end`, the network is collapsed at the end; `while`, it was for a while and recovered; exact 95 % "
+        f"intervals in % of both together ({style.where(rows)}; left: {at_end} of {ran} collapsed at the end, {passed} "
+        f"for a while{diverged}). Empty: no run. Few seeds leave wide intervals."
     )
 
 
 def heat(axes: Axes, rows: pd.DataFrame, ys: list, xs: list, label: object) -> None:
-    """k of n in colour and words for every (y, x)."""
+    """k of n in colour for every (y, x); in words, how many at the end and for a while."""
     share = np.full((len(ys), len(xs)), np.nan)
     for one in rows[rows["y"].isin(ys) & rows["x"].isin(xs)].itertuples():
         i, j = ys.index(one.y), xs.index(one.x)
-        words = f"{one.k:g}/{one.n:g}\n[{100 * one.low:.0f}, {100 * one.high:.0f}]" if one.n else "diverged"
+        kinds = [f"{count:g} {word}" for count, word in ((one.at_end, "end"), (one.for_a_while, "while")) if count]
+        told = f"{' + '.join(kinds) or 0} of {one.n:g}"
+        words = f"{told}\n[{100 * one.low:.0f}, {100 * one.high:.0f}]" if one.n else "diverged"
         share[i, j] = one.k / one.n if one.n else np.nan
         axes.text(j, i, words, ha="center", va="center", size=6.5, color="white" if share[i, j] > 0.6 else "black")
     axes.imshow(share, cmap="Reds", vmin=0, vmax=1.2, aspect="auto")
@@ -212,7 +215,8 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
     return figure, (
         f"FGSM-RS (a, b) and ATTA (c, d) on {style.where(rows)}. (a, c) How much higher the loss under PGD10 is than "
         f"after one step of each size, on {n} of trained networks (mean and range of seeds){ends(gaps)}. (b, d) "
-        "Accuracy on test images of networks trained with each step size, a dot a seed; crosses ended collapsed."
+        "Accuracy on test images of networks trained with each step size, a dot a seed; crosses: collapsed at "
+        "the end."
     )
 
 
@@ -235,7 +239,7 @@ def gap(axes: Axes, rows: pd.DataFrame, method: str, letter: str) -> None:
     for end, part in rows.groupby(rows["collapsed_at_end"] == 1):
         by = part.groupby("alpha")["gap"]
         look = {"color": "#888888" if end else about(method).colour, "ls": DOTTED if end else SOLID}
-        axes.plot(by.mean().index, by.mean(), marker=".", label="ended collapsed" if end else "robust", **look)
+        axes.plot(by.mean().index, by.mean(), marker=".", label="collapsed at the end" if end else "robust", **look)
         axes.fill_between(by.mean().index, by.min(), by.max(), color=look["color"], alpha=0.2, lw=0)
     if rows["collapsed_at_end"].eq(1).any():
         axes.legend(frameon=False, fontsize=8)

@@ -6,19 +6,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from fastat.config.catalog import CATALOG
 from fastat.report.figures import landscapes, style
 from fastat.report.figures.style import at
 from fastat.report.methods import about, called, place
+from fastat.training.collapse import detect
 
 ACCURACY = "PGD10, training images (%)"
-CROSS = "A black cross marks the epoch of catastrophic overfitting"
+CROSS = (
+    "Marks in black: the epoch in which a collapse began, a cross where the network is collapsed at the end, a ring "
+    "where it was for a while"
+)
+MARKS = {"at_end": {"marker": "x", "color": "black"}, "for_a_while": {"marker": "o", "fc": "none", "ec": "black"}}
 SUBSETS = {  # Fig. 3: blues have small gradient norms, reds large ones
     "1-2": "#a6cee3", "1-3": "#5aa2d6", "1-4": "#1f4e9c", "7-10": "#fdb462", "8-10": "#e8601c", "9-10": "#a50f15",
 }  # fmt: skip
 
 
 def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) -> list[tuple[str, str]]:
-    """A line for each seed, or a mean in a band where the data is one; a cross at each collapse. Returns the cells."""
+    """A line for each seed, or a mean in a band where the data is one; a mark at each collapse. Returns the cells."""
     cells = style.fewer(style.in_order(zip(rows["method"], rows["variant"], strict=True)), words)
     for method, variant in cells:
         part = at(rows, method=method, variant=variant).fillna({"seed": ""})
@@ -28,8 +34,9 @@ def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) 
             axes.plot(one["epoch"], one["value"], **look)
             if one["low"].notna().any():
                 axes.fill_between(one["epoch"], one["low"], one["high"], color=look["color"], alpha=0.08, lw=0)
-            fell = one[one["collapse"] > 0]
-            axes.scatter(fell["epoch"], fell["value"], marker="x", color="black", s=28, zorder=5)
+            for kind, mark in MARKS.items():
+                fell = one[one[kind] > 0]
+                axes.scatter(fell["epoch"], fell["value"], **mark, s=28, zorder=5)
     return cells
 
 
@@ -80,7 +87,7 @@ def curves(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
-    """Standard and fast AT by epoch, and the loss landscape of a fast run that collapsed."""
+    """Standard and fast AT by epoch, and the loss landscape of a fast run that is collapsed at the end."""
     places, words = style.places(rows, ["dataset", "model"])
     figure, axes = style.panels(len(places), 2, width=5)
     by_epoch, surfaces = at(rows, panel="curve"), at(rows, panel="surface")
@@ -95,17 +102,17 @@ def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
             left.text(0.02, 0.98, "no run of standard AT (pgd10)", transform=left.transAxes, va="top", color="#555555")
         seen = at(surfaces, dataset=dataset, model=model)
         if seen.empty:
-            style.say(right, "No landscape: no run of fast AT here ended collapsed.")
+            style.say(right, "No landscape: no run of fast AT here is collapsed at the end.")
         else:
             who = seen.iloc[0]
             right = landscapes.relief(figure, right, seen, (seen["loss"].min(), seen["loss"].max()))
             right.set_title(f"{called(who['method'], who['variant'])}, seed {who['seed']}, eps {who['eps']}")
     style.legend(figure, cells)
     style.note(figure, words)
-    end = "Right: no run of fast AT ended collapsed, so there is no landscape."
+    end = "Right: no run of fast AT is collapsed at the end, so there is no landscape."
     if len(surfaces):
         end = (
-            f"Right: mean loss of {int(surfaces['n'].iloc[0])} test images of a run that ended collapsed, along the "
+            f"Right: mean loss of {int(surfaces['n'].iloc[0])} test images of a run collapsed at the end, along the "
             f"sign of the gradient (v1) and random signs (v2): along v1 alone it is highest at {peaks(surfaces)} eps, "
             "where FGSM would expect 1."
         )
@@ -138,11 +145,11 @@ def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     handles = [Line2D([], [], color=SUBSETS.get(s, "#666666"), label=tenths(s)) for s in present]
     figure.legend(handles=handles, loc="outside right upper", frameon=False, title="trained on")
     style.note(figure, words)
-    told = [f"{called(str(method))}: {fallen(part)}" for method, part in rows.groupby("method", sort=False)]
+    told = [f"{called(str(method))}, {', '.join(fallen(part))}" for method, part in rows.groupby("method", sort=False)]
     return figure, (
         "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone, as many "
         f"iterations each ({style.where(rows)}; mean and standard deviation over {style.spread(rows['n_seeds'])}). "
-        f"Trainings that collapsed: {'; '.join(told)}."
+        f"Collapsed at the end: {'; '.join(told)}."
     )
 
 
@@ -158,7 +165,8 @@ def on_subsets(panel: Axes, rows: pd.DataFrame) -> None:
     title = f"{called(who['method'])}, {size}, eps {who['eps']}\n{who['dataset']}, {who['model']}"
     panel.set_title(title, fontsize=9)
     panel.set_xlabel("share of the training")
-    panel.text(0.02, 0.99, f"collapsed: {fallen(rows)}", transform=panel.transAxes, va="top", size=7)
+    words = "\n".join(["collapsed at the end", *fallen(rows)])
+    panel.text(0.02, 0.99, words, transform=panel.transAxes, va="top", size=7)
 
 
 def tenths(subset: str) -> str:
@@ -167,13 +175,17 @@ def tenths(subset: str) -> str:
     return f"$D_{{{first}}}^{{{last}}}$"
 
 
-def fallen(rows: pd.DataFrame) -> str:
-    """How many of the trainings on small and on large norms collapsed."""
+def fallen(rows: pd.DataFrame) -> list[str]:
+    """`small norms: 0 of 3, 1 for a while`, and of large norms: how many are collapsed at the end, and were before."""
     runs = rows.groupby(["dataset", "model", "eps", "method", "variant", "subset"])
-    counts = runs.agg(k=("collapses", "sum"), n=("n_seeds", "max")).reset_index()
+    counts = runs.agg(k=("at_end", "sum"), passed=("for_a_while", "sum"), n=("n_seeds", "max")).reset_index()
     small = counts["subset"].str.startswith("1-")
-    told = [(counts[side][["k", "n"]].sum(), word) for side, word in ((small, "small"), (~small, "large"))]
-    return ", ".join(f"{sums['k']:g} of {sums['n']:g} on {word} norms" for sums, word in told if sums["n"])
+    sums = {word: counts[side][["k", "passed", "n"]].sum() for word, side in (("small", small), ("large", ~small))}
+    return [
+        f"{word} norms: {k:g} of {n:g}" + (f", {passed:g} for a while" if passed else "")
+        for word, (k, passed, n) in sums.items()
+        if n
+    ]
 
 
 def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -213,13 +225,14 @@ def stepped(cell: tuple[str, str], step: float) -> str:
 
 
 def collapsed(rows: pd.DataFrame) -> str:
-    """`ATAS: 0 of 3 trainings collapsed; ...`."""
+    """`ATAS: 0 of 3 trainings collapsed at the end, 1 for a while; ...`."""
     told = []
     for method, variant in style.in_order(zip(rows["method"], rows["variant"], strict=True)):
         part = at(rows, method=method, variant=variant)
         runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
         n = int(runs["n_seeds"].max().sum())
-        told.append(f"{called(method, variant)}: {int(part['collapse'].sum())} of {n} trainings collapsed")
+        at_end, passed = (int(part[kind].sum()) for kind in MARKS)
+        told.append(f"{called(method, variant)}: {at_end} of {n} trainings collapsed at the end, {passed} for a while")
     return "; ".join(told)
 
 
@@ -228,7 +241,7 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     rows = rows[rows["method"] != "clean"]
     if rows.empty:
         return style.blank("Nothing to draw: no adversarial training."), "Nothing to draw: no adversarial training."
-    smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, collapse=0)
+    smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, at_end=0, for_a_while=0)
     figure, axes, cells, words = facets(smooth)
     for row in axes:
         losses = np.concatenate([line.get_ydata() for panel in row for line in panel.lines])
@@ -258,14 +271,20 @@ def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def collapse(rows: pd.DataFrame) -> Figure:
-    """README's picture: accuracy under FGSM and PGD10 by epoch, a panel for each method."""
+    """README's picture: accuracy under FGSM and PGD10 by epoch, a panel for each method with how many collapsed."""
     methods = list(dict.fromkeys(rows["method"]))
     figure, (axes,) = style.panels(1, len(methods), 3.6, 2.6, sharey="row")
     for panel, method in zip(axes, methods, strict=True):
+        fell = []
         for _, one in at(rows, method=method).groupby("seed"):
+            one = one.sort_values("epoch")
+            percent = (one["train_fgsm_acc"] / 100, one["train_pgd10_acc"] / 100)
+            fell.append(detect(*percent, CATALOG[one["dataset"].iloc[0]].n_classes))
             panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
             panel.plot(one["epoch"], one["train_pgd10_acc"], color=about(method).colour, lw=1.5)
-        panel.set(title=called(method), xlabel="epoch")
+        counts = {"at the end": sum(f.at_end for f in fell), "for a while": sum(f.for_a_while for f in fell)}
+        words = ", ".join(f"{count} {when}" for when, count in counts.items() if count) or "none"
+        panel.set(title=f"{called(method)}\ncollapsed: {words} of {len(fell)}", xlabel="epoch")
     axes[0].set_ylabel("accuracy (%)")
     looks = {"under FGSM": "#999999", "under PGD10": "black"}
     handles = [Line2D([], [], color=look, label=words) for words, look in looks.items()]

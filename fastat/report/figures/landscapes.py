@@ -62,9 +62,11 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def who_fell(run: pd.DataFrame) -> str:
-    """When the run collapsed, in words."""
-    epoch = run["collapse_epoch"].iloc[0]
-    return "which did not collapse" if np.isnan(epoch) else f"which collapsed in epoch {epoch:g}"
+    """When the run collapsed, in words, and whether it recovered."""
+    epoch, at_end = run[["collapse_epoch", "collapsed_at_end"]].iloc[0]
+    if np.isnan(epoch):
+        return "which did not collapse"
+    return f"which collapsed in epoch {epoch:g}, " + ("and is collapsed at the end" if at_end == 1 else "for a while")
 
 
 def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:

@@ -133,8 +133,8 @@ function bestEpochs(cell) {
   return cell.best_first === cell.best_last ? `${cell.best_first}` : `${cell.best_first}–${cell.best_last}`;
 }
 function collapseEpochs(cell) {
-  if (!cell.collapsed) return "";
-  return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch}${run.collapsed_at_end ? "" : "(r)"}`)).join(" ");
+  if (none(cell.collapse_epoch)) return "";
+  return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${run.collapsed_at_end ? "end" : "while"}`)).join(", ");
 }
 function secondsNode(cell) {
   if (cell.why_no_seconds) return el("small", {}, cell.why_no_seconds);
@@ -157,8 +157,10 @@ const columns = [
   { title: "Verdict", help: "ours against the paper's number", value: (cell) => cell.verdict,
     node: (cell) => el("span", {}, verdictMark(cell.verdict), ...(none(cell.verdict) ? [] : [el("small", {}, heading(cell.verdict_metric))])) },
   { title: "Sanity", help: "of the attacks", value: (cell) => cell.sanity, node: (cell) => el("span", {}, verdictMark(cell.sanity)) },
-  { title: "Collapsed", number: true, value: (cell) => cell.collapsed / cell.seeds, text: (cell) => `${cell.collapsed} of ${cell.seeds}` },
-  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed; (r) recovered" },
+  { title: "Collapsed at the end", number: true, value: (cell) => cell.collapsed_at_end / cell.seeds, text: (cell) => `${cell.collapsed_at_end} of ${cell.seeds}` },
+  { title: "for a while", number: true, value: (cell) => cell.collapsed_for_a_while / cell.seeds, text: (cell) => `${cell.collapsed_for_a_while} of ${cell.seeds}`,
+    help: "collapsed for epochs in succession, and recovered" },
+  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed, and whether to the end or for a while" },
   { title: "Train PGD10", number: true, value: (cell) => cell.train_pgd10_last, help: "% of training images, last epoch",
     text: (cell) => fixed(cell.train_pgd10_last, 1) },
   { title: "best", number: true, value: (cell) => cell.train_pgd10_best, help: "% of training images, best epoch", text: (cell) => fixed(cell.train_pgd10_best, 1) },
@@ -225,7 +227,7 @@ function plainTable(heads, rows) {
   return el("div", { class: "box", tabindex: "0", role: "region", "aria-label": heads.join(", ") }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
 const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside"];
-const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}${run.collapsed_at_end ? "" : ", recovered by the end"}`);
+const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}${run.collapsed_at_end ? ", collapsed at the end" : ", for a while"}`);
 
 function seedEvidence(cell, run, open) {
   const about = run.evidence === null ? {} : Object.fromEntries(run.evidence.map((k) => data.facts[k]));
@@ -307,8 +309,8 @@ function lines(cell, k, panel) {
     traces.push({ x, y, name, mode: x.length > 1 ? "lines" : "markers", line: { color: COLOURS[k], dash: DASHES[k], width: 1.8 },
       hovertemplate: `${name}<br>epoch %{x}: %{y}<extra></extra>` });
     const at = x.indexOf(run.collapse_epoch);
-    if (at >= 0) traces.push({ x: [x[at]], y: [y[at]], mode: "markers", marker: { symbol: "x", size: 9, color: COLOURS[k], line: { width: 0 } },
-      hovertemplate: `${name} collapsed<br>epoch %{x}<extra></extra>` });
+    if (at >= 0) traces.push({ x: [x[at]], y: [y[at]], mode: "markers", marker: { symbol: run.collapsed_at_end ? "x" : "circle-open", size: 9, color: COLOURS[k], line: { width: run.collapsed_at_end ? 0 : 2 } },
+      hovertemplate: `${name} collapsed ${run.collapsed_at_end ? "at the end" : "for a while"}<br>epoch %{x}<extra></extra>` });
   }
   return traces;
 }

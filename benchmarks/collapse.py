@@ -1,0 +1,173 @@
+"""On how much noise does the verdict of collapse depend? Gathers logs of trainings, and counts verdicts on them.
+
+    python benchmarks/collapse.py gather portable=results native=../other/results LOGS.csv.xz
+    python benchmarks/collapse.py count LOGS.csv.xz [--sweep]
+
+`gather` takes the trainings of config/figures.yaml from a results folder called `portable`, the default's from any
+other. `count` prints, for the rule as it was before and as it is: the verdicts, how often noise changes them, and how
+many of the default's change from one name to another. The noise is that of the sample: each accuracy is drawn again
+for 128 images, 50 times a log. `--sweep` tries other constants on the logs that they were chosen on: the trainings of
+config/figures.yaml that the default does not name, `portable`.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
+import pandas as pd
+
+from fastat import ROOT
+from fastat.config.catalog import CATALOG
+from fastat.config.grid import expand, load_config
+from fastat.training import collapse
+
+IMAGES, DRAWS, NEAR = 128, 50, 2  # of the monitor; of the noise; epochs by which the first one may move
+Curve = tuple[np.ndarray, np.ndarray]  # FGSM and PGD10 accuracy by epoch
+Verdict = tuple[str, int | None]  # at the end, for a while or never; first epoch
+Rule = Callable[[Curve, int], Verdict]
+
+
+def main() -> None:
+    """Gather or count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("gather")
+    verb.add_argument("results", nargs="+", help="NAME=FOLDER")
+    verb.add_argument("out", type=Path)
+    verb = verbs.add_parser("count")
+    verb.add_argument("logs", type=Path)
+    verb.add_argument("--sweep", action="store_true")
+    args = parser.parse_args()
+    if args.verb == "gather":
+        gather(dict(word.split("=", 1) for word in args.results), args.out)
+    elif args.sweep:
+        sweep(curves(args.logs)["portable"])
+    else:
+        count(curves(args.logs))
+
+
+def default() -> set[str]:
+    """The names of the default's trainings."""
+    return {spec.name for spec in expand(load_config())}
+
+
+def gather(results: dict[str, str], out: Path) -> None:
+    """Write numerics, run, epoch, fgsm_acc, pgd10_acc of every training."""
+    every = {spec.name for spec in expand(load_config([ROOT / "config/figures.yaml"]))}
+    parts = []
+    for numerics, folder in results.items():
+        for name in sorted(every if numerics == "portable" else default()):
+            log = pd.read_csv(Path(folder) / "runs" / name / "log.csv", usecols=["epoch", "fgsm_acc", "pgd10_acc"])
+            parts.append(log.assign(numerics=numerics, run=name))
+    rows = pd.concat(parts)[["numerics", "run", "epoch", "fgsm_acc", "pgd10_acc"]]
+    rows.to_csv(out, index=False, lineterminator="\n")
+
+
+def curves(logs: Path) -> dict[str, dict[str, Curve]]:
+    """numerics -> run -> its curves."""
+    rows = pd.read_csv(logs)
+    return {
+        str(numerics): {
+            str(name): (one["fgsm_acc"].to_numpy(), one["pgd10_acc"].to_numpy()) for name, one in part.groupby("run")
+        }
+        for numerics, part in rows.groupby("numerics")
+    }
+
+
+def before(curve: Curve, n_classes: int) -> Verdict:
+    """The rule that counted every epoch: a gap after a robust epoch, or one that lasts to the end, is a collapse."""
+    floor, (fgsm, pgd) = max(2 / n_classes, 0.05), curve
+    gap = (fgsm >= floor) & (pgd < fgsm / 3)
+    robust = np.logical_or.accumulate((pgd >= floor) & ~gap)
+    to_the_end = np.logical_and.accumulate(gap[::-1])[::-1]
+    counted = gap & (robust | to_the_end)
+    if not counted.any():
+        return "never", None
+    return "at the end" if gap[-1] else "for a while", int(counted.argmax()) + 1
+
+
+def now(curve: Curve, n_classes: int) -> Verdict:
+    """The rule as it is."""
+    found = collapse.detect(*curve, n_classes)  # type: ignore[arg-type]
+    return "at the end" if found.at_end else "for a while" if found.for_a_while else "never", found.first
+
+
+RULES = {"before": before, "now": now}
+
+
+def verdicts(logs: dict[str, Curve], rule: Rule) -> dict[str, Verdict]:
+    """run -> verdict."""
+    return {name: rule(curve, CATALOG[name.split("/")[0]].n_classes) for name, curve in logs.items()}
+
+
+def flips(logs: dict[str, Curve], rule: Rule) -> str:
+    """How often the noise of the sample changes the word, or moves the first epoch by more than NEAR."""
+    rng = np.random.default_rng(0)
+    told = verdicts(logs, rule)
+    words, firsts, ever = 0, 0, set()
+    for _ in range(DRAWS):
+        noisy = {name: tuple(rng.binomial(IMAGES, acc) / IMAGES for acc in curve) for name, curve in logs.items()}
+        for name, (word, first) in verdicts(noisy, rule).items():
+            words += word != told[name][0]
+            firsts += word == told[name][0] and moved(first, told[name][1])
+            ever |= {name} if word != told[name][0] else set()
+    n = DRAWS * len(logs)
+    return f"{100 * words / n:.2f} % words, {100 * firsts / n:.2f} % first epochs, {len(ever)} runs at least once"
+
+
+def moved(one: int | None, other: int | None) -> bool:
+    """Whether both are there and far from one another."""
+    return one is not None and other is not None and abs(one - other) > NEAR
+
+
+def tally(told: dict[str, Verdict]) -> str:
+    """How many have each word."""
+    words = [word for word, _ in told.values()]
+    return ", ".join(f"{words.count(word)} {word}" for word in ("at the end", "for a while", "never"))
+
+
+def count(every: dict[str, dict[str, Curve]]) -> None:
+    """Print the counts of both rules."""
+    theirs = default()
+    portable = every["portable"]
+    parts = {
+        "chosen on": {name: curve for name, curve in portable.items() if name not in theirs},
+        "portable": {name: curve for name, curve in portable.items() if name in theirs},
+        **{numerics: logs for numerics, logs in every.items() if numerics != "portable"},
+    }
+    for rule in RULES:
+        print(f"## {rule}")
+        for part, logs in parts.items():
+            told = verdicts(logs, RULES[rule])
+            print(f"{part}: {len(logs)} trainings: {tally(told)}; noise: {flips(logs, RULES[rule])}")
+        for one, other in itertools.combinations(list(parts)[1:], 2):
+            a, b = (verdicts(parts[part], RULES[rule]) for part in (one, other))
+            words = [f"{name}: {a[name]} {b[name]}" for name in sorted(a) if a[name][0] != b[name][0]]
+            firsts = sum(moved(a[name][1], b[name][1]) for name in a)
+            print(f"{one} and {other}: {len(words)} words of {len(a)} differ, {firsts} first epochs move")
+            print("".join(f"  {line}\n" for line in words), end="")
+
+
+def sweep(portable: dict[str, Curve]) -> None:
+    """Print the counts of other constants."""
+    theirs = default()
+    logs = {name: curve for name, curve in portable.items() if name not in theirs}
+    kept = {name: getattr(collapse, name) for name in ("LASTING", "GAP", "LOST", "REGAINED")}
+    axes = ((1, 2, 3, 4, 5), (1 / 4, 1 / 3, 1 / 2), (1 / 2, 2 / 3, 3 / 4), (1 / 2, 2 / 3, 3 / 4, 9 / 10))
+    for values in itertools.product(*axes):
+        tried = dict(zip(kept, values, strict=True))
+        near = sum(tried[name] != kept[name] for name in ("GAP", "LOST", "REGAINED"))
+        if near > 1 or tried["REGAINED"] < tried["LOST"]:
+            continue
+        for name, value in tried.items():
+            setattr(collapse, name, value)
+        words = ", ".join(f"{name} {value:.3g}" for name, value in tried.items())
+        print(f"{words}: {tally(verdicts(logs, now))}; noise: {flips(logs, now)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
