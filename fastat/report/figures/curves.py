@@ -282,9 +282,10 @@ def collapse(rows: pd.DataFrame) -> Figure:
             fell.append(detect(*percent, CATALOG[one["dataset"].iloc[0]].n_classes))
             panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
             panel.plot(one["epoch"], one["train_pgd10_acc"], color=about(method).colour, lw=1.5)
-        counts = {"at the end": sum(f.at_end for f in fell), "for a while": sum(f.for_a_while for f in fell)}
-        words = ", ".join(f"{count} {when}" for when, count in counts.items() if count) or "none"
-        panel.set(title=f"{called(method)}\ncollapsed: {words} of {len(fell)}", xlabel="epoch")
+        words = f"{sum(one.at_end for one in fell)} of {len(fell)} collapsed at the end"
+        passed = sum(one.for_a_while for one in fell)
+        words += f", {passed} for a while" if passed else ""
+        panel.set(title=f"{called(method)}: {words}", xlabel="epoch")
     axes[0].set_ylabel("accuracy (%)")
     looks = {"under FGSM": "#999999", "under PGD10": "black"}
     handles = [Line2D([], [], color=look, label=words) for words, look in looks.items()]
