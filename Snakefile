@@ -85,7 +85,9 @@ include: "workflow/rules/report.smk"
 
 
 onsuccess:
-    shell("python -m fastat agree || true")  # with the documentation's runs, of which it may have some
+    shell(
+        "python -m fastat agree || true"
+    )  # with the documentation's runs, of which it may have some
     print(where(Path("results")))
 
 
