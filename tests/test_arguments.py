@@ -214,6 +214,7 @@ def test_ctrl_c_is_one_line():
     """In a child that waits in the verb; its parent sends what a terminal would."""
     code = (
         "import os, signal, sys; from fastat import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what starts the tests may ignore Ctrl-C
         "def wait(args): os.kill(os.getpid(), signal.SIGINT); signal.pause()\n"
         "cli.do_methods = wait\n"
         "sys.exit(cli.main(['methods']))"

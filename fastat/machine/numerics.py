@@ -24,6 +24,7 @@ PINNED = {
     "MKL_NUM_THREADS": "1",
 }
 BY_DEFAULT = ("digits", "digits_dev")  # data sets where `auto` is portable: small enough that it costs no time
+NARROW = 8  # channels: below, oneDNN 3.12 at AVX2 writes beyond its memory (seen at 4 and 6, not at 7)
 _pinned = False  # whether `pin` came before torch in this process
 
 
@@ -67,6 +68,15 @@ def settled(wanted: str, device: Any) -> str:
         reason = obstacle(device.type, None) or "torch was loaded before its kernels were pinned"
         raise BadInput(f"numerics: portable cannot be kept here: {reason}. Write `numerics: auto` or `native`.")
     return kept
+
+
+def without_onednn(model: Any) -> None:
+    """Where kernels are pinned, keep networks with layers narrower than NARROW off oneDNN: as portable, slower."""
+    import torch
+
+    layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
+    if _pinned and any(layer.out_channels < NARROW for layer in layers):
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
 
 
 def processor() -> dict[str, str]:

@@ -46,6 +46,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
     if together.size > 1 and hasattr(method, "ONE_PROCESS"):
         raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
     model = build_network(spec, recipe).to(device).to(memory_format=torch.channels_last)
+    numerics.without_onednn(model)
     processes.synchronise_batchnorm(model, together)
     example = torch.zeros((task.batch_size, *task.image_shape), device=device)
     passes = methods.module(spec.method).PASSES
@@ -57,13 +58,20 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
         "n_parameters": task.n_params,
         "numerics": recipe.numerics,
         **where_it_runs(device, together),
-        "compiled": devices.compile_model(model, recipe.compile, example, "double_backward" in passes),
+        "compiled": compiled(model, recipe, example, "double_backward" in passes),
     }
     learner = SGDLearner(model, recipe, together)
     training = Training(
         spec.name, spec.seed, data, recipe, task, model, method, learner, everyone, made_from, about, snapshots
     )
     train(training, results / "runs" / spec.name)
+
+
+def compiled(model: nn.Module, recipe: Recipe, example: torch.Tensor, double_backward: bool) -> str:
+    """Compile the model as the recipe says, and say what was done. Compiled kernels are the processor's own."""
+    if recipe.numerics == "portable" and recipe.compile != "off":
+        return "off: numerics are portable"
+    return devices.compile_model(model, recipe.compile, example, double_backward)
 
 
 def build_method(

@@ -235,7 +235,7 @@ def test_too_little_memory_and_weights_of_another_network_are_said_plainly(resul
 
 def test_missing_data_and_unwritable_results_are_bad_input(tmp_path, results, capsys):
     assert main(command(tmp_path / "nowhere")) == 2
-    assert "is not a prepared data set" in capsys.readouterr().err
+    assert "cannot read" in capsys.readouterr().err
     (results / "runs").write_text("a file, not a folder")
     assert main(command(results)) == 2
     assert "cannot write into" in capsys.readouterr().err
