@@ -49,6 +49,8 @@ def atomic(path: Path) -> Iterator[Path]:
     What killed processes left of such paths in the same folder is removed first.
     Raises: BadInput if it cannot be written: a full disk, no permission, a folder of that name, and the like.
     """
+    if path.name in ("", ".."):
+        raise unwritable(str(path), errno.EISDIR)
     partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,8 @@ def test_what_only_other_machines_refuse_is_one_sentence_too(tmp_path, monkeypat
     "name,words",
     [
         ("folder", "There is a folder of that name"),
+        ("folder/..", "There is a folder of that name"),
+        ("/", "There is a folder of that name"),
         ("file/run.json", "A part of the path is a file"),
         ("file/deeper/run.json", "A part of the path is a file"),
         (f"{LONG}.json", "The name is too long"),
