@@ -25,6 +25,7 @@ from fastat.units import eps_text, is_eps
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
+LARGEST = 1e15  # number that is drawn; axes cannot have larger ones
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
 CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "at_end", "for_a_while"]
@@ -425,11 +426,13 @@ TEXT = {
 
 
 def read_data(path: Path, columns: list[str]) -> pd.DataFrame:
-    """What a figure is drawn from: rows that say where they belong, NaN for what is no finite number.
+    """What a figure is drawn from: rows that say where they belong, NaN for what is no number below LARGEST.
 
     Raises: BadInput, a sentence without its full stop, if the file is missing, damaged or without one of the columns.
     """
-    rows = read_rows(path, columns, [name for name in columns if name not in TEXT])
+    numbers = [name for name in columns if name not in TEXT]
+    rows = read_rows(path, columns, numbers)
+    rows[numbers] = rows[numbers].where(rows[numbers].abs() < LARGEST)
     places = [name for name in ("dataset", "model", "method") if name in columns]
     if "loss" in columns and "u" in columns:
         drawn = rows["loss"].notna() if "value" not in columns else rows[["loss", "value"]].notna().any(axis=1)

@@ -266,6 +266,21 @@ def test_ranks_of_norms_are_read_from_the_figure_s_data(folder):
     assert verdict("instance", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)["verdict"] == "holds"
 
 
+@pytest.mark.parametrize(
+    "content,words",
+    [
+        (b"", "no fig06_ranks.csv"),
+        (bytes(range(256)), "fig06_ranks.csv cannot be read"),
+        (b"spearman\n0.9\n", "lacks the columns dataset"),
+        (b"dataset,spearman\ndigits,much\n", "has nothing of digits"),
+    ],
+)
+def test_damaged_data_of_a_figure_leave_the_claim_not_run(folder, content, words):
+    (folder / "fig06_ranks.csv").write_bytes(content)
+    found = verdict("instance", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)
+    assert found["verdict"] == "not run" and words in found["evidence"]
+
+
 def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
     table = claims.judge(of_rows(), folder)
     assert len(table) == len(claims.CLAIMS) >= 12 and set(table["verdict"]) == {"not run"}

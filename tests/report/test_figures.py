@@ -1,6 +1,7 @@
 """Figures from fabricated runs: their data, their pictures, and what they say where there is nothing to draw."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -186,6 +187,45 @@ def test_bad_rows_leave_gaps_and_no_figure_fails(tmp_path):
     figure_data.write_all(folder, None, EPS, folder / "figures")
     figures.write_all(folder / "figures", folder / "drawn")
     assert "Nothing to draw" in words(folder, "fig10") and "Nothing to draw" not in words(folder, "curves")
+
+
+def spoiled(path, holes: dict[str, object]):
+    """Every third number of a CSV file is `holes[None]`, or of the columns in `holes` what stands there."""
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for k, name in enumerate(rows):
+        if name in holes or None in holes:
+            rows.loc[(rows.index + k) % 3 == 0, name] = holes.get(name, holes.get(None))
+    rows.to_csv(path, index=False)
+
+
+def test_a_landscape_with_gaps_is_drawn_with_them(stepped, tmp_path):
+    shutil.copytree(stepped / "figures", tmp_path / "figures")
+    for name in ("fig02", "fig09", "fig01"):
+        spoiled(tmp_path / f"figures/{name}.csv", {"loss": "nan"})
+    figures.write_all(tmp_path / "figures", tmp_path / "drawn", ["fig01", "fig02", "fig09"])
+    assert not any("Nothing" in words(tmp_path, name) for name in ("fig01", "fig02", "fig09"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # matplotlib's, of axes without a number
+@pytest.mark.parametrize("content", ["{best}", "-1", "9" * 400, "", "1e308"])
+def test_data_that_hold_anything_stop_no_figure(stepped, tmp_path, content):
+    shutil.copytree(stepped / "figures", tmp_path / "figures")
+    for path in (tmp_path / "figures").glob("*.csv"):
+        spoiled(path, {None: content})
+    figures.write_all(tmp_path / "figures", tmp_path / "drawn")
+    assert all(words(tmp_path, name) for name in FIGURES)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # matplotlib's, of a path too long for the panel
+@pytest.mark.parametrize("damage", [b"", b"<html>", bytes(range(256)), "a,b\n1,2\n".encode("utf-16"), None])
+def test_damaged_data_are_named_in_the_figure_s_place(stepped, tmp_path, damage):
+    shutil.copytree(stepped / "figures", tmp_path / "figures")
+    path = tmp_path / "figures/fig07.csv"
+    path.unlink()
+    path.mkdir() if damage is None else path.write_bytes(damage)
+    figures.write_all(tmp_path / "figures", tmp_path / "drawn", ["fig07", "fig08"])
+    assert words(tmp_path, "fig07").startswith("Nothing to draw: fig07.csv")
+    assert "Nothing" not in words(tmp_path, "fig08")
 
 
 def test_runs_that_were_not_asked_for_are_not_drawn(stepped, tmp_path):

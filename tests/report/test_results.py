@@ -205,3 +205,22 @@ def test_a_seed_without_a_number_does_not_move_the_interval_of_the_others():
     three, two = (cells(of_rows(rows).runs, ["aa"]).iloc[0] for rows in (made, made[made["seed"] != "1"]))
     for name in ("aa", "aa_low", "aa_high", "aa_seeds"):
         assert three[name] == two[name]
+
+
+@pytest.mark.parametrize("value,kept", [("101", False), ("-1", False), ("9" * 400, False), ("100", True), ("0", True)])
+def test_an_accuracy_beyond_0_to_100_is_none(value, kept):
+    rows = fabricate.measured(WHO).astype({"value": object})
+    rows.loc[rows["metric"] == "aa", "value"] = value
+    found = of_rows(rows)
+    assert found.runs["aa"].notna().all() == kept
+    assert any("are not from 0 to 100 %" in note for note in found.notes) == (value in ("101", "-1"))
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)), '{"run": 1}'.encode("utf-16"), b"[" * 100_000, b"\x00", None])
+def test_damaged_evidence_is_counted_and_stops_nothing(tmp_path, content):
+    written(tmp_path, fabricate.measured(WHO))
+    path = tmp_path / "evidence.jsonl"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    found = read(tmp_path, needs=("measured.csv",))
+    assert len(found.runs) == len(WHO) and any("evidence.jsonl" in note for note in found.notes)

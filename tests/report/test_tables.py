@@ -233,3 +233,10 @@ def test_a_run_at_no_eps_of_table_i_leaves_an_empty_table_and_says_why(written):
 def test_a_text_cannot_break_the_latex():
     assert tables.marked_up("50 % & more_or_less ± 1 $x$ \\end") == r"50 \% \& more\_or\_less $\pm$ 1 \$x\$ /end"
     assert tables.marked_up("{best}1.0 ± 0.1{best} [0, 2]") == r"\textbf{1.0 $\pm$ 0.1} [0, 2]"
+
+
+def test_a_cause_that_looks_like_a_mark_or_like_latex_stays_text():
+    assert tables.marked_up("{best}12.5{best} ± 1") == r"\textbf{12.5} $\pm$ 1"
+    assert tables.marked_up("lost {best} and {0} at 5 %") == r"lost \{best\} and \{0\} at 5 \%"
+    seen = rows(("atas", "0", "diverged", 1), ("atas", "0", "cause", "{best} weights became {nan}"))
+    assert "{best} weights" in tables.readable(summary(seen), ["aa"], {}).loc[0, "diverged"]
