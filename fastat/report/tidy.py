@@ -154,7 +154,8 @@ def correct(rows: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
         standing = pd.DataFrame(rows["autoattack"].groupby("index", as_index=False)["correct"].min())
         parts.append(("aa", standing))
     for attack, part in parts:
-        part = part.sort_values("index")
-        images = hashlib.sha256(part["index"].to_numpy(np.int64).tobytes()).hexdigest()[:16]
-        bits = base64.b64encode(np.packbits(part["correct"].to_numpy(np.uint8)).tobytes()).decode()
+        order = np.argsort(part["index"].to_numpy(), kind="stable")
+        index, right = (part[name].to_numpy()[order] for name in ("index", "correct"))
+        images = hashlib.sha256(index.astype(np.int64).tobytes()).hexdigest()[:16]
+        bits = base64.b64encode(np.packbits(right.astype(np.uint8)).tobytes()).decode()
         yield {"attack": attack, "n": len(part), "images": images, "bits": bits}
