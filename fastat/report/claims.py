@@ -17,7 +17,7 @@ from scipy import stats
 from fastat.machine.files import atomic
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
-from fastat.report.statistics import bootstrap, by_cell, compare, finite, mean_interval, seeds, shared
+from fastat.report.statistics import Verdicts, bootstrap, by_cell, compare, finite, mean_interval, seeds, shared
 from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
@@ -148,12 +148,7 @@ def side(value: float, low: float, high: float, evidence: str, than: float = 0.0
 
 def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack: str = "aa") -> Found:
     """Mean difference in accuracy (points) over each eps, model and seed that both have, with its interval."""
-    right = evidence.correct[evidence.correct["attack"] == attack]
-    cells = {
-        who: {(*key, seed): bits for key, part in grouped(rows, ["model", "eps"]) for seed, bits in seeds(part).items()}
-        for who, rows in grouped(right, ["method", "variant"])
-    }
-    a, b = cells.get(one, {}), cells.get(other, {})
+    a, b = (runs_of(evidence, who, attack) for who in (one, other))
     both = shared(a, b)
     if not both:
         raise NotRun(f"no run that {'/'.join(one)} and {'/'.join(other)} both have under {attack}")
@@ -161,6 +156,14 @@ def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack
     low, high = bootstrap(difference)
     told = f"{len(both)} pairs of runs, {difference.shape[1]} images each"
     return {"value": 100 * difference.mean(), "low": low, "high": high, "told": told}
+
+
+def runs_of(evidence: Evidence, who: tuple[str, str], attack: str) -> dict[tuple[str, ...], Verdicts]:
+    """(model, eps, seed) -> verdicts under the attack, of one method and variant."""
+    rows = evidence.correct
+    rows = rows[(rows["method"] == who[0]) & (rows["variant"] == who[1]) & (rows["attack"] == attack)]
+    parts = grouped(rows, ["model", "eps"])
+    return {(*key, seed): bits for key, part in parts for seed, bits in seeds(part).items()}
 
 
 def atas_beats(other: str) -> Callable[[Evidence], Found]:

@@ -4,14 +4,14 @@ import base64
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fastat.report.tidy import CELL
+from fastat.report.tidy import RUN
 
 log = logging.getLogger(__name__)
 DRAWS = 500  # of the bootstrap
@@ -52,21 +52,26 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
 
 def by_cell(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:
     """(method, variant) -> seed -> verdicts, of those that have any. rows: correct.csv at one place and attack."""
-    cells = {(str(m), str(v)): seeds(group) for (m, v), group in rows.groupby(["method", "variant"], sort=True)}
-    return {cell: found for cell, found in cells.items() if found}
+    cells: dict[tuple[str, str], dict[str, Verdicts]] = {}
+    for (method, variant, seed), verdicts in told(rows):
+        cells.setdefault((method, variant), {})[seed] = verdicts
+    return dict(sorted(cells.items()))
 
 
 def seeds(group: pd.DataFrame) -> dict[str, Verdicts]:
-    """Seed -> verdicts, of rows of one cell and attack. Damaged rows are left out."""
-    columns = (group[name] for name in ("seed", "bits", "n", "images"))
-    found = {}
-    for seed, bits, n, images in zip(*columns, strict=True):
+    """Seed -> verdicts, of rows of one cell and attack."""
+    return {seed: verdicts for (*_, seed), verdicts in told(group)}
+
+
+def told(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str], Verdicts]]:
+    """(method, variant, seed) and verdicts of each row. Damaged ones are left out."""
+    columns = (rows[name] for name in (*RUN, "bits", "n", "images"))
+    for *run, bits, n, images in zip(*columns, strict=True):
         right = unpacked(bits, n)
         if right is None or pd.isna(images):
-            log.warning("correct.csv: %s, seed %s, is damaged: left out", "/".join(map(str, group[CELL].iloc[0])), seed)
+            log.warning("correct.csv: %s, seed %s, is damaged: left out", "/".join(map(str, run[:-1])), run[-1])
         else:
-            found[str(seed)] = (right, str(images))
-    return found
+            yield (str(run[-3]), str(run[-2]), str(run[-1])), (right, str(images))
 
 
 def unpacked(bits: object, n: float) -> np.ndarray | None:

@@ -1,15 +1,18 @@
 """Files of runs -> measured.csv, correct.csv, evidence.jsonl, problems.csv (docs/files.md). Never torch."""
 
 import base64
+import csv
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from safetensors import safe_open
 
 from fastat.config.catalog import CATALOG
@@ -18,7 +21,7 @@ from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import verify
-from fastat.report.verify import Checked, Problem
+from fastat.report.verify import Checked, Problem, Rows
 from fastat.training import collapse
 from fastat.units import eps_text
 
@@ -26,6 +29,7 @@ CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]
 MEASURED = [*RUN, "metric", "epoch", "value", "n"]
 CORRECT = [*RUN, "attack", "n", "images", "bits"]
+MANY = 1000  # runs, from which on it takes longer than starting processes
 PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")
 
@@ -40,42 +44,84 @@ def write_all(results: Path, out: Path, config: dict[str, Any] | None = None, fu
     names, strays = verify.runs_below(results / "runs")
     if config is not None:
         names, strays = [spec.name for spec in expand(config)], []
-    runs = [checker.check(name) for name in sorted(names)]
-    for run, wrong in list(verify.among_neighbours(runs)):
+    runs = gather_all(checker, sorted(names))
+    for run, wrong in list(verify.among_neighbours(gathered.run for gathered in runs)):
         run.wrong("run.json", wrong, "train")
         run.about = None
     checker.hashes.keep()
-    if all(run.about is None for run in runs):
-        why = f"{runs[0].problems[0]}" if runs else "there is no run.json"
+    if all(gathered.run.about is None for gathered in runs):
+        why = f"{runs[0].run.problems[0]}" if runs else "there is no run.json"
         raise BadInput(f"nothing to gather below {results / 'runs'}: {why}")
-    write_tables(runs, checker, out)
-    problems = [*strays, *(problem for run in runs for problem in run.problems)]
+    write_tables(runs, out)
+    problems = [*strays, *(problem for gathered in runs for problem in gathered.run.problems)]
     with atomic(out / "problems.csv") as partial:
         pd.DataFrame([asdict(problem) for problem in problems], columns=verify.PROBLEM).to_csv(partial, index=False)
     return problems
 
 
-def write_tables(runs: list[Checked], checker: verify.Checker, out: Path) -> None:
+Number = tuple[str, object, object, object]  # metric, epoch, value, n
+
+
+@dataclass
+class Gathered:
+    """One run, and its rows of the tables."""
+
+    run: Checked
+    numbers: list[Number] = field(default_factory=list)
+    verdicts: list[tuple[str, int, str, str]] = field(default_factory=list)  # attack, n, images, bits
+    evidence: str = ""
+
+
+def gather_all(checker: verify.Checker, names: list[str]) -> list[Gathered]:
+    """The runs of these names, in order: thousands of them on all processors."""
+    if len(names) < MANY:
+        return gather_some(checker, names)[0]
+    batches = [names[first : first + MANY // 4] for first in range(0, len(names), MANY // 4)]
+    with ProcessPoolExecutor() as pool:
+        parts = list(pool.map(gather_some, [checker] * len(batches), batches))
+    for _, hashes in parts:
+        checker.hashes.new |= hashes
+    return [run for runs, _ in parts for run in runs]
+
+
+def gather_some(checker: verify.Checker, names: list[str]) -> tuple[list[Gathered], dict[str, Any]]:
+    """The runs of these names, and what was hashed, which another process's checker does not learn otherwise."""
+    runs = [gather(checker.results / "runs" / name, checker.check(name)) for name in names]
+    return runs, checker.hashes.new
+
+
+def gather(folder: Path, run: Checked) -> Gathered:
+    """Make a run's rows. Its images' own are dropped: thousands of runs need not lie in memory."""
+    gathered = Gathered(run)
+    if run.about is not None:
+        gathered.numbers = [*measured(folder, run), *evaluated(run.rows)]
+        gathered.verdicts = list(correct(run.rows))
+        evidence = {"folder": str(folder), "evaluations": made_from(run), **run.about}
+        gathered.evidence = json.dumps(evidence) + "\n"
+    run.log, run.rows = {}, {}
+    return gathered
+
+
+def write_tables(runs: list[Gathered], out: Path) -> None:
     """measured.csv, correct.csv and evidence.jsonl, of what can be believed."""
-    numbers: list[dict[str, Any]] = []
-    verdicts: list[dict[str, Any]] = []
-    evidence = []
-    for run in runs:
-        spec = RunSpec.parse(run.name)
-        who = {**spec.wildcards, "eps": eps_text(spec.eps_255)}
-        numbers += [{**who, "epoch": "", "n": "", **row} for row in left_out(run)]
-        if run.about is None:
-            continue
-        folder = checker.results / "runs" / run.name
-        evidence.append(json.dumps({"folder": str(folder), "evaluations": made_from(run), **run.about}))
-        numbers += [{**who, "epoch": "", "n": "", **row} for row in measured(folder, run)]
-        numbers += [{**who, "epoch": "", "n": "", **row} for row in evaluated(run.rows)]
-        verdicts += [{**who, **row} for row in correct(run.rows)]
-    for table, columns, rows in (("measured", MEASURED, numbers), ("correct", CORRECT, verdicts)):
-        with atomic(out / f"{table}.csv") as partial:
-            pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
+    with atomic(out / "measured.csv") as numbers, atomic(out / "correct.csv") as verdicts:
+        with (
+            open(numbers, "w", newline="", encoding="utf-8") as one,
+            open(verdicts, "w", newline="", encoding="utf-8") as other,
+        ):
+            to_measured, to_correct = csv.writer(one, lineterminator="\n"), csv.writer(other, lineterminator="\n")
+            to_measured.writerow(MEASURED)
+            to_correct.writerow(CORRECT)
+            for gathered in runs:
+                spec = RunSpec.parse(gathered.run.name)
+                who = [*{**spec.wildcards, "eps": eps_text(spec.eps_255)}.values()]
+                believed = gathered.run.about is not None
+                to_measured.writerows([*who, *row] for row in left_out(gathered.run))
+                to_measured.writerows([*who, *row] for row in (gathered.numbers if believed else ()))
+                to_correct.writerows([*who, *row] for row in (gathered.verdicts if believed else ()))
     with atomic(out / "evidence.jsonl") as partial:
-        partial.write_text("".join(f"{line}\n" for line in evidence), encoding="utf-8")
+        lines = [gathered.evidence for gathered in runs if gathered.run.about is not None]
+        partial.write_text("".join(lines), encoding="utf-8")
 
 
 def made_from(run: Checked) -> dict[str, dict[str, Any]]:
@@ -83,58 +129,67 @@ def made_from(run: Checked) -> dict[str, dict[str, Any]]:
     return {name: run.sidecars[name] for name in run.rows if name in run.sidecars}
 
 
-def left_out(run: Checked) -> Iterator[dict[str, Any]]:
+def left_out(run: Checked) -> Iterator[Number]:
     """What there is to say against a run."""
     if run.problems:
         whys = [f"{problem.file} {problem.rule} ({problem.found})" for problem in run.problems]
-        yield {"metric": "left_out", "value": "; ".join(whys)}
+        yield "left_out", "", "; ".join(whys), ""
     if run.about is not None:
-        yield {"metric": "unverified", "value": int(bool(run.unverified))}
+        yield "unverified", "", int(bool(run.unverified)), ""
 
 
-def measured(folder: Path, run: Checked) -> Iterator[dict[str, Any]]:
-    """Every number of one training: metric, value, and epoch or n where they mean something."""
+def measured(folder: Path, run: Checked) -> Iterator[Number]:
+    """Every number of one training: metric, epoch where it means something, value, and n likewise."""
     about, log = run.about, run.log
     assert about is not None
-    yield {"metric": "diverged", "value": int(about["status"] == "diverged")}
+    yield "diverged", "", int(about["status"] == "diverged"), ""
     if about["cause"]:
-        yield {"metric": "cause", "value": about["cause"]}
+        yield "cause", "", about["cause"], ""
     for metric in ("train_seconds", "peak_memory_mb", "device"):
-        yield {"metric": metric, "value": about.get(metric, "")}
+        yield metric, "", about.get(metric, ""), ""
     n_classes = CATALOG[RunSpec.parse(run.name).dataset].n_classes
     fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
-    yield {"metric": "collapse_epoch", "value": fell.first or ""}
-    yield {"metric": "collapsed_at_end", "value": int(fell.at_end)}
-    yield {"metric": "collapsed_for_a_while", "value": int(fell.for_a_while)}
+    yield "collapse_epoch", "", fell.first or "", ""
+    yield "collapsed_at_end", "", int(fell.at_end), ""
+    yield "collapsed_for_a_while", "", int(fell.for_a_while), ""
     for column in [c for c in (*PERCENT, *AS_IT_IS) if c in log]:
         scale = 100 if column in PERCENT else 1
         n = about["recipe"].get("monitor_images", "") if column in (*PERCENT, "pgd10_loss") else ""
-        for epoch, value in zip(log["epoch"], log[column], strict=True):
-            yield {"metric": f"train_{column}", "epoch": epoch, "value": value * scale, "n": n}
+        for epoch, value in zip(log["epoch"].tolist(), (log[column] * scale).tolist(), strict=True):
+            yield f"train_{column}", epoch, "" if value != value else value, n
     best = int(log["pgd10_acc"].argmax())
-    yield {"metric": "train_pgd10_last", "value": 100 * log["pgd10_acc"].iloc[-1]}
-    yield {"metric": "train_pgd10_best", "value": 100 * log["pgd10_acc"].iloc[best]}
-    yield {"metric": "train_pgd10_best_epoch", "value": int(log["epoch"].iloc[best])}
+    yield "train_pgd10_last", "", float(100 * log["pgd10_acc"][-1]), ""
+    yield "train_pgd10_best", "", float(100 * log["pgd10_acc"][best]), ""
+    yield "train_pgd10_best_epoch", "", int(log["epoch"][best]), ""
     yield from tails(folder / "instances.safetensors")
 
 
-def evaluated(rows: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
+def evaluated(rows: dict[str, Rows]) -> Iterator[Number]:
     """The accuracies, what each of AutoAttack's four broke, and the loss under PGD10 on training images."""
     if "whitebox" in rows:
-        for attack, part in rows["whitebox"].groupby("attack", sort=False):
-            yield {"metric": attack, "value": 100 * part["correct"].mean(), "n": len(part)}
+        right = rows["whitebox"]["correct"]
+        for attack, here in verify.by_attack(rows["whitebox"]).items():
+            yield attack, "", float(100 * right[here].mean()), len(here)
     if "autoattack" in rows:
-        standing = rows["autoattack"].groupby("index")["correct"].min()
-        yield {"metric": "aa", "value": 100 * standing.mean(), "n": len(standing)}
-        for attack, part in rows["autoattack"].groupby("attack", sort=False):
+        _, standing = under_autoattack(rows["autoattack"])
+        yield "aa", "", float(100 * standing.mean()), len(standing)
+        right = rows["autoattack"]["correct"]
+        for attack, here in verify.by_attack(rows["autoattack"]).items():
             if attack != "clean":
-                yield {"metric": f"broken_{attack}", "value": int((part["correct"] == 0).sum()), "n": len(part)}
+                yield f"broken_{attack}", "", int((right[here] == 0).sum()), len(here)
     if "steps" in rows:
-        first = rows["steps"].iloc[0]
-        yield {"metric": "robust_train_loss", "value": first["pgd10_loss"], "n": first["n"]}
+        yield "robust_train_loss", "", float(rows["steps"]["pgd10_loss"][0]), int(rows["steps"]["n"][0])
 
 
-def tails(path: Path) -> Iterator[dict[str, Any]]:
+def under_autoattack(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The images in order, and 1 for those that no part of AutoAttack broke."""
+    images, which = np.unique(rows["index"], return_inverse=True)
+    standing = np.ones(len(images), np.int64)
+    np.minimum.at(standing, which, rows["correct"].astype(np.int64))
+    return images, standing
+
+
+def tails(path: Path) -> Iterator[Number]:
     """mean(G^2) / mean(G)^2 over images (ATAS paper, Fig. 6b), G an image's largest or its mean gradient norm."""
     if not path.exists():
         return
@@ -144,18 +199,19 @@ def tails(path: Path) -> Iterator[dict[str, Any]]:
         norms = file.get_tensor("grad_norm").astype(np.float64)
     norms = norms[np.isfinite(norms).any(1)]
     for metric, each in (("ratio", np.nanmax(norms, 1)), ("ratio_mean", np.nanmean(norms, 1))):
-        yield {"metric": metric, "value": float((each**2).mean() / each.mean() ** 2), "n": len(each)}
+        yield metric, "", float((each**2).mean() / each.mean() ** 2), len(each)
 
 
-def correct(rows: dict[str, pd.DataFrame]) -> Iterator[dict[str, Any]]:
-    """One row per attack: which images the network still gets right, packed."""
-    parts = list(rows["whitebox"].groupby("attack", sort=False)) if "whitebox" in rows else []
+def correct(rows: dict[str, Rows]) -> Iterator[tuple[str, int, str, str]]:
+    """Of each attack: how many images, which, and which of them the network still gets right, packed."""
+    parts = {}
+    if "whitebox" in rows:
+        index, right = rows["whitebox"]["index"], rows["whitebox"]["correct"]
+        parts = {attack: (index[here], right[here]) for attack, here in verify.by_attack(rows["whitebox"]).items()}
     if "autoattack" in rows:
-        standing = pd.DataFrame(rows["autoattack"].groupby("index", as_index=False)["correct"].min())
-        parts.append(("aa", standing))
-    for attack, part in parts:
-        order = np.argsort(part["index"].to_numpy(), kind="stable")
-        index, right = (part[name].to_numpy()[order] for name in ("index", "correct"))
-        images = hashlib.sha256(index.astype(np.int64).tobytes()).hexdigest()[:16]
-        bits = base64.b64encode(np.packbits(right.astype(np.uint8)).tobytes()).decode()
-        yield {"attack": attack, "n": len(part), "images": images, "bits": bits}
+        parts["aa"] = under_autoattack(rows["autoattack"])
+    for attack, (index, right) in parts.items():
+        order = np.argsort(index, kind="stable")
+        images = hashlib.sha256(index[order].astype(np.int64).tobytes()).hexdigest()[:16]
+        bits = base64.b64encode(np.packbits(right[order].astype(np.uint8)).tobytes()).decode()
+        yield attack, len(index), images, bits

@@ -38,6 +38,8 @@ COLUMNS = {
 NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
 ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
 
+Rows = dict[str, NDArray[Any]]  # a table's columns by name: a data frame per file costs ten times as much
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -75,8 +77,8 @@ class Checked:
 
     name: str
     about: dict[str, Any] | None = None
-    log: pd.DataFrame = field(default_factory=pd.DataFrame)
-    rows: dict[str, pd.DataFrame] = field(default_factory=dict)
+    log: Rows = field(default_factory=dict)
+    rows: dict[str, Rows] = field(default_factory=dict)
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
@@ -220,7 +222,7 @@ class Checker:
         if there or (self.config is not None and keeps_snapshots(spec, self.config)):
             yield "surfaces_by_epoch"
 
-    def evaluation(self, spec: RunSpec, name: str, run: Checked) -> pd.DataFrame:
+    def evaluation(self, spec: RunSpec, name: str, run: Checked) -> Rows:
         """The rows of eval/NAME.csv, if they are of these weights, data and protocol, and whole."""
         path = self.results / "runs" / spec.name / f"eval/{name}.csv"
         content = whole(path)
@@ -235,7 +237,7 @@ class Checker:
             else:
                 n = protocol.get("autoattack", {}).get("n_images")
                 check_autoattack(rows, n_test if n == "all" else n, CATALOG.get(spec.dataset))
-        elif rows.empty:
+        elif not len(rows[COLUMNS[name][0]]):
             raise Wrong("has no rows", 0)
         return rows
 
@@ -350,39 +352,48 @@ def sealed(path: Path, run: Checked) -> dict[str, Any]:
     return about
 
 
-def read_rows(content: bytes, columns: list[str]) -> pd.DataFrame:
-    """The rows of a CSV file with these columns, numbers where numbers belong."""
+def read_rows(content: bytes, columns: list[str]) -> Rows:
+    """The columns of a CSV file, these among them, numbers where numbers belong."""
     try:
-        rows = pd.read_csv(io.BytesIO(content))
+        frame = pd.read_csv(io.BytesIO(content))
     except (ValueError, pd.errors.EmptyDataError) as error:  # decoding and pandas' own
         raise Wrong("is no table", str(error).splitlines()[0]) from error
-    if absent := [name for name in columns if name not in rows]:
+    if absent := [name for name in columns if name not in frame]:
         raise Wrong("lacks columns", ", ".join(absent))
-    for name in NUMBERS.intersection(columns) if len(rows) else ():
-        if rows[name].dtype.kind not in "if" or not np.isfinite(rows[name].to_numpy()).all():
-            raise Wrong(f"has cells in `{name}` that are no numbers", first_bad(rows[name]))
+    rows = {str(name): column.to_numpy() for name, column in frame.items()}
+    for name in NUMBERS.intersection(columns) if len(frame) else ():
+        if rows[name].dtype.kind not in "if" or not np.isfinite(rows[name]).all():
+            raise Wrong(
+                f"has cells in `{name}` that are no numbers", first(rows[name], ~np.isfinite(numbers(rows[name])))
+            )
     return rows
 
 
-def first_bad(values: pd.Series) -> object:
-    """The first that is no finite number."""
-    numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    return values[~np.isfinite(numbers)].iloc[0]
+def numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """As numbers, NaN where they are none."""
+    if values.dtype.kind in "if":
+        return values.astype(np.float64)
+    return pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(np.float64)
 
 
-def read_log(content: bytes, about: dict[str, Any]) -> pd.DataFrame:
+def first(values: NDArray[Any], bad: NDArray[np.bool_]) -> object:
+    """The first of those that are bad."""
+    return values[bad][0]
+
+
+def read_log(content: bytes, about: dict[str, Any]) -> Rows:
     """log.csv: a row per epoch that was trained."""
     log = read_rows(content, ["epoch", *ACCURACIES])
     epochs = log["epoch"].tolist()
-    if not epochs or epochs != list(range(1, len(log) + 1)):
+    if not epochs or epochs != list(range(1, len(epochs) + 1)):
         raise Wrong("does not have one row per epoch", f"{len(epochs)} rows")
-    done, asked = about.get("epochs_done", len(log)), about["recipe"].get("epochs", len(log))
-    if done != len(log) or (about["status"] == "finished" and asked != len(log)):
-        raise Wrong("has other epochs than were trained", f"{len(log)}, run.json says {done} of {asked}")
+    done, asked = about.get("epochs_done", len(epochs)), about["recipe"].get("epochs", len(epochs))
+    if done != len(epochs) or (about["status"] == "finished" and asked != len(epochs)):
+        raise Wrong("has other epochs than were trained", f"{len(epochs)}, run.json says {done} of {asked}")
     for name in ACCURACIES:
-        good = pd.to_numeric(log[name], errors="coerce").between(0, 1)
-        if not good.all():
-            raise Wrong(f"has values in `{name}` that are no accuracies", log[name][~good].iloc[0])
+        values = numbers(log[name])
+        if not (good := (values >= 0) & (values <= 1)).all():
+            raise Wrong(f"has values in `{name}` that are no accuracies", first(log[name], ~good))
     return log
 
 
@@ -428,43 +439,51 @@ def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -
     return ""
 
 
-def check_values(rows: pd.DataFrame, n_test: int | None, data: tuple[str, NDArray[np.int64]] | None) -> None:
+def check_values(rows: Rows, n_test: int | None, data: tuple[str, NDArray[np.int64]] | None) -> None:
     """Verdicts are 0 or 1, images are the data's, and so are their labels."""
-    if not rows["correct"].isin([0, 1]).all():
-        raise Wrong("has verdicts that are neither 0 nor 1", rows["correct"][~rows["correct"].isin([0, 1])].iloc[0])
-    index, labels = rows["index"].to_numpy(), rows["label"].to_numpy()
-    if (index % 1 != 0).any():
-        raise Wrong("has images whose number is none", index[index % 1 != 0][0])
+    index, labels, correct = rows["index"], rows["label"], rows["correct"]
+    if (bad := (correct != 0) & (correct != 1)).any():
+        raise Wrong("has verdicts that are neither 0 nor 1", first(correct, bad))
+    if (bad := index % 1 != 0).any():
+        raise Wrong("has images whose number is none", first(index, bad))
     if n_test is not None and len(index) and not (0 <= index.min() and index.max() < n_test):
         raise Wrong(f"has images beyond the {n_test} test images", index.max())
-    if data is not None and (data[1][index.astype(np.int64)] != labels).any():
-        raise Wrong("has other labels than the data", f"image {index[data[1][index.astype(np.int64)] != labels][0]}")
+    if data is not None and (bad := data[1][index.astype(np.int64)] != labels).any():
+        raise Wrong("has other labels than the data", f"image {first(index, bad)}")
 
 
-def check_whitebox(rows: pd.DataFrame, n_test: int | None) -> None:
+def by_attack(rows: Rows) -> dict[str, NDArray[np.intp]]:
+    """Which rows each attack has, in the order in which the attacks appear."""
+    codes, names = pd.factorize(rows["attack"])
+    return {str(name): np.flatnonzero(codes == code) for code, name in enumerate(names)}
+
+
+def check_whitebox(rows: Rows, n_test: int | None) -> None:
     """Every attack on every test image, once."""
-    attacks = rows["attack"].to_numpy(object)
-    if unknown := sorted(set(map(str, attacks)) - set(WHITEBOX)):
+    attacks = by_attack(rows)
+    if unknown := sorted(set(attacks) - set(WHITEBOX)):
         raise Wrong("has rows of no attack of the suite", ", ".join(unknown))
-    n_test = n_test or int((attacks == "clean").sum())
+    none = np.empty(0, np.intp)
+    n_test = n_test or len(attacks.get("clean", none))
     for attack in WHITEBOX:
-        index = np.sort(rows["index"].to_numpy()[attacks == attack])
+        index = np.sort(rows["index"][attacks.get(attack, none)])
         every = min(n_test, FAR_IMAGES) if attack == "far" else n_test
         if len(index) != every or (np.diff(index) == 0).any():
             raise Wrong(f"does not have every image once under {attack}", f"{len(set(index))} of {every} images")
 
 
-def check_autoattack(rows: pd.DataFrame, n_images: int | None, facts: Any) -> None:
+def check_autoattack(rows: Rows, n_images: int | None, facts: Any) -> None:
     """Every part of AutoAttack on every image that the parts before it left."""
-    attacks, index, correct = (rows[name].to_numpy() for name in ("attack", "index", "correct"))
+    attacks, index, correct = by_attack(rows), rows["index"], rows["correct"]
     parts = [name for name in AUTOATTACK if name != "apgd-t" or facts is None or facts.n_classes > 3]
-    if unknown := sorted(set(map(str, attacks)) - set(parts)):
+    if unknown := sorted(set(attacks) - set(parts)):
         raise Wrong("has rows of no part of AutoAttack", ", ".join(unknown))
-    standing = np.unique(index[attacks == "clean"])
+    none = np.empty(0, np.intp)
+    standing = np.unique(index[attacks.get("clean", none)])
     if not len(standing) or (n_images is not None and len(standing) != n_images):
         raise Wrong("does not have every image that its protocol names", f"{len(standing)} of {n_images}")
     for part in parts:
-        here = attacks == part
+        here = attacks.get(part, none)
         if not np.array_equal(np.sort(index[here]), standing):
-            raise Wrong(f"does not account for every image under {part}", f"{here.sum()} of {len(standing)}")
-        standing = np.sort(index[here & (correct == 1)])
+            raise Wrong(f"does not account for every image under {part}", f"{len(here)} of {len(standing)}")
+        standing = np.sort(index[here[correct[here] == 1]])
