@@ -143,6 +143,7 @@ def add_measurements(verb: Verb) -> None:
     sub = verb("evaluate", do_evaluate, "Attack the weights of one run, and look at its loss surfaces.")
     add_run(sub)
     sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
+    sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
     sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
     add_run(sub)
@@ -410,7 +411,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
 
     from fastat.evaluation import run
 
-    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite)
+    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch)
 
 
 def do_probe(args: argparse.Namespace) -> None:

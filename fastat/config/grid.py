@@ -139,6 +139,7 @@ PROTOCOL = {
     "autoattack": ("autoattack", "seed"),
     "surfaces_by_epoch": (),
 }
+PROTOCOL |= {f"best_{name}": PROTOCOL[name] for name in ("whitebox", "autoattack")}  # of the best epoch's weights
 ENDINGS = ("csv", "json")  # of an evaluation: its rows, and what they were made from
 
 
@@ -157,6 +158,8 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
         left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]
+        if resolve(spec, config).hold_out:
+            left += [f"eval/best_{name}.{e}" for name in ("whitebox", "autoattack") for e in ENDINGS]
     return [*left, *(f"eval/surfaces_by_epoch.{e}" for e in ENDINGS)] if keeps_snapshots(spec, config) else left
 
 

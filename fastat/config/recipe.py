@@ -20,6 +20,7 @@ from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text
 
+LATER = {"numerics": "native", "hold_out": 0}  # fields that recipes had not always, and what they were without them
 CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}  # a value by run, and how
 
 
@@ -52,6 +53,7 @@ class Recipe:
     flip: bool = False
     n_train: int | None = None  # only the first so many images; None: all
     n_test: int | None = None
+    hold_out: float = 0  # training images that nothing is trained on, for the best epoch: a share below 1, or how many
     monitor_images: int = 128  # training images attacked after every epoch, for log.csv
     arch: str = "shared"  # whose network of the model's name: fastat/networks/models.py
     precision: str = "float32"  # or tf32, bf16; on the CPU float32 and tf32 are one
@@ -62,10 +64,8 @@ class Recipe:
     method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
 
     def to_json(self) -> str:
-        """Canonical: equal recipes give equal text. Without `numerics: native`, which was not said before."""
-        fields = asdict(self)
-        if self.numerics == "native":
-            del fields["numerics"]
+        """Canonical: equal recipes give equal text. Without what was not said before, where it changes nothing."""
+        fields = {key: value for key, value in asdict(self).items() if key not in LATER or value != LATER[key]}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -246,6 +246,23 @@ def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
         asked, has = getattr(recipe, name), getattr(facts, name)
         if (asked or 0) > has:
             raise BadInput(f"{where}: {name} must be at most {has}, as many as {dataset} has, or left out, got {asked}")
+    if recipe.hold_out and facts.stored:
+        raise BadInput(f"{where}: hold_out must be 0: {dataset} is read from disk, where holding out is not built")
+    n_held_out(recipe.hold_out, recipe.n_train or facts.n_train)
+
+
+def n_held_out(hold_out: float, n_train: int) -> int:
+    """How many of n_train images a recipe's `hold_out` keeps out of the training.
+
+    Raises: BadInput if that is none, though some are asked for, or leaves none.
+    """
+    n = round(hold_out * n_train) if hold_out < 1 else int(hold_out)
+    if hold_out and not 0 < n < n_train:
+        raise BadInput(
+            f"hold_out must be at least one training image and fewer than all {n_train:,}, got {hold_out:g}, which is "
+            f"{n:,}. Write another share or number."
+        )
+    return n
 
 
 def laid(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -335,6 +352,8 @@ def constructed(cls: Any, fields: dict[str, Any], where: str) -> Any:
 def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
     """The rules between two fields that the recipe breaks: (field, its value, how the sentence ends: "must be ...")."""
     r, schedule = recipe, recipe.schedule
+    if r.hold_out >= 1 and r.hold_out % 1:
+        yield "hold_out", r.hold_out, "a share of the training images below 1, as 0.02, or a whole number of them"
     if r.drop_last and r.n_train and r.n_train < r.batch_size:
         rule = f"at most n_train = {r.n_train} with drop_last: true, else no batch would be left"
         yield "batch_size", r.batch_size, rule

@@ -1,5 +1,6 @@
 """Parts of a data set: the same few images for every network, and D_i^j, the images ranked by gradient norm."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -7,9 +8,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fastat.config.recipe import n_held_out
 from fastat.config.spec import RunSpec
+from fastat.data.datasets import ImageSet, Part
 from fastat.errors import BadInput
 from fastat.machine.seeds import generator
+
+HOLD_OUT = 1  # the seed of the held-out images: another one than that of the images that `monitor` watches
 
 
 def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
@@ -29,14 +34,32 @@ def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
     return rank.argsort(stable=True)[:n].sort().values.to(labels.device)
 
 
-def ranks(spec: RunSpec, results: Path) -> Tensor:
-    """(n,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
+def held_out(data: ImageSet, hold_out: float) -> tuple[ImageSet, Part | None]:
+    """The data less the training images that are held out, and those, with every class in its share; None for none.
 
-    Raises: BadInput if that run is not there, or has no gradient norms.
+    Raises: BadInput if there are not so many, or the images are not in memory.
+    """
+    if not hold_out:
+        return data, None
+    if data.train.on_disk:
+        raise BadInput(f"hold_out: {data.name} is read from disk, where holding images out is not built")
+    n = len(data.train)
+    held = stratified(data.train.labels, n_held_out(hold_out, n), seed=HOLD_OUT)
+    kept = torch.ones(n, dtype=torch.bool, device=held.device).index_fill(0, held, False).nonzero().flatten()
+    return replace(data, train=data.train.only(kept)), data.train.only(held)
+
+
+def ranks(spec: RunSpec, results: Path, n_train: int) -> Tensor:
+    """(n_train,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
+
+    Raises: BadInput if that run is not there, has no gradient norms, or was trained on other images.
     """
     path = results / "runs" / spec.ranked_by.name / "instances.safetensors"
     try:
-        return deciles(load_file(path)["grad_norm"])
+        norms = load_file(path)["grad_norm"]
+        if len(norms) != n_train:
+            raise ValueError(f"it has {len(norms)} images, this run {n_train}: n_train and hold_out must be the same")
+        return deciles(norms)
     except (OSError, KeyError, SafetensorError, ValueError) as error:
         raise BadInput(
             f"{spec.name} needs the gradient norms of the training images, and {path} has none ({error}). "

@@ -24,15 +24,19 @@ from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
 from fastat.networks import models
 from fastat.training.collapse import Collapse, detect
+from fastat.training.trainer import BEST
 
 COLUMNS = {
     "whitebox": whitebox.COLUMNS,
     "surfaces": probes.SURFACE_COLUMNS,
     "steps": probes.STEP_COLUMNS,
     "autoattack": whitebox.COLUMNS,
+    "best_whitebox": whitebox.COLUMNS,
+    "best_autoattack": whitebox.COLUMNS,
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
 }
 BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
+WEIGHTS = {"last": "weights.safetensors", "best": BEST}  # of an epoch
 NEEDED = ("status", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
 
 
@@ -53,7 +57,8 @@ class Finished:
             raise BadInput(f"{self.folder}/run.json is of the run {self.about.get('run')!r}. {way_out}")
         if absent := {*NEEDED} - self.about.keys() - self.about["recipe"].keys():
             raise BadInput(f"{self.folder}/run.json is damaged: it lacks {', '.join(sorted(absent))}. {way_out}")
-        self.weights = seals.sha256(self.folder / "weights.safetensors")
+        files = (file for file in WEIGHTS.values() if (self.folder / file).exists())
+        self.weights = {file: seals.sha256(self.folder / file) for file in files}
         self.started = time.perf_counter()
 
     def data(self) -> ImageSet:
@@ -66,7 +71,7 @@ class Finished:
                 f"{path} is not what {self.spec.name} was trained on (its sha256 is {data.sha256[:16]}, the run's "
                 f"{self.about['data_sha256'][:16]}). Prepare the old data again, or train the run again."
             )
-        return data
+        return subsets.held_out(data, self.about["recipe"].get("hold_out", 0))[0]
 
     def collapse(self) -> Collapse:
         """What log.csv says of catastrophic overfitting.
@@ -102,13 +107,13 @@ class Finished:
                 raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
 
-    def write(self, name: str, rows: Iterable[dict[str, Any]], protocol: dict[str, Any]) -> None:
-        """Write eval/NAME.csv, and eval/NAME.json: what it was made from."""
+    def write(self, name: str, rows: Iterable[dict[str, Any]], protocol: dict[str, Any], epoch: str = "last") -> None:
+        """Write eval/NAME.csv, and eval/NAME.json: what it was made from. epoch: whose weights, `last` or `best`."""
         path = self.folder / f"eval/{name}.csv"
         files.write_rows(path, COLUMNS[name], list(rows))
         about = {
             "run": self.spec.name,
-            "weights": self.weights,
+            "weights": self.weights.get(WEIGHTS[epoch]),
             "data": self.about["data_sha256"],
             "protocol": protocol_of(name, protocol),
             "numerics": protocol["numerics"],
@@ -125,42 +130,64 @@ def versions() -> dict[str, str]:
     return {"fastat": __version__, "torch": torch.__version__, "pyautoattack": metadata.version("pyautoattack")}
 
 
-def evaluate(spec: RunSpec, protocol: dict[str, Any], results: Path, device: torch.device, suite: str = "all") -> None:
+def evaluate(
+    spec: RunSpec,
+    protocol: dict[str, Any],
+    results: Path,
+    device: torch.device,
+    suite: str = "all",
+    epoch: str | None = None,
+) -> None:
     """Attack the weights and look at their loss: whitebox, surfaces, steps and autoattack. A diverged run has no rows.
 
-    protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack` or `all`.
+    protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack` or `all`. epoch: whose
+    weights, `last`, or `best` on held-out images; None: both, where images were held out.
     """
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
     run = Finished(spec, results, device)
+    held_out = bool(run.about["recipe"].get("hold_out"))
+    if epoch == "best" and not held_out:
+        raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
     with files.exclusive(run.folder / "state"):
         if suite in ("autoattack", "all"):
             check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
-        if run.about["status"] == "diverged":
-            for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
-                run.write(name, [], protocol)
-            return
-        data, model = run.data(), run.network()
-        if suite in ("whitebox", "all"):
-            attack_and_probe(run, model, data, protocol)
-        if suite in ("autoattack", "all"):
-            run.write("autoattack", autoattacked(run, model, data, protocol), protocol)
+        for one in (epoch,) if epoch else ("last", "best") if held_out else ("last",):
+            evaluate_epoch(run, protocol, suite, one)
 
 
-def attack_and_probe(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any]) -> None:
-    """All but AutoAttack."""
+def evaluate_epoch(run: Finished, protocol: dict[str, Any], suite: str, epoch: str) -> None:
+    """`evaluate`, of the weights of one epoch."""
+    prefix = "best_" if epoch == "best" else ""
+    if run.about["status"] == "diverged":
+        for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
+            if prefix + name in COLUMNS:
+                run.write(prefix + name, [], protocol)
+        return
+    data, model = run.data(), run.network(WEIGHTS[epoch])
+    if suite in ("whitebox", "all"):
+        settings = whitebox.Protocol(run.spec.eps, **protocol_of("whitebox", protocol))
+        run.write(f"{prefix}whitebox", whitebox.attack_all(model, data.test, settings), protocol, epoch)
+        if epoch == "last":
+            probe_last(run, model, data, protocol)
+    if suite in ("autoattack", "all"):
+        run.write(f"{prefix}autoattack", autoattacked(run, model, data, protocol, epoch), protocol, epoch)
+
+
+def probe_last(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any]) -> None:
+    """The loss around images, and along single steps."""
     eps, seed = run.spec.eps, protocol["seed"]
-    settings = whitebox.Protocol(eps, **protocol_of("whitebox", protocol))
-    run.write("whitebox", whitebox.attack_all(model, data.test, settings), protocol)
     run.write("surfaces", probes.rounded(probes.last_surfaces(model, data.test, eps=eps, seed=seed)), protocol)
     run.write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)), protocol)
 
 
-def autoattacked(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any]) -> list[dict[str, Any]]:
+def autoattacked(
+    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str
+) -> list[dict[str, Any]]:
     """AutoAttack's rows. Its finished images stay in state/, so that they are not attacked again."""
     aa, seed, n_test = protocol["autoattack"], protocol["seed"], len(data.test)
     index = subsets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    made_from = [aa, seed, index.tolist(), run.weights]
+    made_from = [aa, seed, index.tolist(), run.weights[WEIGHTS[epoch]]]
     made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name, all were native
     partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
     options = {"eps": run.spec.eps, "batch_size": aa["batch_size"], "seed": seed}
@@ -178,7 +205,8 @@ def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str = "aut
     if run.about["status"] == "diverged":
         run.write("surfaces_by_epoch", [], protocol)
         return
-    data, tenth = run.data(), subsets.ranks(spec, results).to(device)
+    data = run.data()
+    tenth = subsets.ranks(spec, results, len(data.train)).to(device)
     groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
     rows: list[dict[str, Any]] = []
     for epoch in probes.around(run.collapse().first, run.about["epochs_done"]):

@@ -108,7 +108,7 @@ def kind_of(path: Path, parts: tuple[str, ...], owner: str, grid: set[str], age:
     if parts[0] == "data" and owner and path.name != "lock":
         return "data"
     match parts[1 + RUN_DEPTH :] if parts[0] == "runs" and owner else ():
-        case ("weights.safetensors",):
+        case ("weights.safetensors" | "best.safetensors",):
             return "weights"
         case ("snapshots", _):
             return "snapshots"

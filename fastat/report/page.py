@@ -27,7 +27,9 @@ from fastat.report.tidy import CELL, RUN
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
 UNSAID = ("evaluations", "seal")  # of the evidence: in evidence.jsonl
 DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
-MEANS = ["clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best"]  # of the seeds, in the leaderboard
+MEANS = [  # of the seeds, in the leaderboard
+    "clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best", "best_pgd50", "best_aa", "best_epoch",
+]  # fmt: skip
 SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
 
 TABLES = {

@@ -32,13 +32,14 @@ ALWAYS = [
     "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "collapsed_for_a_while",
     "train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50",
     "aa", "aa_n",
-    "robust_train_loss", "ratio", *TEXTS,
+    "best_clean", "best_pgd10", "best_pgd50", "best_aa", "best_epoch", "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
 STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary
 OF_RECIPE = ["alpha", "gamma_over_c", "c", "epochs", "redrawn", "n_train", "rest"]
 SHARES = {  # metrics in %
     "clean", "fgsm", "pgd10", "pgd50", "aa", "inside", "noise", "gradient", "far", "train_clean_acc", "train_fgsm_acc",
-    "train_pgd10_acc", "train_pgd10_last", "train_pgd10_best",
+    "train_pgd10_acc", "train_pgd10_last", "train_pgd10_best", "train_held_out_pgd10_acc", "best_clean", "best_fgsm",
+    "best_pgd10", "best_pgd50", "best_aa", "best_inside", "best_noise", "best_gradient", "best_far",
 }  # fmt: skip
 CATEGORIES = {*RUN, "metric", "group", "check", "attack"}  # few different texts, many rows
 

@@ -30,7 +30,7 @@ RUN = [*CELL, "seed"]
 MEASURED = [*RUN, "metric", "epoch", "value", "n"]
 CORRECT = [*RUN, "attack", "n", "images", "bits"]
 MANY = 1000  # runs, from which on it takes longer than starting processes
-PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc")
+PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc", "held_out_pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")
 
 
@@ -158,6 +158,8 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
         for epoch, value in zip(log["epoch"].tolist(), (log[column] * scale).tolist(), strict=True):
             yield f"train_{column}", epoch, "" if value != value else value, n
     best = int(log["pgd10_acc"].argmax())
+    if "best_epoch" in about:
+        yield "best_epoch", "", about["best_epoch"], ""
     yield "train_pgd10_last", "", float(100 * log["pgd10_acc"][-1]), ""
     yield "train_pgd10_best", "", float(100 * log["pgd10_acc"][best]), ""
     yield "train_pgd10_best_epoch", "", int(log["epoch"][best]), ""
@@ -166,13 +168,15 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
 
 def evaluated(rows: dict[str, Rows]) -> Iterator[Number]:
     """The accuracies, what each of AutoAttack's four broke, and the loss under PGD10 on training images."""
-    if "whitebox" in rows:
-        right = rows["whitebox"]["correct"]
-        for attack, here in verify.by_attack(rows["whitebox"]).items():
-            yield attack, "", float(100 * right[here].mean()), len(here)
+    for epoch in ("", "best_"):
+        if f"{epoch}whitebox" in rows:
+            right = rows[f"{epoch}whitebox"]["correct"]
+            for attack, here in verify.by_attack(rows[f"{epoch}whitebox"]).items():
+                yield f"{epoch}{attack}", "", float(100 * right[here].mean()), len(here)
+        if f"{epoch}autoattack" in rows:
+            _, standing = under_autoattack(rows[f"{epoch}autoattack"])
+            yield f"{epoch}aa", "", float(100 * standing.mean()), len(standing)
     if "autoattack" in rows:
-        _, standing = under_autoattack(rows["autoattack"])
-        yield "aa", "", float(100 * standing.mean()), len(standing)
         right = rows["autoattack"]["correct"]
         for attack, here in verify.by_attack(rows["autoattack"]).items():
             if attack != "clean":
@@ -205,11 +209,12 @@ def tails(path: Path) -> Iterator[Number]:
 def correct(rows: dict[str, Rows]) -> Iterator[tuple[str, int, str, str]]:
     """Of each attack: how many images, which, and which of them the network still gets right, packed."""
     parts = {}
-    if "whitebox" in rows:
-        index, right = rows["whitebox"]["index"], rows["whitebox"]["correct"]
-        parts = {attack: (index[here], right[here]) for attack, here in verify.by_attack(rows["whitebox"]).items()}
-    if "autoattack" in rows:
-        parts["aa"] = under_autoattack(rows["autoattack"])
+    for epoch in ("", "best_"):
+        if table := rows.get(f"{epoch}whitebox"):
+            for attack, here in verify.by_attack(table).items():
+                parts[f"{epoch}{attack}"] = table["index"][here], table["correct"][here]
+        if table := rows.get(f"{epoch}autoattack"):
+            parts[f"{epoch}aa"] = under_autoattack(table)
     for attack, (index, right) in parts.items():
         order = np.argsort(index, kind="stable")
         images = hashlib.sha256(index[order].astype(np.int64).tobytes()).hexdigest()[:16]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from fastat.config.catalog import CATALOG
 from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
-from fastat.config.recipe import fingerprint, resolve
+from fastat.config.recipe import LATER, fingerprint, resolve
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
@@ -32,9 +32,11 @@ AUTOATTACK = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
 ROWS = ["attack", "index", "label", "correct"]
 SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
 COLUMNS = {
-    "whitebox": ROWS, "autoattack": ROWS, "steps": ["start", "alpha", "loss", "pgd10_loss", "n"], "surfaces": SURFACE,
+    "whitebox": ROWS, "autoattack": ROWS, "best_whitebox": ROWS, "best_autoattack": ROWS,
+    "steps": ["start", "alpha", "loss", "pgd10_loss", "n"], "surfaces": SURFACE,
     "surfaces_by_epoch": SURFACE,
 }  # fmt: skip
+BEST = ("best_whitebox", "best_autoattack")  # of the weights of the best epoch on held-out images
 NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
 ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
 
@@ -111,14 +113,15 @@ class Checker:
             self.against_data(spec, run.about, run)
             file = "log.csv"
             run.log = read_log(self.bytes_of(spec, file, run), run.about)
-            for file in ("weights.safetensors", "instances.safetensors"):
+            best = ["best.safetensors"] if run.about["recipe"].get("hold_out") else []
+            for file in ("weights.safetensors", "instances.safetensors", *best):
                 self.large(spec, file, run)
         except (Wrong, BadInput) as error:
             run.about = None
             run.wrong(file, error if isinstance(error, Wrong) else Wrong("is no run's", error), "train")
             return run
         if run.about["status"] == "finished" and not spec.subset:  # a training on a subset is not attacked
-            for name in self.evaluations(spec):
+            for name in self.evaluations(spec, run.about):
                 try:
                     run.rows[name] = self.evaluation(spec, name, run)
                 except Wrong as wrong:
@@ -215,9 +218,11 @@ class Checker:
 
     # The evaluations
 
-    def evaluations(self, spec: RunSpec) -> Iterator[str]:
+    def evaluations(self, spec: RunSpec, about: dict[str, Any]) -> Iterator[str]:
         """Which files should be there, or are."""
         yield from ("whitebox", "surfaces", "steps", "autoattack")
+        if about["recipe"].get("hold_out"):
+            yield from BEST
         there = (self.results / "runs" / spec.name / "eval/surfaces_by_epoch.csv").exists()
         if there or (self.config is not None and keeps_snapshots(spec, self.config)):
             yield "surfaces_by_epoch"
@@ -228,11 +233,11 @@ class Checker:
         content = whole(path)
         protocol = self.sidecar(spec, name, path.with_suffix(".json"), hashlib.sha256(content).hexdigest(), run)
         rows = read_rows(content, COLUMNS[name])
-        if name in ("whitebox", "autoattack"):
+        if name.endswith(("whitebox", "autoattack")):
             assert run.about is not None
             n_test = sizes(spec, run.about)[1]
             check_values(rows, n_test, self.prepared(spec.dataset) if spec.dataset in CATALOG else None)
-            if name == "whitebox":
+            if name.endswith("whitebox"):
                 check_whitebox(rows, n_test)
             else:
                 n = protocol.get("autoattack", {}).get("n_images")
@@ -252,7 +257,7 @@ class Checker:
             run.unverified.append(f"eval/{name}.csv was made before evaluations named their weights")
             return wanted or {}
         about = sealed(path, run)
-        weights = (run.about.get("files") or {}).get("weights.safetensors")
+        weights = (run.about.get("files") or {}).get("best.safetensors" if name in BEST else "weights.safetensors")
         expected = {"run": spec.name, "data": run.about.get("data_sha256"), "rows": rows}
         for key, value in ({**expected, "weights": weights} if weights else expected).items():
             if about.get(key) != value:
@@ -428,7 +433,7 @@ def sizes(spec: RunSpec, about: dict[str, Any]) -> tuple[int | None, int | None]
 def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
     """The first value in which two mappings differ, in words; ''. `numerics: auto` is any."""
     if not where:
-        found = {"numerics": "native", **found}
+        found = {**{key: value for key, value in LATER.items() if key in wanted}, **found}
     for key in sorted({*found, *wanted}):
         one, other, here = found.get(key), wanted.get(key), f"{where}{key}"
         if isinstance(one, dict) and isinstance(other, dict):

@@ -13,7 +13,7 @@ from torch import nn
 import methods
 from fastat import ROOT, __version__
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import Recipe, fingerprint, resolve
+from fastat.config.recipe import Recipe, fingerprint, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
 from fastat.errors import BadInput, did_you_mean
@@ -37,9 +37,10 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
     together, device = processes.join(device, recipe.shards)
     devices.set_precision(recipe.precision)
     data = datasets.load(results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
+    data, held_out = subsets.held_out(data, recipe.hold_out)
     everyone, images = data.train, data.sha256
     if spec.subset:
-        chosen = subsets.of_tenths(subsets.ranks(spec, results), spec.subset)
+        chosen = subsets.of_tenths(subsets.ranks(spec, results, len(everyone)), spec.subset)
         data = replace(data, train=data.train.only(chosen.to(device)))
         images = fingerprint(images, chosen.tolist())
     task, method = build_method(spec, recipe, device, len(data.train), together)
@@ -62,7 +63,19 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
     }
     learner = SGDLearner(model, recipe, together)
     training = Training(
-        spec.name, spec.seed, data, recipe, task, model, method, learner, everyone, made_from, about, snapshots
+        spec.name,
+        spec.seed,
+        data,
+        recipe,
+        task,
+        model,
+        method,
+        learner,
+        everyone,
+        held_out,
+        made_from,
+        about,
+        snapshots,
     )
     train(training, results / "runs" / spec.name)
 
@@ -83,7 +96,9 @@ def build_method(
     """
     facts = CATALOG[spec.dataset]
     channels, height, width = facts.stored or facts.shape
-    n_train = n_train or subsets.size(recipe.n_train or facts.n_train, spec.subset)
+    if n_train is None:
+        whole_set = recipe.n_train or facts.n_train
+        n_train = subsets.size(whole_set - n_held_out(recipe.hold_out, whole_set), spec.subset)
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     with torch.device("meta"):
         n_params = sum(p.numel() for p in network(spec, recipe).parameters())

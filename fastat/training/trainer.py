@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a training; run.json names their sha256
 
+BEST = "best.safetensors"  # the weights of the best epoch, where images are held out
+HELD_OUT = "held_out_pgd10_acc"  # the column of log.csv that says which it is
+HELD_OUT_BATCH = 500  # images
+
 
 class Stopped(Exception):
     """SIGTERM or Ctrl-C came; the state is saved. code: the exit code, 143 or 130."""
@@ -57,6 +61,7 @@ class Training:
     method: Method
     learner: SGDLearner
     watched: Part  # training images that `monitor` takes its sample from
+    held_out: Part | None  # training images that nothing is trained on: they choose the best epoch
     made_from: str  # fingerprint of name, recipe and data
     about: dict[str, Any]  # goes into run.json as it is
     snapshots: bool = False  # keep the weights of every epoch
@@ -105,12 +110,13 @@ def train(run: Training, folder: Path) -> None:
     with files.exclusive(folder / "state") if processes.rank == 0 else nullcontext(), stop_on_signal() as stop:
         processes.wait()
         path = folder / "state" / "state.safetensors"
-        now, totals, instances = Standing(), Totals(run.task.device), Instances(run.task)
+        now, totals, instances, best = Standing(), Totals(run.task.device), Instances(run.task), Best()
         if path.exists():
             state, now = checkpoint.load(path, run.made_from, run.task.device)
             check_standing(now, run.recipe.epochs, path)
             totals.sums = state.pop("totals", {})
             instances.load_state_dict(state.pop("instances", {}))
+            best.weights = state.pop("best", {})
             try:
                 run.restore(state)
             except torch.OutOfMemoryError:
@@ -119,10 +125,10 @@ def train(run: Training, folder: Path) -> None:
                 cause = " ".join(str(error).split())[:300]
                 raise BadInput(f"{path} is damaged: {cause}. {checkpoint.way_out(path)}") from error
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
-        cause = run_epochs(run, now, totals, instances, path, stop)
+        cause = run_epochs(run, now, totals, instances, best, path, stop)
         seen = instances.state_dict()
         if processes.rank == 0:
-            write_results(run, now, cause, seen, folder)
+            write_results(run, now, cause, seen, best, folder)
             path.unlink(missing_ok=True)
         processes.wait()
 
@@ -137,7 +143,7 @@ def check_standing(now: Standing, epochs: int, path: Path) -> None:
 
 
 def run_epochs(
-    run: Training, now: Standing, totals: "Totals", instances: Instances, path: Path, stop: list[int]
+    run: Training, now: Standing, totals: "Totals", instances: Instances, best: "Best", path: Path, stop: list[int]
 ) -> str:
     """The epochs from `now` on. Returns why training diverged, or ''."""
     recipe, model, device, processes = run.recipe, run.model, run.task.device, run.task.processes
@@ -172,25 +178,28 @@ def run_epochs(
         if stop:
             if processes.size > 1:
                 raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.", stop[0])
-            state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict()}
+            state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict(), "best": best.weights}
             checkpoint.save(path, state, now, run.made_from)
             where = f"saved at epoch {now.epoch}, batch {now.batch}"
             raise Stopped(f"{run.name}: stopped; {where}. Run again to go on.", stop[0])
 
         totals.add_up(processes)
         row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
+        row |= on_held_out(run, now.epoch)
         row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
         row["peak_memory_mb"] = peak_memory_mb(device)
         now.log.append(row)
         log.info("%s", describe(row, recipe.epochs))
         if cause := divergence(row, model, run.learner.reported):
             return cause
+        best.look(now.log, run.learner.reported)
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
-        state = {**run.state(), "instances": instances.state_dict()}
+        state = {**run.state(), "instances": instances.state_dict(), "best": best.weights}
         if processes.rank == 0:
             if run.snapshots:
-                write_weights(run, path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors")
+                snapshot = path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors"
+                write_weights(run.learner.reported.state_dict(), snapshot)
             checkpoint.save(path, state, now, run.made_from)
     bar.close()
     return ""
@@ -245,6 +254,36 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
     return {**shares, "pgd10_loss": float(many.loss.double().mean())}
 
 
+def on_held_out(run: Training, epoch: int) -> dict[str, float]:
+    """PGD10 accuracy, as `monitor` has it, on all held-out images; nothing where there are none."""
+    if run.held_out is None:
+        return {}
+    rng, model, right = generator(run.task.device, run.seed, "held_out", epoch), run.learner.reported, 0
+    for index in torch.arange(len(run.held_out), device=run.task.device).split(HELD_OUT_BATCH):
+        x, y = run.held_out.take(index)
+        with eval_mode(model):
+            right += int(pgd(model, x, y, eps=run.task.eps, alpha=run.task.eps / 5, n_steps=10, rng=rng).correct.sum())
+    return {HELD_OUT: right / len(run.held_out)}
+
+
+class Best:
+    """The weights of the epoch that was best on the held-out images, the first of equals; none without such images."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, rows: list[dict[str, Any]], model: nn.Module) -> None:
+        """Keep the weights if the last row of the log is the best so far."""
+        if best_epoch(rows) == len(rows):
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def best_epoch(rows: list[dict[str, Any]]) -> int | None:
+    """The first epoch with the highest accuracy on held-out images; None without such images."""
+    found = [row[HELD_OUT] for row in rows if HELD_OUT in row]
+    return found.index(max(found)) + 1 if found else None
+
+
 def divergence(row: dict[str, Any], *networks: nn.Module) -> str:
     """Why training cannot go on, or '': a loss, a weight or a BatchNorm statistic that is no number."""
     for key, words in (("loss", "the training loss"), ("pgd10_loss", "the loss under PGD10")):
@@ -258,12 +297,17 @@ def divergence(row: dict[str, Any], *networks: nn.Module) -> str:
     return ""
 
 
-def write_results(run: Training, now: Standing, cause: str, instances: dict[str, Tensor], folder: Path) -> None:
-    """log.csv, weights and instances, and last run.json, which says that the others are whole."""
+def write_results(
+    run: Training, now: Standing, cause: str, instances: dict[str, Tensor], best: Best, folder: Path
+) -> None:
+    """log.csv, weights (of the best epoch, too) and instances, and last run.json, which says that these are whole."""
     (folder / "run.json").unlink(missing_ok=True)  # of an earlier training, whose files these replace
     columns = list(dict.fromkeys(key for row in now.log for key in row))
     files.write_rows(folder / "log.csv", columns, now.log)
-    write_weights(run, folder / "weights.safetensors")
+    write_weights(run.learner.reported.state_dict(), folder / "weights.safetensors")
+    (folder / BEST).unlink(missing_ok=True)
+    if best.weights:
+        write_weights(best.weights, folder / BEST)
     with files.atomic(folder / "instances.safetensors") as partial:
         save_file({name: rows[: len(run.data.train)].contiguous() for name, rows in instances.items()}, partial)
     outcome = {
@@ -274,6 +318,9 @@ def write_results(run: Training, now: Standing, cause: str, instances: dict[str,
         "peak_memory_mb": max(row["peak_memory_mb"] for row in now.log),
         "files": {name: seals.sha256(folder / name) for name in [*LEFT, *snapshots(run, folder)]},
     }
+    if best.weights:
+        outcome |= {"best_epoch": best_epoch(now.log)}
+        outcome["files"][BEST] = seals.sha256(folder / BEST)
     seals.write(folder / "run.json", {**run.about, **outcome})
     log.info("%s: %s%s", run.name, outcome["status"], f" ({cause})" if cause else "")
 
@@ -283,10 +330,10 @@ def snapshots(run: Training, folder: Path) -> list[str]:
     return sorted(f"snapshots/{path.name}" for path in (folder / "snapshots").glob("*")) if run.snapshots else []
 
 
-def write_weights(run: Training, path: Path) -> None:
-    """The network that would be reported now."""
+def write_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """A network's state_dict."""
     with files.atomic(path) as partial:
-        save_file({k: v.contiguous() for k, v in run.learner.reported.state_dict().items()}, partial)
+        save_file({k: v.contiguous() for k, v in weights.items()}, partial)
 
 
 def describe(row: dict[str, Any], epochs: int) -> str:

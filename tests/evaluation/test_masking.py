@@ -14,6 +14,7 @@ from fastat.machine import files
 from fastat.networks import models
 from fastat.report import sanity, tidy
 from fastat.report.results import of_rows
+from fastat.report.verify import COLUMNS, read_rows
 
 CELL = {"dataset": "digits", "model": "preact_tiny", "eps": "26/255", "method": "clean", "variant": "paper"}
 EPS = 26 / 255
@@ -68,9 +69,10 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     files.write_rows(folder / "autoattack.csv", whitebox.COLUMNS, found)
     steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
     files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("whitebox", "autoattack", "steps")}
-    rows = [{**CELL, "seed": "0", "epoch": None, "n": None, **row} for row in tidy.evaluated(tables)]
-    panel = sanity.panel(of_rows(pd.DataFrame(rows)).runs)
+    names = ("whitebox", "autoattack", "steps")
+    tables = {name: read_rows((folder / f"{name}.csv").read_bytes(), COLUMNS[name]) for name in names}
+    rows = [(*CELL.values(), "0", *number) for number in tidy.evaluated(tables)]
+    panel = sanity.panel(of_rows(pd.DataFrame(rows, columns=tidy.MEASURED)).runs)
     return panel["verdict"].iloc[0], set(panel.loc[panel["holds"] == 0, "check"])
 
 

@@ -240,3 +240,15 @@ def test_a_cause_that_looks_like_a_mark_or_like_latex_stays_text():
     assert tables.marked_up("lost {best} and {0} at 5 %") == r"lost \{best\} and \{0\} at 5 \%"
     seen = rows(("atas", "0", "diverged", 1), ("atas", "0", "cause", "{best} weights became {nan}"))
     assert "{best} weights" in tables.readable(summary(seen), ["aa"], {}).loc[0, "diverged"]
+
+
+def test_the_best_epoch_on_held_out_images_stands_beside_the_last_one_where_there_is_one(tmp_path):
+    last = [("atas", "0", "pgd50", 40.0), ("atas", "0", "aa", 30.0), ("atta", "0", "aa", 20.0)]
+    held_out = [("atas", "0", "best_aa", 35.0), ("atas", "0", "best_epoch", 7)]
+    for seen, has in ((rows(*last), False), (rows(*last, *held_out), True)):
+        tables.write_all(of_rows(seen), {"digits": "77/255"}, tmp_path)
+        table = pd.read_csv(tmp_path / "table1.csv").set_index("method")
+        assert ("best_aa" in table) == has and table.loc["atas", "aa"] == 30.0
+        assert ("AA, best" in (tmp_path / "table1.md").read_text()) == has
+    assert table.loc["atas", ["best_aa", "best_epoch"]].tolist() == [35.0, 7.0]
+    assert pd.isna(table.loc["atta", "best_aa"])

@@ -32,7 +32,37 @@ rule evaluate:
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
-        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q}"
+        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch last"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+
+
+# After `evaluate`: both write into one run's folder.
+rule evaluate_best:
+    input:
+        NETWORK,
+        f"results/runs/{PATTERN}/eval/autoattack.json",
+        data="results/data/{dataset}.safetensors",
+    output:
+        f"results/runs/{PATTERN}/eval/best_whitebox.csv",
+        f"results/runs/{PATTERN}/eval/best_whitebox.json",
+        f"results/runs/{PATTERN}/eval/best_autoattack.csv",
+        f"results/runs/{PATTERN}/eval/best_autoattack.json",
+    log:
+        f"results/logs/evaluate/{PATTERN}-best.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        protocol=lambda wildcards: json.dumps(
+            grid.protocol_for(config, wildcards.dataset)
+        ),
+        device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
+    shell:
+        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch best"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
 
 

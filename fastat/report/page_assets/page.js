@@ -32,7 +32,7 @@ const plus = (mean, std) => (none(mean) ? "" : none(std) ? fixed(mean, 1) : `${f
 const interval = (low, high, digits = 1) => (none(low) ? "" : `[${fixed(low, digits)}, ${fixed(high, digits)}]`);
 const method = (cell) => (cell.variant === "paper" ? cell.method : `${cell.method} (${cell.variant})`);
 const nameOf = (cell) => `${method(cell)}, ${cell.dataset}, ${cell.model}, eps ${cell.eps}`;
-const HEADINGS = { aa: "AA", pgd10: "PGD10", pgd50: "PGD50" };
+const HEADINGS = { aa: "AA", pgd10: "PGD10", pgd50: "PGD50", best_clean: "best epoch: clean", best_pgd10: "PGD10", best_pgd50: "PGD50", best_aa: "AA" };
 
 const KINDS = [ // by the words of verdicts.csv, claims.csv and sanity.csv; any other is open
   [/masking suspected|does not hold|not reproduced/, "bad"],
@@ -154,6 +154,11 @@ const columns = [
   accuracy("pgd10", "PGD10", "% of test images"),
   accuracy("pgd50", "PGD50", "% of test images"),
   accuracy("aa", "AA [95 %]", "AutoAttack, % of test images"),
+  ...(cells.some((cell) => !none(cell.best_epoch)) ? [
+    accuracy("best_pgd50", "PGD50, best", "of the weights of the epoch that was best on held-out training images"),
+    accuracy("best_aa", "AA, best", "of the weights of the epoch that was best on held-out training images"),
+    { title: "at epoch", number: true, value: (cell) => cell.best_epoch, text: (cell) => fixed(cell.best_epoch, 1), help: "the best on held-out training images, mean over seeds" },
+  ] : []),
   { title: "Verdict", help: "ours against the paper's number", value: (cell) => cell.verdict,
     node: (cell) => el("span", {}, verdictMark(cell.verdict), ...(none(cell.verdict) ? [] : [el("small", {}, heading(cell.verdict_metric))])) },
   { title: "Sanity", help: "of the attacks", value: (cell) => cell.sanity, node: (cell) => el("span", {}, verdictMark(cell.sanity)) },
@@ -226,7 +231,7 @@ function plainTable(heads, rows) {
   const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
   return el("div", { class: "box", tabindex: "0", role: "region", "aria-label": heads.join(", ") }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
-const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside"];
+const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside", "best_clean", "best_pgd10", "best_pgd50", "best_aa"];
 const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}${run.collapsed_at_end ? ", collapsed at the end" : ", for a while"}`);
 
 function seedEvidence(cell, run, open) {
