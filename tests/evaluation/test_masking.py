@@ -71,7 +71,7 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
     names = ("whitebox", "autoattack", "steps")
     tables = {name: read_rows((folder / f"{name}.csv").read_bytes(), COLUMNS[name]) for name in names}
-    rows = [(*CELL.values(), "0", *number) for number in tidy.evaluated(tables)]
+    rows = [(*CELL.values(), "0", metric, None, value, n) for metric, _, value, n in tidy.evaluated(tables)]
     panel = sanity.panel(of_rows(pd.DataFrame(rows, columns=tidy.MEASURED)).runs)
     return panel["verdict"].iloc[0], set(panel.loc[panel["holds"] == 0, "check"])
 
