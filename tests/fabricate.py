@@ -156,9 +156,10 @@ def pairs(n: int = 30) -> pd.DataFrame:
     for a, b in list(itertools.combinations(METHODS, 2))[:n]:
         gap = rng.normal(0, 3)
         cell = ("digits", "preact_tiny", "8/255", "aa", a, "paper", b, "paper")
-        rows.append((*cell, 3, 200, gap, gap - 2, gap + 2, 12, 9, 0.02, 0.2, 4))
+        rows.append((*cell, 3, 200, gap, gap - 2, gap + 2, 12, 9, 0.02, 0.2, 4, 150))
     columns = ["dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds"]
-    counts = ["n_images", "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds"]
+    counts = ["n_images", "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted"]
+    counts += ["more_seeds", "more_images"]
     return pd.DataFrame(rows, columns=[*columns, *counts])
 
 

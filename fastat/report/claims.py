@@ -17,7 +17,7 @@ from scipy import stats
 from fastat.machine.files import atomic
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
-from fastat.report.statistics import Verdicts, bootstrap, by_cell, compare, finite, mean_interval, seeds, shared
+from fastat.report.statistics import Verdicts, by_cell, compare, finite, mean_interval, paired, seeds, shared
 from fastat.units import eps_text
 
 COLUMNS = ["claim", "text", "where", "scale", "statistic", "value", "low", "high", "p", "verdict", "evidence"]
@@ -153,9 +153,9 @@ def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack
     if not both:
         raise NotRun(f"no run that {'/'.join(one)} and {'/'.join(other)} both have under {attack}")
     difference = np.stack([a[key][0].astype(float) - b[key][0] for key in both])
-    low, high = bootstrap(difference)
+    found = paired(difference)
     told = f"{len(both)} pairs of runs, {difference.shape[1]} images each"
-    return {"value": 100 * difference.mean(), "low": low, "high": high, "told": told}
+    return {"value": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high, "told": told}
 
 
 def runs_of(evidence: Evidence, who: tuple[str, str], attack: str) -> dict[tuple[str, ...], Verdicts]:

@@ -38,7 +38,7 @@ TABLES = {
 }  # fmt: skip
 NUMBERS = {
     "epoch", "n", "paper", "ours", "std", "n_seeds", "n_images", "low", "high", "gap", "p", "difference", "only_a",
-    "only_b", "p_adjusted", "more_seeds", "limit", "holds", "u", "w", "loss", "value",
+    "only_b", "p_adjusted", "more_seeds", "more_images", "limit", "holds", "u", "w", "loss", "value",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from fastat.report.statistics import by_cell, compare, holm
 COLUMNS = [
     "dataset", "model", "eps", "attack", "method_a", "variant_a", "method_b", "variant_b", "n_seeds", "n_images",
     "difference", "low", "high", "only_a", "only_b", "p", "p_adjusted", "more_seeds",
+    "more_images",
 ]  # fmt: skip
 ATTACKS = ("pgd50", "aa")
 
@@ -27,10 +28,9 @@ def write_csv(results: Results, out: Path) -> None:
 def compared(correct: pd.DataFrame) -> pd.DataFrame:
     """correct.csv -> a row for every method against ATAS, and against the best, under PGD50 and AutoAttack.
 
-    Two methods are compared on the seeds that both have and the images that both were attacked on. p: McNemar's exact
-    test on all image-seed pairs; p_adjusted: Holm's over the table. The interval of the difference is a bootstrap's
-    over seeds and images: pairs of one seed share a network, and pairs of one image its pixels, which McNemar does not
-    know.
+    Two methods are compared on the seeds that both have and the images that both were attacked on. The interval of the
+    difference and p are one answer, for other seeds and other images (statistics.paired); p_adjusted: Holm's over the
+    table. only_a, only_b: verdicts on which they differ.
     """
     rows: list[dict[str, Any]] = []
     wanted = correct[correct["attack"].isin(ATTACKS)]

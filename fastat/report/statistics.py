@@ -5,6 +5,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from scipy import stats
 from fastat.report.tidy import RUN
 
 log = logging.getLogger(__name__)
-DRAWS = 500  # of the bootstrap
 POWER = 0.8
 Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
 
@@ -99,43 +99,88 @@ def compare(one: dict[str, Verdicts], other: dict[str, Verdicts]) -> dict[str, A
     if not both:
         return None
     a, b = (np.array([cell[seed][0] for seed in both]) for cell in (one, other))
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = min(1.0, 2 * float(stats.binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))  # exact, as both are as likely
-    gaps = 100 * (a.mean(1) - b.mean(1))
-    low, high = bootstrap(a.astype(float) - b)
+    found = paired(a.astype(float) - b)
     return {
-        "n_seeds": len(both), "n_images": a.shape[1], "difference": gaps.mean(), "low": low, "high": high,
-        "only_a": only_a, "only_b": only_b, "p": p, "more_seeds": more_seeds(gaps),
+        "n_seeds": len(both), "n_images": a.shape[1], "difference": 100 * found.mean, "low": 100 * found.low,
+        "high": 100 * found.high, "only_a": int((a & ~b).sum()), "only_b": int((b & ~a).sum()), "p": found.p,
+        "more_seeds": found.more_seeds, "more_images": found.more_images,
     }  # fmt: skip
 
 
-def bootstrap(difference: np.ndarray) -> tuple[float, float]:
-    """(seeds, images) of -1, 0, 1 -> 95 % interval of the mean, in points: seeds and images are drawn.
+@dataclass(frozen=True)
+class Paired:
+    """A mean difference, its 95 % interval and p (below 0.05 if and only if the interval leaves out 0).
 
-    All seeds were attacked on the same images, some of which are hard for all of one method's networks, so that the
-    images of a draw are the same for all its seeds (Owen 2007, "The pigeonhole bootstrap"). Their mean is drawn as
-    what it is for many images, normal with the covariance between seeds.
+    more_seeds, more_images: how many it would take to tell with 80 % power if the difference is as large as it seems,
+    each with as many of the other as there are; NaN: no number of them would, or one seed cannot say.
     """
-    rng = np.random.default_rng(0)
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    more_seeds: float
+    more_images: float
+
+
+def paired(difference: np.ndarray) -> Paired:
+    """(seeds, images) of -1, 0, 1 -> the mean for other seeds and other images than these.
+
+    Seeds and images are crossed: all networks of a seed share their weights, and all verdicts on an image its pixels,
+    so that seeds x images are not as many independent trials. The variance is the sum of those of seeds, images and
+    rest (two-way analysis of variance; a part that comes out negative is 0), and t has Satterthwaite's degrees of
+    freedom (1946): the analysis of readers and cases in radiology (Hillis 2007). One seed knows of images alone: the
+    exact test of McNemar, and the interval of Clopper and Pearson of the share of images that only one gets right.
+    Its level and coverage for 2, 3 and 5 seeds: docs/decisions/paired-test.md.
+    """
     n_seeds, n_images = difference.shape
-    of_seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=DRAWS) / n_seeds
-    images = np.cov(difference, bias=True).reshape(n_seeds, n_seeds) / n_images  # of the seeds' means over drawn images
-    scatter = np.sqrt(np.maximum(((of_seeds @ images) * of_seeds).sum(1), 0))
-    normal = stats.norm.ppf((rng.permutation(DRAWS) + 0.5) / DRAWS)  # evenly, so that no luck of 500 draws is in it
-    means = of_seeds @ difference.mean(1) + scatter * normal
-    low, high = np.percentile(100 * means, [2.5, 97.5])
-    return float(low), float(high)
+    mean = float(difference.mean())
+    if n_seeds == 1:
+        low, high, p = on_images_alone(difference[0])
+        rest = float(difference.var(ddof=1)) if n_images > 1 else math.nan
+        return Paired(mean, low, high, p, math.nan, more(n_images, mean, 0.0, rest))
+    seeds, images, rest = squares(difference)
+    seeds, images = max(seeds, rest), max(images, rest)
+    total = seeds + images - rest
+    if not total > 0:  # every image and seed says the same
+        return Paired(mean, mean, mean, 1.0 if mean == 0 else 2 * 0.5**n_images, math.nan, math.nan)
+    freedom = total**2 / (seeds**2 / (n_seeds - 1) + images**2 / (n_images - 1))
+    error = math.sqrt(total / (n_seeds * n_images))
+    half, p = float(stats.t.ppf(0.975, freedom)) * error, float(2 * stats.t.sf(abs(mean) / error, freedom))
+    of_seeds, of_images = (seeds - rest) / n_images, (images - rest) / n_seeds  # variances
+    more_seeds = more(n_seeds, mean, of_images / n_images, of_seeds + rest / n_images)
+    more_images = more(n_images, mean, of_seeds / n_seeds, of_images + rest / n_seeds)
+    return Paired(mean, mean - half, mean + half, p, more_seeds, more_images)
 
 
-def more_seeds(gaps: np.ndarray) -> float:
-    """How many more seeds would separate two methods that differ so (a value a seed), at 80 % power; NaN: unknown.
+def squares(difference: np.ndarray) -> tuple[float, float, float]:
+    """The mean squares of seeds, images and rest of a two-way layout with one value a cell; all counts above 1."""
+    n_seeds, n_images = difference.shape
+    mean, of_seeds, of_images = difference.mean(), difference.mean(1), difference.mean(0)
+    rest = difference - of_seeds[:, None] - of_images + mean
+    return (
+        float(n_images * ((of_seeds - mean) ** 2).sum() / (n_seeds - 1)),
+        float(n_seeds * ((of_images - mean) ** 2).sum() / (n_images - 1)),
+        float((rest**2).sum() / ((n_seeds - 1) * (n_images - 1))),
+    )
 
-    0 if they are enough; by the normal approximation of the paired t-test.
-    """
-    if len(gaps) < 2 or gaps.mean() == 0:
-        return math.nan
+
+def on_images_alone(difference: np.ndarray) -> tuple[float, float, float]:
+    """Low, high and p of one seed's (images,) of -1, 0, 1."""
+    only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
+    differ = only_a + only_b
+    if not differ:
+        return 0.0, 0.0, 1.0
+    low, high = (differ * (2 * bound - 1) / len(difference) for bound in exact(only_a, differ))
+    p = min(1.0, 2 * float(stats.binom.cdf(min(only_a, only_b), differ, 0.5)))
+    return low, high, p
+
+
+def more(n: int, mean: float, fixed: float, each: float) -> float:
+    """How many more than n, if the variance is fixed + each / n, tell a mean from 0 with 80 % power; NaN: no number."""
     z = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
-    return float(max(0, math.ceil((z * gaps.std(ddof=1) / gaps.mean()) ** 2) - len(gaps)))
+    room = (mean / z) ** 2 - fixed
+    return float(max(0, math.ceil(each / room) - n)) if room > 0 and math.isfinite(each) else math.nan
 
 
 def holm(p: np.ndarray) -> np.ndarray:

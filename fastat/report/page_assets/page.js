@@ -452,6 +452,7 @@ function otherTables() {
     { title: "p", number: true, value: (row) => row.p, text: (row) => small(row.p) },
     { title: "p adjusted", number: true, value: (row) => row.p_adjusted, text: (row) => small(row.p_adjusted) },
     number("n_seeds", "Seeds", 0), number("n_images", "Images", 0), number("more_seeds", "more seeds", 0, { help: "how many more seeds it would take to tell" }),
+    number("more_images", "more images", 0, { help: "or how many more images" }),
   ], pairs, [[0, "asc"], [1, "asc"], [2, "asc"], [3, "asc"]], "No pair has been compared: pairs.csv is missing or empty.");
 }
 
