@@ -3,34 +3,21 @@
 The places of the values are laid over each other by the same code as the values (recipe.py), so that both agree.
 """
 
-import ast
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fastat import ROOT
+from fastat.config.fields import Origin, beside, defaults
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import Recipe, choice, is_choice, laid, layers, resolve
 from fastat.config.schema import Loader
 from fastat.config.spec import RunSpec
-from fastat.errors import BadInput
 
 RECIPES, DEFAULT = "config/recipes.yaml", "config/config.yaml"
-COMMENT = re.compile(r"""(?:[^"'#]|"[^"]*"|'[^']*')*#\s*(.*)""")  # what a line of YAML or Python ends with
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a value stands."""
-
-    file: str
-    line: int
-    source: str = ""  # which a recipe gives with the value; else the comment on its line
-    choice: str = ""  # `by_eps: 77`, where the value is one of several
 
 
 def describe(spec: RunSpec, paths: Iterable[Path]) -> str:
@@ -107,50 +94,3 @@ def read_origins(path: Path, shown: str) -> dict[str, Any]:
 
     top = loader.get_single_node()  # None: an empty file
     return {key.value: origins(value, paired=key.value == "methods") for key, value in (top.value if top else ())}
-
-
-def beside(line: str) -> str:
-    """The comment that a line ends with."""
-    found = COMMENT.fullmatch(line)
-    return found[1] if found else ""
-
-
-def defaults(method: str) -> dict[str, tuple[Any, Origin]]:
-    """The name of every value of a recipe -> its default and where that stands, without importing a method.
-
-    Raises: BadInput if the method has no Config.
-    """
-    here, file = "fastat/config/recipe.py", f"methods/{method}.py"
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    version = next(number for number, line in enumerate(lines, 1) if line.startswith("VERSION"))
-    found = fields_of_class(here, "Recipe") | {"method_version": (None, Origin(file, version))}
-    for prefix, where, name in (("schedule", here, "Schedule"), ("params", file, "Config")):
-        found |= {f"{prefix}.{key}": default for key, default in fields_of_class(where, name).items()}
-    return found
-
-
-def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
-    """Field -> default and origin of a dataclass, and of those that it extends, as class Config(fgsm_pgi.Config)."""
-    text = (ROOT / file).read_text(encoding="utf-8")
-    of_name = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
-    if (node := next(of_name, None)) is None:
-        raise BadInput(f"{file} has no `class {name}:`")
-    found: dict[str, tuple[Any, Origin]] = {}
-    for base in node.bases:
-        module, _, extended = ast.unparse(base).rpartition(".")
-        found |= fields_of_class(f"methods/{module}.py" if module else file, extended)
-    for field in node.body:
-        if isinstance(field, ast.AnnAssign):
-            origin = Origin(file, field.lineno, beside(text.splitlines()[field.lineno - 1]))
-            found[ast.unparse(field.target)] = (literal(field.value), origin)
-    return found
-
-
-def literal(node: ast.expr | None) -> Any:
-    """The value that a constant stands for; anything else as it is written."""
-    if node is None:
-        return None
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
