@@ -4,6 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -34,6 +35,9 @@ try:
 except BadInput as error:
     raise WorkflowError(str(error))
 
+if workflow.is_main_process:
+    for line in grid.warnings(config):
+        logger.warning(f"warning: {line}")
 SPECS = grid.expand(config)
 MEASURED = [
     f"results/runs/{one.name}/{file}"

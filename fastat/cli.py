@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
-from fastat.config.grid import expand, load_config, protocol_for, protocol_from
+from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
@@ -307,6 +307,8 @@ def do_check(args: argparse.Namespace) -> None:
     config = load_config(args.configfile)
     specs = expand(config)
     run.build_all(specs, config)
+    for line in warnings(config):
+        print(f"warning: {line}", file=sys.stderr)
     print(f"{len(specs)} runs: the config is good")
 
 

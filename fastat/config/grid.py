@@ -3,12 +3,13 @@
 import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve
+from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
@@ -53,8 +54,8 @@ def check_config(config: dict[str, Any]) -> None:
         parse_eps(eps)
     validate(named_recipes()["datasets"], "config#/properties/recipes", "config/recipes.yaml: datasets")
     check_recipe_names(named_recipes()["datasets"], "config/recipes.yaml: datasets")
-    check_recipe_names(config["recipes"], "config: recipes")
     specs = expand(config)
+    check_recipe_names(config["recipes"], "config: recipes", specs)
     for name in config["snapshots"]:
         if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
             raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
@@ -67,6 +68,40 @@ def check_config(config: dict[str, Any]) -> None:
                 f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
+
+
+def warnings(config: dict[str, Any]) -> list[str]:
+    """Where `recipes` of the config give variants of a cell one recipe, so that some of them are not what they say."""
+    cells: dict[tuple[Any, ...], list[RunSpec]] = {}
+    for spec in {replace(spec, seed=0) for spec in expand(config) if config["recipes"].get(spec.dataset)}:
+        cells.setdefault((spec.dataset, spec.model, spec.eps_255, spec.method, spec.subset), []).append(spec)
+    same: dict[tuple[str, str, str], set[RunSpec]] = {}  # data set, key of its recipes, method -> runs
+    for specs in cells.values():
+        for one, other in itertools.combinations(specs, 2):
+            if resolved(one, config) == resolved(other, config) and (key := made_the_same(one, other, config)):
+                same.setdefault((one.dataset, key, one.method), set()).update((one, other))
+    return [
+        f"config: recipes: {dataset}: {key} gives {' and '.join(labels(specs))} the same recipe. To change one of "
+        f"them, write it under {labels(specs)[0]}"
+        for (dataset, key, _), specs in sorted(same.items())
+    ]
+
+
+def labels(specs: Iterable[RunSpec]) -> list[str]:
+    """METHOD/VARIANT of these runs of a method, each once, `paper` before other variants."""
+    ordered = sorted(specs, key=lambda spec: (spec.named != "paper", spec.variant))
+    return list(dict.fromkeys(f"{spec.method}/{spec.variant}" for spec in ordered))
+
+
+def made_the_same(one: RunSpec, other: RunSpec, config: dict[str, Any]) -> str:
+    """The key of the data set's own recipes without which the two differ; '' if there is none."""
+    mine = config["recipes"][one.dataset]
+    for key in mine:
+        rest = {name: fields for name, fields in mine.items() if name != key}
+        without = {**config, "recipes": {one.dataset: rest}}
+        if resolved(one, without) != resolved(other, without):
+            return str(key)
+    return ""
 
 
 def check_pgd_step(protocol: dict[str, Any], where: str) -> None:
@@ -119,8 +154,9 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
     for axes in blocks:
         for dataset, model, eps, method, seed in itertools.product(*axes):
             name, _, variant = str(method).partition("/")
-            check_names(name, variant or "paper")
-            specs.add(RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed)))
+            spec = RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed))
+            check_names(spec, config)
+            specs.add(spec)
     return sorted(specs)
 
 

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -126,16 +126,29 @@ def variants() -> dict[str, list[str]]:
     return {name: list(known.get(name) or {"paper": {}}) for name in method_names()}
 
 
-def check_names(method: str, variant: str) -> None:
-    """Raises: BadInput for a method or variant that does not exist."""
+def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
+    """Raises: BadInput for a method or variant that neither config/recipes.yaml nor the config has for the data set."""
     known = variants()
-    if method not in known:
-        raise BadInput(f"unknown method {method!r}.{did_you_mean(method, known)}")
-    if split_subset(variant)[0] not in known[method]:
+    if spec.method not in known:
+        raise BadInput(f"unknown method {spec.method!r}.{did_you_mean(spec.method, known)}")
+    if spec.named in known[spec.method]:
+        return
+    names = [*known[spec.method], *own_variants(spec, config)]
+    if spec.named not in names:
+        place = f"{{{spec.dataset}: {{{spec.method}/{spec.variant}: {{epochs: 3}}}}}}"
         raise BadInput(
-            f"method {method} has no variant {variant!r}.{did_you_mean(variant, known[method])}, and each followed "
-            "by _dI_J, which trains on D_I^J alone (1 <= I <= J <= 10)"
+            f"method {spec.method} has no variant {spec.variant!r}.{did_you_mean(spec.variant, names)}, and each "
+            "followed by _dI_J, which trains on D_I^J alone (1 <= I <= J <= 10). Or make it, in the config: "
+            f"`recipes: {place}`"
         )
+    if not re.fullmatch("[a-z0-9_]+", spec.variant):
+        raise BadInput(f"a variant's name is made of a-z, 0-9 and _, got {spec.variant!r}: it is a folder's")
+
+
+def own_variants(spec: RunSpec, config: dict[str, Any]) -> list[str]:
+    """The variants of the run's method that the config makes for its data set: by `recipes`."""
+    keys = [str(key).partition("/") for key in (config.get("recipes") or {}).get(spec.dataset) or {}]
+    return [variant for method, slash, variant in keys if slash and method == spec.method]
 
 
 def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
@@ -157,18 +170,38 @@ def method_version(name: str) -> int:
     raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
 
 
-def check_recipe_names(recipes: dict[str, Any], where: str) -> None:
+def check_recipe_names(recipes: dict[str, Any], where: str, specs: Collection[RunSpec] = ()) -> None:
     """Every recipe must be for a data set, and for `every`, a method or METHOD/VARIANT: a typo would change nothing.
 
-    Raises: BadInput for a name that no run can have.
+    specs: the runs of the config's grid; a variant that its own recipes make must be one of theirs.
+    Raises: BadInput for a name that no run can have, or that of a new variant that no run has.
     """
     known = ["every", *(key for name, names in variants().items() for key in (name, *(f"{name}/{v}" for v in names)))]
     for dataset, fields in recipes.items():
         if dataset not in CATALOG:
             raise BadInput(f"{where}: unknown dataset {dataset!r}.{did_you_mean(dataset, CATALOG)}")
+        names = [
+            *known,
+            *sorted({f"{spec.method}/{spec.named}" for spec in specs if spec.dataset == dataset} - {*known}),
+        ]
         for name in fields:
-            if name not in known:
-                raise BadInput(f"{where}/{dataset}: no method or variant {name!r}.{did_you_mean(name, known)}")
+            if name not in names:
+                raise BadInput(f"{where}/{dataset}: {no_recipe(name, names, is_config=bool(specs))}")
+
+
+def no_recipe(name: Any, known: list[str], is_config: bool) -> str:
+    """Why no run can have a recipe of this name, and the way out."""
+    method, _, variant = str(name).partition("/")
+    if split_subset(variant)[1]:
+        whole = f"{method}/{split_subset(variant)[0]}"
+        return f"{name!r} has no recipe of its own: a training on D_I^J has that of {whole}. Write {whole}"
+    if is_config and variant and method in variants():
+        ours = [other for other in known if other.startswith(f"{method}/")]
+        return (
+            f"no run of the grid is {name!r}, so that it would change nothing. Name it there, as `method: {name}`."
+            f"{did_you_mean(name, ours)}"
+        )
+    return f"no method or variant {name!r}.{did_you_mean(name, known)}"
 
 
 def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
@@ -176,7 +209,12 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
 
     Raises: BadInput naming the key and the rule.
     """
-    check_names(spec.method, spec.variant)
+    check_names(spec, config)
+    return resolved(spec, config)
+
+
+def resolved(spec: RunSpec, config: dict[str, Any]) -> Recipe:
+    """As `resolve`, of any variant: one that nobody names is `paper` under another name."""
     where = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}"
     fields = lay({"numerics": config["numerics"]}, laid(layers(spec, named_recipes(), config.get("recipes") or {})))
     fields["method_version"] = method_version(spec.method)

@@ -84,6 +84,14 @@ def test_the_last_config_that_says_it_is_named_with_its_line(tmp_path):
     assert places["params.c"] == (2.0, str(second), 5, "", "by_eps: 77")
 
 
+def test_a_variant_that_a_config_makes_has_its_place_there(tmp_path):
+    path = tmp_path / "own.yaml"
+    cell = "{dataset: digits, model: preact_tiny, eps: 102/255, method: fgsm_rs/mine, seed: 0}"
+    path.write_text(f"grid: [{cell}]\nrecipes:\n  digits:\n    fgsm_rs/mine: {{params: {{alpha: 1.1 eps}}}}  # tried\n")
+    value, origin, _ = told("digits/preact_tiny/eps102/fgsm_rs/mine/seed0", path)["params.alpha"]
+    assert (value, origin.file, origin.line, origin.source) == ("1.1 eps", str(path), 4, "tried")
+
+
 def test_a_subset_says_what_was_stretched():
     found = told("cifar10/preact_resnet18/eps8/atas/paper_d9_10/seed0")
     assert found["epochs"][0] == 150 and found["epochs"][2] == "30 stretched x 5 for D_9^10"

@@ -9,8 +9,9 @@ import torch
 
 import methods
 from fastat import ROOT
+from fastat.cli import main
 from fastat.config import recipe
-from fastat.config.grid import load_config, overlay
+from fastat.config.grid import check_config, expand, load_config, overlay, warnings
 from fastat.config.recipe import (
     Recipe,
     check_named_recipes,
@@ -165,3 +166,99 @@ def test_paper_is_what_a_data_set_lies_over():
 def test_a_named_recipe_that_is_no_recipe_is_said(methods_, message):
     with pytest.raises(BadInput, match=re.escape(message)):
         check_named_recipes({"methods": methods_, "datasets": {}}, "config/recipes.yaml")
+
+
+CELL = {"dataset": "digits", "model": "preact_tiny", "eps": "102/255", "seed": [0, 1]}
+OWN = {"fgsm_rs/mine": {"params": {"alpha": "1.1 eps"}}}
+
+
+def own_config(methods_, recipes, dataset="digits"):
+    """The default with a grid of these methods, and recipes of its own for a data set."""
+    return overlay(load_config(), {"grid": [{**CELL, "method": methods_}], "recipes": {dataset: recipes}})
+
+
+def test_a_config_makes_a_variant_for_its_data_set_and_its_grid_runs_it():
+    config = own_config(["fgsm_rs", "fgsm_rs/mine", "fgsm_rs/mine_d9_10"], OWN)
+    check_config(config)
+    names = [spec.name.removeprefix("digits/preact_tiny/eps102/") for spec in expand(config)]
+    variants_ = ("mine", "mine_d9_10", "paper")
+    assert names == [f"fgsm_rs/{variant}/seed{seed}" for variant in variants_ for seed in (0, 1)]
+    found = {spec.variant: resolve(spec, config) for spec in expand(config)}
+    assert [found[v].params["alpha"] for v in variants_] == ["1.1 eps", "1.1 eps", "1.25 eps"]
+    assert [found[v].epochs for v in variants_] == [30, 150, 30]
+
+
+def test_what_is_said_under_its_own_name_lies_over_everything_else_of_the_config():
+    more = {"every": {"epochs": 4, "batch_size": 16}, "fgsm_rs": {"epochs": 5, "params": {"alpha": "1.7 eps"}}}
+    config = own_config(["fgsm_rs", "fgsm_rs/mine"], {**OWN, **more})
+    mine, paper = (resolve(spec, config) for spec in expand(config) if spec.seed == 0)
+    assert (mine.epochs, mine.batch_size, mine.params["alpha"]) == (5, 16, "1.1 eps")
+    assert (paper.epochs, paper.batch_size, paper.params["alpha"]) == (5, 16, "1.7 eps")
+
+
+@pytest.mark.parametrize(
+    "methods_,recipes,message",
+    [
+        ("fgsm_rs", OWN, "recipes/digits: no run of the grid is 'fgsm_rs/mine', so that it would change nothing. Name"),
+        (["fgsm_rs/mine", "atta"], {**OWN, "atta/mime": {}}, "no run of the grid is 'atta/mime'"),
+        (
+            ["fgsm_rs/mine", "fgsm_rs/mine_d9_10"],
+            {**OWN, "fgsm_rs/mine_d9_10": {"epochs": 3}},
+            "'fgsm_rs/mine_d9_10' has no recipe of its own: a training on D_I^J has that of fgsm_rs/mine. Write",
+        ),
+        ("fgsm_rs/mime", OWN, "method fgsm_rs has no variant 'mime'. Did you mean 'mine'? Known: paper"),
+        (
+            "atta/mine",
+            {"every": {"epochs": 3}},
+            "Or make it, in the config: `recipes: {digits: {atta/mine: {epochs: 3}}}`",
+        ),
+        ("fgsm_rs/My Own", {"fgsm_rs/My Own": {"epochs": 3}}, "made of a-z, 0-9 and _, got 'My Own': it is a folder's"),
+        ("fgsm_rs/mine", {"fgsm_rs/mine": {"epcohs": 3}}, "unknown key 'epcohs'. Did you mean 'epochs'"),
+        ("fgsm_rs/mine", {"fgsm_rs/mine": {"epochs": 0}}, "epochs must be a whole number above 0, got 0"),
+    ],
+)
+def test_a_variant_of_the_config_that_is_none_is_refused_with_the_way_out(methods_, recipes, message):
+    with pytest.raises(BadInput, match=re.escape(message)):
+        check_config(own_config(methods_, recipes))
+
+
+def test_a_variant_made_for_one_data_set_is_none_of_another():
+    with pytest.raises(BadInput, match="fgsm_rs has no variant 'mine'"):
+        check_config(own_config("fgsm_rs/mine", OWN, dataset="fashion_mnist"))
+
+
+@pytest.mark.parametrize(
+    "methods_,recipes,said",
+    [
+        (
+            ["atta", "atta/step100", "atta/step175"],
+            {"atta": {"params": {"alpha": "0.9 eps"}}},
+            [
+                "config: recipes: digits: atta gives atta/paper and atta/step100 and atta/step175 the same recipe. To "
+                "change one of them, write it under atta/paper"
+            ],
+        ),
+        (
+            ["atta", "atta/mine"],
+            {"atta": {"batch_size": 32}, "atta/mine": {"batch_size": 32}},
+            [
+                "config: recipes: digits: atta gives atta/paper and atta/mine the same recipe. To change one of them, "
+                "write it under atta/paper"
+            ],
+        ),
+        (["atta", "atta/step100"], {"atta/paper": {"params": {"alpha": "0.9 eps"}}}, []),
+        (["atta", "atta/step100"], {"every": {"epochs": 2}, "atta": {"batch_size": 32}}, []),
+    ],
+)
+def test_a_recipe_that_makes_variants_of_a_cell_the_same_is_said(methods_, recipes, said):
+    assert warnings(own_config(methods_, recipes)) == said
+
+
+def test_check_says_it_and_exits_with_0(tmp_path, capsys):
+    path = tmp_path / "own.yaml"
+    cell = "{dataset: digits, model: preact_tiny, eps: 102/255, method: [atta, atta/step100], seed: 0}"
+    path.write_text(f"grid: [{cell}]\nrecipes: {{digits: {{atta: {{params: {{alpha: 1 eps}}}}}}}}\n")
+    assert main(["check", "--configfile", str(path)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "2 runs: the config is good\n"
+    assert said.err.startswith("warning: config: recipes: digits: atta gives atta/paper and atta/step100 the same")
