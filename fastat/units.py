@@ -48,9 +48,15 @@ def in_pixels(length: Length, eps: float) -> float:
 
     Raises: BadInput if `length` is neither `N/255` nor `N eps`.
     """
-    text = str(length).strip()
-    if match := _ABSOLUTE.fullmatch(text):
-        return float(match[1]) / 255
-    if match := _RELATIVE.fullmatch(text):
-        return float(match[1]) * eps
+    if found := length_of(length):
+        return found[0] / 255 if found[1] == "/255" else found[0] * eps
     raise BadInput(f"a step or radius is written '4/255' (absolute) or '0.5 eps' (relative to eps), got {length!r}")
+
+
+def length_of(value: Any) -> tuple[float, str] | None:
+    """`4/255` -> (4.0, "/255"), `0.5*eps` -> (0.5, " eps"); None for what is no length."""
+    text = str(value).strip()
+    for pattern, unit in ((_ABSOLUTE, "/255"), (_RELATIVE, " eps")):
+        if match := pattern.fullmatch(text):
+            return float(match[1]), unit
+    return None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
+from fastat.config import sweep
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved
+from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
@@ -54,8 +55,15 @@ def check_config(config: dict[str, Any]) -> None:
         parse_eps(eps)
     validate(named_recipes()["datasets"], "config#/properties/recipes", "config/recipes.yaml: datasets")
     check_recipe_names(named_recipes()["datasets"], "config/recipes.yaml: datasets")
+    named = named_runs(config)
+    check_recipe_names(config["recipes"], "config: recipes", named)
+    check_sweep(config, named)
     specs = expand(config)
-    check_recipe_names(config["recipes"], "config: recipes", specs)
+    if len(specs) > config["max_runs"]:
+        raise BadInput(
+            f"config: these are {len(specs):,} runs, at most max_runs = {config['max_runs']:,}. If you mean it, write "
+            f"`max_runs: {len(specs)}` (`python -m fastat plan` says what they take); else name fewer"
+        )
     for name in config["snapshots"]:
         if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
             raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
@@ -70,10 +78,19 @@ def check_config(config: dict[str, Any]) -> None:
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
 
 
+def check_sweep(config: dict[str, Any], named: set[RunSpec]) -> None:
+    """Raises: BadInput for a sweep that breaks a rule. named: the runs that the grid names."""
+    taken = {method: set(names) for method, names in variants().items()}
+    for fields in config["recipes"].values():
+        for method, _, variant in (str(key).partition("/") for key in fields):
+            taken.setdefault(method, set()).add(variant)
+    sweep.check(config["sweep"], named, taken, MOST_RUNS)
+
+
 def warnings(config: dict[str, Any]) -> list[str]:
     """Where `recipes` of the config give variants of a cell one recipe, so that some of them are not what they say."""
     cells: dict[tuple[Any, ...], list[RunSpec]] = {}
-    for spec in {replace(spec, seed=0) for spec in expand(config) if config["recipes"].get(spec.dataset)}:
+    for spec in {replace(spec, seed=0) for spec in named_runs(config) if config["recipes"].get(spec.dataset)}:
         cells.setdefault((spec.dataset, spec.model, spec.eps_255, spec.method, spec.subset), []).append(spec)
     same: dict[tuple[str, str, str], set[RunSpec]] = {}  # data set, key of its recipes, method -> runs
     for specs in cells.values():
@@ -143,21 +160,35 @@ def listed(value: Any) -> list[Any]:
 
 
 def expand(config: dict[str, Any]) -> list[RunSpec]:
-    """The runs that the config's grid names, sorted, each once.
+    """The runs that the config's grid names and those that its sweep makes beside them, sorted, each once.
 
     Raises: BadInput for an unknown method or variant, or more than MOST_RUNS.
     """
+    specs = named_runs(config)
+    return sorted(specs | sweep.runs(specs, config["sweep"]))
+
+
+def named_runs(config: dict[str, Any]) -> set[RunSpec]:
+    """The runs that the grid names.
+
+    Raises: BadInput for an unknown method or variant, or if they and the sweep's are more than MOST_RUNS.
+    """
     blocks = [[listed(block[key]) for key in AXES] for block in (*config["grid"], *config["extra_grid"])]
-    if (count := sum(math.prod(map(len, axes)) for axes in blocks)) > MOST_RUNS:
+    swept = sweep.count(config["sweep"])
+    count = 0
+    for axes in blocks:
+        beside = sum(1 + swept.get(sweep.split(method), 0) for method in axes[AXES.index("method")])
+        count += beside * math.prod(len(axis) for key, axis in zip(AXES, axes, strict=True) if key != "method")
+    if count > MOST_RUNS:
         raise BadInput(f"config: the grid names {count:,} runs, at most {MOST_RUNS:,}. Split it into several configs")
     specs = set()
     for axes in blocks:
         for dataset, model, eps, method, seed in itertools.product(*axes):
-            name, _, variant = str(method).partition("/")
-            spec = RunSpec(dataset, model, parse_eps(eps), name, variant or "paper", int(seed))
+            name, variant = sweep.split(method)
+            spec = RunSpec(dataset, model, parse_eps(eps), name, variant, int(seed))
             check_names(spec, config)
             specs.add(spec)
-    return sorted(specs)
+    return specs
 
 
 def protocol_for(config: dict[str, Any], dataset: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from fastat import ROOT
+from fastat.config import sweep
 from fastat.config.fields import Origin, beside, defaults
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import Recipe, choice, is_choice, laid, layers, resolve
@@ -44,7 +45,8 @@ def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin,
     own: dict[str, Any] = {}
     for path, shown in ((ROOT / DEFAULT, DEFAULT), *((path, str(path)) for path in paths)):
         own = overlay(own, read_origins(path, shown))
-    laid_over = laid(layers(spec, read_origins(ROOT / RECIPES, RECIPES), own.get("recipes") or {}))
+    swept = sweep.of(spec, config["sweep"], own.get("sweep"))
+    laid_over = laid(layers(spec, read_origins(ROOT / RECIPES, RECIPES), own.get("recipes") or {}, swept))
     known = defaults(spec.method)
     found = {name: origin for name, (_, origin) in known.items()} | {"numerics": own["numerics"]}
     found |= dict(placed(laid_over, spec))
@@ -78,19 +80,24 @@ def placed(tree: Any, spec: RunSpec, name: str = "", chosen: str = "") -> Iterat
 
 
 def read_origins(path: Path, shown: str) -> dict[str, Any]:
-    """A YAML file's mappings, with the origin of each value in its place; below `methods`, of [value, source]."""
+    """A YAML file's mappings, with the origin of each value in its place.
+
+    Below `methods` that of [value, source]; below `sweep` lists too have one of each value in its place.
+    """
     text = path.read_text(encoding="utf-8-sig")
     loader, lines = Loader(text), text.splitlines()
 
-    def origins(node: Any, paired: bool, source: str = "") -> Any:
+    def origins(node: Any, top: str, source: str = "") -> Any:
         if isinstance(node, yaml.MappingNode):
             loader.flatten_mapping(node)
-            return {loader.construct_object(key): origins(value, paired, source) for key, value in node.value}
-        if paired:
+            return {loader.construct_object(key): origins(value, top, source) for key, value in node.value}
+        if isinstance(node, yaml.SequenceNode) and top == "sweep":
+            return [origins(value, top, source) for value in node.value]
+        if top == "methods":
             value, said = node.value
-            return origins(value, False, said.value), said.value
+            return origins(value, "", said.value), said.value
         line = node.start_mark.line + 1
         return Origin(shown, line, source or beside(lines[line - 1]))
 
     top = loader.get_single_node()  # None: an empty file
-    return {key.value: origins(value, paired=key.value == "methods") for key, value in (top.value if top else ())}
+    return {key.value: origins(value, key.value) for key, value in (top.value if top else ())}

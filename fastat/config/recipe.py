@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastat import ROOT
+from fastat.config import sweep
 from fastat.config.catalog import CATALOG
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
@@ -146,9 +147,10 @@ def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
 
 
 def own_variants(spec: RunSpec, config: dict[str, Any]) -> list[str]:
-    """The variants of the run's method that the config makes for its data set: by `recipes`."""
+    """The variants of the run's method that the config makes for its data set: by `recipes`, or by `sweep`."""
     keys = [str(key).partition("/") for key in (config.get("recipes") or {}).get(spec.dataset) or {}]
-    return [variant for method, slash, variant in keys if slash and method == spec.method]
+    made = [variant for method, slash, variant in keys if slash and method == spec.method]
+    return [*made, *sweep.names(spec.method, config.get("sweep") or {})]
 
 
 def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
@@ -216,30 +218,37 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
 def resolved(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     """As `resolve`, of any variant: one that nobody names is `paper` under another name."""
     where = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}"
-    fields = lay({"numerics": config["numerics"]}, laid(layers(spec, named_recipes(), config.get("recipes") or {})))
+    swept = sweep.of(spec, config.get("sweep") or {})
+    parts = layers(spec, named_recipes(), config.get("recipes") or {}, swept)
+    fields = lay({"numerics": config["numerics"]}, laid(parts))
     fields["method_version"] = method_version(spec.method)
     recipe = recipe_from(chosen(fields, spec, where), where)
     check_sizes(recipe, spec.dataset, where)
     return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
 
 
-def layers(spec: RunSpec, named: dict[str, Any], own: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def layers(
+    spec: RunSpec, named: dict[str, Any], own: dict[str, Any], swept: sweep.Swept | None = None
+) -> Iterator[dict[str, Any]]:
     """Recipe fields from the general to the particular; what a variant itself names is more so than a data set.
 
-    named: config/recipes.yaml; own: `recipes` of the config; or both with the places of the values (origins.py).
+    named: config/recipes.yaml; own: `recipes` of the config; swept: what the run's variant is, if a sweep made it; or
+    all with the places of the values (origins.py).
     Raises: BadInput if there is no recipe for the data set.
     """
     if spec.dataset not in named["datasets"]:
         known = ", ".join(named["datasets"])
         raise BadInput(f"config/recipes.yaml has no recipe for dataset {spec.dataset!r}. Known: {known}")
     method, dataset = named["methods"].get(spec.method) or {}, named["datasets"][spec.dataset]
-    one, mine = f"{spec.method}/{spec.named}", own.get(spec.dataset) or {}
+    variant = swept.over if swept else spec.named
+    one, mine = f"{spec.method}/{variant}", own.get(spec.dataset) or {}
     yield fields_of(method.get("paper") or {})
     yield from (dataset.get(key) or {} for key in ("every", spec.method))
-    if spec.named != "paper":
-        yield fields_of(method.get(spec.named) or {})
+    if variant != "paper":
+        yield fields_of(method.get(variant) or {})
     yield dataset.get(one) or {}
     yield from (mine.get(key) or {} for key in ("every", spec.method, one))
+    yield swept.fields if swept else {}
 
 
 def fields_of(listed: dict[str, Any]) -> dict[str, Any]:
