@@ -87,7 +87,7 @@ def step(name: str) -> dict[str, Any]:
     """
     method, variant = name.split("/")[3:5]
     if method == "atas":
-        gamma = int(variant[5:]) if variant.startswith("gamma") else 16
+        gamma = int(variant[5:]) if variant[5:].isdecimal() else 16
         c = float(f"0.{variant[1:]}") if variant.startswith("c0") else 0.01
         return {"gamma_over_c": f"{gamma / 8:g} eps", "c": 128 * c}
     digits = variant[4:7] if variant.startswith("step") else "125" if method == "fgsm_rs" else ""

@@ -145,6 +145,8 @@ def said(variant: str, values: dict[str, Any]) -> tuple[str, dict[str, Any]] | N
 
     So a variant is a sweep's wherever it was made: its name says values that it has. None for all others.
     """
+    if "_" not in variant:
+        return None
     parts = {part(key, value): (key, value) for key, value in values.items() if is_plain(value)}
 
     def read(rest: str) -> dict[str, Any] | None:

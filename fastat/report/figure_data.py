@@ -4,6 +4,7 @@ Out of measured.csv, evidence.jsonl and the runs' own small files (docs/files.md
 that was not asked for leaves rows out; a figure without rows says so itself.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,12 +17,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fastat.config.catalog import CATALOG
+from fastat.config.sweep import read_text, text
 from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
-from fastat.report.results import PLACE, Results, read, read_rows
+from fastat.report.results import PLACE, Results, read, read_rows, step_in_eps
 from fastat.report.statistics import exact
 from fastat.report.tidy import CELL, RUN
-from fastat.units import eps_text, is_eps
+from fastat.units import eps_text, is_eps, length_of
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
@@ -29,11 +31,13 @@ LARGEST = 1e15  # number that is drawn; axes cannot have larger ones
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
 CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "at_end", "for_a_while"]
+SWEEP = [*PLACE, "method", "over", "keys"]  # what a panel of the figure `sweeps` is of
 COLLAPSES = ("at_end", "for_a_while")  # the two kinds, as columns that count them
 BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
 OF_RUN = [
-    *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end", "clean",
-    "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train", "swept", "ablation",
+    *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end",
+    "collapsed_for_a_while", "clean", "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train", "swept",
+    "ablation", "over", "varied",
 ]  # fmt: skip
 Array = NDArray[np.float64]
 Parts = Iterator[pd.DataFrame]
@@ -393,12 +397,54 @@ def cost_robustness(grid: Grid) -> Parts:
     yield runs.assign(gflop=per_image * runs["epochs"] * runs["n_train"])
 
 
+def sweeps(grid: Grid) -> Parts:
+    """The runs of every sweep by the value of one of its keys (see `axis`), and those that it is over (own: 1)."""
+    runs = grid.runs[grid.runs["over"] != ""]
+    runs = runs.assign(keys=[", ".join(key for key, _ in pairs) for pairs in runs["varied"]])
+    for (*cell, over, keys), part in runs.groupby(SWEEP, sort=False):
+        key, settings = axis(part)
+        rest = [", ".join(f"{k} {shown(v)}" for k, v in pairs if k != key) for pairs in part["varied"]]
+        numbers = [number(value, eps) for value, eps in zip(settings, part["eps_255"], strict=True)]
+        unit = "eps" if any(length_of(value) for value in settings) else ""
+        part = part.assign(key=key, unit=unit, setting=[shown(value) for value in settings], number=numbers)
+        yield part.assign(rest=rest, own=0)
+        here = grid.runs[(grid.runs[SWEEP[:4]] == cell).all(axis=1) & (grid.runs["variant"] == over)]
+        yield here.assign(over=str(over), keys=str(keys), key=key, unit=unit, own=1)
+
+
+def axis(runs: pd.DataFrame) -> tuple[str, list[Any]]:
+    """The key of a sweep with the most values that are numbers or lengths, else with the most; and its values."""
+    by_key = pd.DataFrame([dict(pairs) for pairs in runs["varied"]], dtype=object)
+    counts = {
+        key: (all(np.isfinite(number(value, 1)) for value in by_key[key]), len(set(map(shown, by_key[key]))))
+        for key in by_key
+    }
+    key = max(counts, key=lambda key: (counts[key][1] > 1, *counts[key]))  # the first of equals
+    return str(key), list(by_key[key])
+
+
+def number(value: Any, eps_255: int) -> float:
+    """A swept value on its axis, a length in eps; NaN for what is no number."""
+    if length_of(value):
+        return step_in_eps(value, eps_255)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def shown(value: Any) -> str:
+    """A swept value as people write it."""
+    return read_text(text(value))
+
+
 # Name: (columns, how its rows are made).
 DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
     "curves": (CURVE, curves),
     "accuracy_by_eps": ([*CELL, "metric", "mean", "low", "high", "n_seeds"], accuracy_by_eps),
     "collapse_map": (["panel", *CELL, "alpha", "k", "n", *COLLAPSES, "diverged", "low", "high"], collapse_map),
     "cost_robustness": ([*RUN, "device", "train_seconds", "gflop", "pgd50", "aa", "collapsed_at_end"], cost_robustness),
+    "sweeps": (
+        [*RUN, "over", "keys", "key", "setting", "number", "unit", "rest", "own", "clean", "pgd50", "aa", "diverged",
+         "collapsed_at_end", "collapsed_for_a_while"], sweeps,
+    ),
     "fig01": (["panel", *CURVE, "n", "u", "w", "loss"], fig01),
     "fig02": ([*SURFACE, "collapse_epoch", "collapsed_at_end"], fig02),
     "fig03": ([*CELL, "alpha", "subset", "progress", "mean", "std", "n_seeds", *COLLAPSES], fig03),
@@ -421,7 +467,7 @@ DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
 # Of the columns of these files, what is text; all others are numbers.
 TEXT = {
     "panel", *CELL, "seed", "seed_a", "seed_b", "method_b", "variant_b", "device", "subset", "group", "metric",
-    "quantity", "problem", "algorithm", "eta",
+    "quantity", "problem", "algorithm", "eta", "over", "keys", "key", "setting", "unit", "rest",
 }  # fmt: skip
 
 

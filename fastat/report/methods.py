@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 
 from fastat.config.recipe import method_names
+from fastat.config.sweep import words
 
 Dash = tuple[int, tuple[float, ...]]  # as matplotlib has it
 Marker = str | tuple[int, int, int]  # a letter, or corners, polygon (0) or star (1), and angle
@@ -78,10 +79,11 @@ def by_rule(method: str) -> About:
 
 
 def called(method: str, variant: str = "paper") -> str:
-    """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`."""
+    """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`; of a sweep's variant, alpha_0p5eps, `FGSM-RS (alpha 0.5 eps)`."""
     if (method, variant) == ("fgsm_rs", "fgsm"):
         return "FGSM"
-    return about(method).name if variant == "paper" else f"{about(method).name} ({variant})"
+    name = about(method).name
+    return name if variant == "paper" else f"{name} ({words(method, variant) if method in method_names() else variant})"
 
 
 def of_family(*families: str) -> list[str]:

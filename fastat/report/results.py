@@ -9,15 +9,16 @@ import functools
 import json
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fastat import ROOT
+from fastat.config import sweep
 from fastat.config.catalog import CATALOG
-from fastat.config.recipe import fingerprint
+from fastat.config.recipe import Recipe, fingerprint
 from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
 from fastat.report.statistics import finite, wilson
@@ -34,8 +35,9 @@ ALWAYS = [
     "aa", "aa_n",
     "best_clean", "best_pgd10", "best_pgd50", "best_aa", "best_epoch", "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
+DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary
-OF_RECIPE = ["alpha", "gamma_over_c", "c", "epochs", "redrawn", "n_train", "rest"]
+OF_RECIPE = ["alpha", "gamma_over_c", "c", "epochs", "redrawn", "n_train", "rest", "over", "varied"]
 SHARES = {  # metrics in %
     "clean", "fgsm", "pgd10", "pgd50", "aa", "inside", "noise", "gradient", "far", "train_clean_acc", "train_fgsm_acc",
     "train_pgd10_acc", "train_pgd10_last", "train_pgd10_best", "train_held_out_pgd10_acc", "best_clean", "best_fgsm",
@@ -52,7 +54,8 @@ class Results:
     runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric that is not by epoch (those of ALWAYS even
     if nobody measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
     with the same seed; of its recipe `alpha` and `gamma_over_c` (step sizes in eps), `c`, `epochs`, `n_train`, `rest`
-    and `redrawn` (before which epochs it drew perturbations anew); `swept`, `ablation` (see `compared_by_step`).
+    and `redrawn` (before which epochs it drew perturbations anew); of a sweep's run `over`, the variant that it is over
+    ('' of others), and `varied`, its (key, value) pairs; `swept`, `ablation` (see `compared_by_step`).
     correct: the verdicts on single images, no rows if nobody asked for them.
     evidence: name of a run -> its run.json. notes: what was left out, in sentences. problems: the files of runs that
     were left out, as problems.csv has them.
@@ -257,12 +260,14 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
 def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list[str]) -> pd.DataFrame:
     """OF_RECIPE of each run; NaN, and '' for `rest`, where there is no evidence of it."""
     rows, damaged = [], 0
-    for name, dataset, method, eps_255 in runs[["name", "dataset", "method", "eps_255"]].itertuples(index=False):
+    named_so = runs[["name", "dataset", "method", "variant", "eps_255"]]
+    for name, dataset, method, variant, eps_255 in named_so.itertuples(index=False):
         size = CATALOG[dataset].n_train if dataset in CATALOG else math.nan
+        about = evidence.get(name, {})
         try:
-            rows.append(recipe(evidence.get(name, {}), method, eps_255, size))
+            rows.append((*recipe(about, method, eps_255, size), *varied(about, variant)))
         except (AttributeError, TypeError, ValueError):
-            rows.append(recipe({}, method, eps_255, size))
+            rows.append((*recipe({}, method, eps_255, size), *varied({}, variant)))
             damaged += 1
     if damaged:
         notes.append(f"evidence.jsonl: {damaged} runs have a damaged recipe; it was left out.")
@@ -270,7 +275,7 @@ def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list
 
 
 def recipe(about: dict[str, Any], method: str, eps_255: int, size: float) -> tuple[Any, ...]:
-    """OF_RECIPE of a run.json; n_train is else `size`. rest: a hash of what is trained but for the STEP_SIZES.
+    """OF_RECIPE but the last two, of a run.json; n_train is else `size`. rest: a hash of all but the STEP_SIZES.
 
     Raises: AttributeError, TypeError or ValueError if these are not what a run writes.
     """
@@ -287,12 +292,25 @@ def recipe(about: dict[str, Any], method: str, eps_255: int, size: float) -> tup
     return alpha, gamma_over_c, c, epochs, redrawn, n_train, rest
 
 
+def varied(about: dict[str, Any], variant: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """The variant that a sweep's run is over, and its keys and values: where its name says some of its own recipe's.
+
+    Raises: AttributeError or TypeError if these are not what a run writes.
+    """
+    said = {**DEFAULTS, **(about.get("recipe") or {})}
+    config = about.get("config") or said.get("params") or {}
+    schedule = {f"schedule.{key}": value for key, value in (said.get("schedule") or {}).items()}
+    over, values = sweep.said(variant, {**said, **schedule, **config}) or ("", {})
+    return over, tuple(values.items())
+
+
 def compared_by_step(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """Which runs differ in their step size alone, by their recipes and whatever their variants are called.
 
     swept: of FGSM-RS, ATTA or ATAS, trained on all images, with the same `rest` as `paper` there or, where that was not
-    run, as most others; of one recipe under two names the first, `paper` before others. ablation: trained on a subset,
-    or swept beside `paper` under another name: not for Tables I and II and the figures of all methods.
+    run, as most others; of one recipe under two names the first, `paper` before others, a sweep's last. ablation:
+    trained on a subset, made by a sweep, or swept beside `paper` under another name: not for Tables I and II and the
+    figures of all methods.
     """
     subset = runs["variant"].str.fullmatch(SUBSET).astype(bool)
     able = runs["method"].isin(STEP_SIZES)
@@ -302,7 +320,8 @@ def compared_by_step(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
             "step size, and they are left out where step sizes are compared (Figures 1, 4, 5, Table IV, claims)."
         )
     known = runs[able & (runs["rest"] != "") & ~subset]
-    known = known.sort_values("variant", key=lambda names: names.where(names != "paper", ""), kind="stable")
+    known = known.assign(later=(known["variant"] != "paper").astype(int) + (known["over"] != ""))
+    known = known.sort_values(["later", "variant"], kind="stable")
     known = known.drop_duplicates([*PLACE, "method", "rest", "alpha", "gamma_over_c", "c"])
     swept: list[tuple[str, ...]] = []
     beside: list[tuple[str, ...]] = []
@@ -313,7 +332,7 @@ def compared_by_step(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         swept += cells
         beside += cells[1:] if has_paper else []
     cells_of = pd.MultiIndex.from_frame(runs[CELL])
-    ablation = subset | cells_of.isin(beside)
+    ablation = subset | (runs["over"] != "") | cells_of.isin(beside)
     return pd.DataFrame({"swept": cells_of.isin(swept), "ablation": ablation}, index=runs.index)
 
 

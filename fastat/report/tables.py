@@ -220,7 +220,7 @@ def table4(runs: pd.DataFrame) -> pd.DataFrame:
         if any(printed.values()):
             lines.append({**line, "whose": "paper", "seeds": "1", **printed})
     others = sorted({name for line in lines for name in line} - {*PLACE, "whose", "seeds", *SETTINGS})
-    return pd.DataFrame(lines, columns=[*PLACE, "whose", "seeds", *SETTINGS, *others]).fillna("")
+    return pd.DataFrame(lines, columns=[*PLACE, "whose", "seeds", *SETTINGS, *others], dtype=object).fillna("")
 
 
 def setting(gamma: float, c: float) -> str:

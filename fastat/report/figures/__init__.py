@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import figure_data, theory
-from fastat.report.figures import comparisons, curves, images, landscapes, style
+from fastat.report.figures import comparisons, curves, images, landscapes, style, sweeps
 
 log = logging.getLogger(__name__)
 Draw = Callable[[pd.DataFrame], tuple[Figure, str]]  # data -> figure, caption
@@ -24,6 +24,7 @@ FIGURES: dict[str, tuple[Draw, str]] = {
     "accuracy_by_eps": (comparisons.accuracy_by_eps, "any evaluated run"),
     "collapse_map": (comparisons.collapse_map, "any finished training"),
     "cost_robustness": (comparisons.cost_robustness, "any evaluated run"),
+    "sweeps": (sweeps.sweeps, "a config with a `sweep`, as {fgsm_rs: {alpha: [0.5 eps, 1 eps]}} (docs/own-recipe.md)"),
     "theory": (comparisons.theory, "python -m fastat theory"),
     "fig01": (curves.fig01, "pgd10, and fgsm_rs or fgsm_rs/fgsm"),
     "fig02": (landscapes.fig02, "fgsm_rs/step175 among the config's `snapshots` (config/figures.yaml)"),
