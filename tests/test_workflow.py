@@ -79,3 +79,29 @@ def test_a_lost_evaluation_is_redone_with_its_tables_and_figures_alone(finished)
     assert (run / "weights.safetensors").stat().st_mtime_ns == weights
     done = re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", output)
     assert sorted(done) == ["all", "draw", "evaluate", "figure_data", "judge", "page", "tidy"]
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Rule -> how many jobs, of a dry run."""
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
+
+
+def test_a_sweep_is_as_many_more_trainings_and_evaluations(tmp_path):
+    swept = "sweep={fgsm_rs: [{alpha: [0.5 eps, 1 eps]}, {average: [0, 0.9]}], atas: {reset_every: [1]}}"
+    output = snakemake(tmp_path, "--dry-run", "--config", swept)
+    once = dict.fromkeys(("all", "cost", "data", "draw", "figure_data", "grid", "judge", "page", "theory", "tidy"), 1)
+    assert jobs(output) == {**once, "train": 2 + 4 + 1, "evaluate": 2 + 4 + 1, "total": 24}
+    ran = set(re.findall(r"train --run (\S+) ", snakemake(tmp_path, "--dry-run", "-p", "--config", swept)))
+    names = ("fgsm_rs/paper", "fgsm_rs/alpha_0p5eps", "fgsm_rs/alpha_1eps", "fgsm_rs/average_0", "fgsm_rs/average_0p9")
+    assert ran == {f"digits/preact_tiny/eps102/{name}/seed0" for name in (*names, "atas/paper", "atas/reset_every_1")}
+
+
+def test_a_variant_that_the_config_makes_is_trained_and_one_recipe_for_two_is_said(tmp_path):
+    cell = "{dataset: digits, model: preact_tiny, eps: 102/255, method: [fgsm_rs/mine, fgsm_rs/step100], seed: 0}"
+    recipes = "recipes={digits: {fgsm_rs: {params: {alpha: 1.1 eps}}, fgsm_rs/mine: {params: {alpha: 1.1 eps}}}}"
+    output = snakemake(tmp_path, "--dry-run", "-p", "--config", f"extra_grid=[{cell}]", recipes)
+    assert jobs(output)["train"] == 4
+    (mine,) = re.findall(r"train --run digits/preact_tiny/eps102/fgsm_rs/mine/seed0 --recipe ('.+?') --device", output)
+    assert '"params":{"alpha":"1.1 eps"' in mine
+    said = "warning: config: recipes: digits: fgsm_rs gives fgsm_rs/paper and fgsm_rs/mine and fgsm_rs/step100 the same"
+    assert said in output
