@@ -84,7 +84,7 @@ def check_sweep(config: dict[str, Any], named: set[RunSpec]) -> None:
     for fields in config["recipes"].values():
         for method, _, variant in (str(key).partition("/") for key in fields):
             taken.setdefault(method, set()).add(variant)
-    sweep.check(config["sweep"], named, taken, MOST_RUNS)
+    sweep.check(config["sweep"], named, taken)
 
 
 def warnings(config: dict[str, Any]) -> list[str]:
@@ -175,6 +175,8 @@ def named_runs(config: dict[str, Any]) -> set[RunSpec]:
     """
     blocks = [[listed(block[key]) for key in AXES] for block in (*config["grid"], *config["extra_grid"])]
     swept = sweep.count(config["sweep"])
+    if (count := sum(swept.values())) > MOST_RUNS:
+        raise BadInput(f"config: sweep: {count:,} combinations, at most {MOST_RUNS:,}. Sweep over fewer values at once")
     count = 0
     for axes in blocks:
         beside = sum(1 + swept.get(sweep.split(method), 0) for method in axes[AXES.index("method")])

@@ -120,7 +120,7 @@ def name(over: str, fields: dict[str, Any]) -> str:
 
 def part(key: str, value: Any) -> str:
     """(schedule.lr, 0.1) -> `schedule_lr_0p1`."""
-    return f"{key.lower().replace('.', '_')}_{text(value)}"
+    return f"{str(key).lower().replace('.', '_')}_{text(value)}"
 
 
 def text(value: Any) -> str:
@@ -198,10 +198,10 @@ def read_text(value: str) -> str:
 # Rules
 
 
-def check(sweep: Sweep, specs: Iterable[RunSpec], taken: dict[str, set[str]], most: int) -> None:
+def check(sweep: Sweep, specs: Iterable[RunSpec], taken: dict[str, set[str]]) -> None:
     """Every rule of a sweep but those of the recipes that it leads to.
 
-    specs: the runs that the grid names; taken: method -> the variants that are not the sweep's; most: combinations.
+    specs: the runs that the grid names; taken: method -> the variants that are not the sweep's.
     Raises: BadInput with the rule, the value and the way out.
     """
     there = {(spec.method, spec.variant) for spec in specs}
@@ -214,8 +214,6 @@ def check(sweep: Sweep, specs: Iterable[RunSpec], taken: dict[str, set[str]], mo
             raise BadInput(f"{place}: no run of the grid is {over!r}. Name it there.{did_you_mean(over, known)}")
         for mapping in mappings if isinstance(mappings, list) else [mappings]:
             check_values(split(over)[0], mapping, place)
-    if (n := sum(count(sweep).values())) > most:
-        raise BadInput(f"config: sweep: {n:,} combinations, at most {most:,}. Sweep over fewer values at once")
     check_variants(sweep, taken)
 
 

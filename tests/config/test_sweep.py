@@ -122,6 +122,7 @@ def test_two_sweeps_of_a_cell_that_meet_make_the_run_once():
             "sweep: fgsm_rs: no parameter or recipe field 'alhpa'. Did you mean 'alpha",
         ),
         ({"fgsm_rs": {"schedule.rl": [0.1]}}, "no parameter or recipe field 'schedule.rl'. Did you mean 'schedule.lr'"),
+        ({"fgsm_rs": {3: [0.1]}}, "no parameter or recipe field 3"),
         ({"fgsm_rs": {"c": [0.1]}}, "no parameter or recipe field 'c'"),
         ({"fgsm_rs": {"schedule.kind": ["linear"]}}, "no parameter or recipe field 'schedule.kind'"),
         ({"fgsm_r": {"alpha": ["1 eps"]}}, "no run of the grid is 'fgsm_r'. Name it there. Did you mean 'fgsm_rs'?"),
@@ -144,13 +145,21 @@ def test_two_sweeps_of_a_cell_that_meet_make_the_run_once():
         ({"fgsm_rs": {"arch": ["x" * 200]}}, "can name no run (at most 200 of a-z, 0-9 and _"),
         (
             {"fgsm_rs": {key: list(range(1, 101)) for key in ("epochs", "batch_size", "n_test", "n_train")}},
-            f"the grid names 400,000,004 runs, at most {MOST_RUNS:,}. Split it",
+            f"sweep: 100,000,000 combinations, at most {MOST_RUNS:,}. Sweep over fewer values at once",
         ),
     ],
 )
 def test_a_sweep_that_is_none_is_refused_with_the_way_out(swept, message):
     with pytest.raises(BadInput, match=re.escape(message)):
         check_config(config(swept))
+
+
+def test_more_runs_than_can_be_named_are_counted_and_not_made():
+    found = config({"fgsm_rs": {"epochs": list(range(1, 1001))}})
+    with pytest.raises(BadInput, match="these are 20,020 runs, at most max_runs = 500"):
+        check_config(overlay(found, {"grid": [{**CELL, "seed": list(range(10))}]}))
+    with pytest.raises(BadInput, match=f"the grid names 2,002,000 runs, at most {MOST_RUNS:,}. Split it"):
+        check_config(overlay(found, {"grid": [{**CELL, "seed": list(range(1000))}]}))
 
 
 def test_a_name_that_another_variant_has_is_refused():
