@@ -168,6 +168,10 @@ def words(method: str, variant: str) -> str:
 
     The rule: from the first key on, a key is followed by its value, up to the next key.
     """
+    whole, subset = split_subset(variant)
+    if subset:
+        told = words(method, whole)
+        return variant if told == whole else f"{told}, d{subset[0]}_{subset[1]}"
     known = {tuple(key.lower().replace(".", "_").split("_")): key for key in keys(method)}
     tokens, starts = variant.split("_"), list[tuple[int, int, str]]()
     at = 0
@@ -181,8 +185,8 @@ def words(method: str, variant: str) -> str:
         return variant
     ends = [*(begin for begin, _, _ in starts[1:]), len(tokens)]
     values = ("_".join(tokens[begin:end]) for (_, begin, _), end in zip(starts, ends, strict=True))
-    told = [f"{key} {read_text(value)}" for (_, _, key), value in zip(starts, values, strict=True)]
-    return ", ".join([*filter(None, ["_".join(tokens[: starts[0][0]])]), *told])
+    pairs = [f"{key} {read_text(value)}" for (_, _, key), value in zip(starts, values, strict=True)]
+    return ", ".join([*filter(None, ["_".join(tokens[: starts[0][0]])]), *pairs])
 
 
 def read_text(value: str) -> str:

@@ -228,6 +228,7 @@ def test_every_method_can_be_swept_over_its_own_parameters_and_the_recipe_s_fiel
         ("fgsm_rs", "step175", "step175"),
         ("atas", "c005", "c005"),
         ("fgsm_rs", "paper_d9_10", "paper_d9_10"),
+        ("fgsm_rs", "alpha_1eps_d9_10", "alpha 1 eps, d9_10"),
         ("fgsm_rs", "alpha", "alpha"),
     ],
 )
