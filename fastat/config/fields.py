@@ -20,6 +20,11 @@ class Origin:
     source: str = ""  # which a recipe gives with the value; else the comment on its line
     choice: str = ""  # `by_eps: 77`, where the value is one of several
 
+    @property
+    def place(self) -> str:
+        """`config/config.yaml:42`."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
 
 def beside(line: str) -> str:
     """The comment that a line ends with."""

@@ -10,6 +10,7 @@ from typing import Any
 from fastat import ROOT
 from fastat.config import sweep
 from fastat.config.catalog import CATALOG
+from fastat.config.networks import check_models, check_name
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec
@@ -58,12 +59,15 @@ def check_config(config: dict[str, Any]) -> None:
     named = named_runs(config)
     check_recipe_names(config["recipes"], "config: recipes", named)
     check_sweep(config, named)
+    check_models(config["models"])
     specs = expand(config)
     if len(specs) > config["max_runs"]:
         raise BadInput(
             f"config: these are {len(specs):,} runs, at most max_runs = {config['max_runs']:,}. If you mean it, write "
             f"`max_runs: {len(specs)}` (`python -m fastat plan` says what they take); else name fewer"
         )
+    for model in sorted({spec.model for spec in specs}):
+        check_name(model, config)
     for name in config["snapshots"]:
         if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
             raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")

@@ -14,6 +14,7 @@ from fastat import ROOT
 from fastat.config import sweep
 from fastat.config.fields import Origin, beside, defaults
 from fastat.config.grid import load_config, overlay
+from fastat.config.networks import GROUP, check_name
 from fastat.config.recipe import Recipe, choice, is_choice, laid, layers, resolve
 from fastat.config.schema import Loader
 from fastat.config.spec import RunSpec
@@ -29,7 +30,7 @@ def describe(spec: RunSpec, paths: Iterable[Path]) -> str:
     """
     paths = list(paths)
     rows = [
-        (name, f"{value}", f"{origin.file}:{origin.line}", "; ".join(filter(None, (how, origin.choice, origin.source))))
+        (name, f"{value}", origin.place, "; ".join(filter(None, (how, origin.choice, origin.source))))
         for name, value, origin, how in values(spec, paths)
     ]
     name, value, place = (max(len(row[k]) for row in rows) for k in range(3))
@@ -41,6 +42,7 @@ def describe(spec: RunSpec, paths: Iterable[Path]) -> str:
 def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin, str]]:
     """(name, value, its origin, how a training on D_i^j has stretched it) of every value of the run's recipe."""
     config = load_config(paths)
+    check_name(spec.model, config)
     recipe, whole = resolve(spec, config), flat(resolve(replace(spec, variant=spec.named), config))
     own: dict[str, Any] = {}
     for path, shown in ((ROOT / DEFAULT, DEFAULT), *((path, str(path)) for path in paths)):
@@ -50,6 +52,8 @@ def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin,
     known = defaults(spec.method)
     found = {name: origin for name, (_, origin) in known.items()} | {"numerics": own["numerics"]}
     found |= dict(placed(laid_over, spec))
+    package = Origin(f"entry point {spec.model} of {GROUP}, an installed package", 0)
+    found |= {"network.factory": package} | dict(below((own.get("models") or {}).get(spec.model) or {}, "network"))
     of_method = {name: value for name, (value, _) in known.items() if name.startswith("params.")}
     for name, value in (flat(recipe) | of_method | flat(recipe)).items():
         before, times = whole.get(name), recipe.epochs / whole["epochs"]
@@ -61,9 +65,18 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     """`epochs`, `schedule.kind` ... -> value; `params.alpha` and the method's others last."""
     fields = asdict(recipe)
     params = fields.pop("params")
-    parts = ({f"{key}.{k}": v for k, v in value.items()} if key == "schedule" else {key: value}
+    parts = (dict(below(value, key)) if key in ("schedule", "network") else {key: value}
              for key, value in fields.items())  # fmt: skip
     return {name: value for part in parts for name, value in part.items()} | {f"params.{k}": params[k] for k in params}
+
+
+def below(tree: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """(`network.args.width`, its value) of whatever a mapping holds at any depth; of what is none, itself."""
+    if not isinstance(tree, dict):
+        yield name, tree
+    else:
+        for key, inner in tree.items():
+            yield from below(inner, f"{name}.{key}")
 
 
 def placed(tree: Any, spec: RunSpec, name: str = "", chosen: str = "") -> Iterator[tuple[str, Origin]]:

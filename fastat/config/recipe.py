@@ -16,12 +16,13 @@ from typing import Any
 from fastat import ROOT
 from fastat.config import sweep
 from fastat.config.catalog import CATALOG
+from fastat.config.networks import check_args, door_of
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text
 
-LATER = {"numerics": "native", "hold_out": 0}  # fields that recipes had not always, and what they were without them
+LATER = {"numerics": "native", "hold_out": 0, "network": {}}  # fields not always there, and what they were without
 CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}  # a value by run, and how
 
 
@@ -61,6 +62,7 @@ class Recipe:
     compile: str = "off"  # or default, cudagraphs: torch.compile, where it can
     numerics: str = "native"  # or portable; auto until the run begins: machine/numerics.py
     shards: int = 1  # equal shares of the images, one or more to each process that trains: machine/processes.py
+    network: dict[str, Any] = field(default_factory=dict)  # how one that is not ours is built: config/networks.py
     params: dict[str, Any] = field(default_factory=dict)  # of the method, over its Config's defaults
     method_version: int = 1  # methods/NAME.py: VERSION, raised when a change there moves numbers
 
@@ -222,7 +224,10 @@ def resolved(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     parts = layers(spec, named_recipes(), config.get("recipes") or {}, swept)
     fields = lay({"numerics": config["numerics"]}, laid(parts))
     fields["method_version"] = method_version(spec.method)
-    recipe = recipe_from(chosen(fields, spec, where), where)
+    if "network" in fields:
+        raise BadInput(f"{where}: network must be left out: `models` of the config says how {spec.model} is built")
+    door = door_of(spec.model, config)
+    recipe = recipe_from({**chosen(fields, spec, where), **({"network": door} if door else {})}, where)
     check_sizes(recipe, spec.dataset, where)
     return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
 
@@ -383,6 +388,8 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     if fields.get("compile") is False:
         fields["compile"] = "off"  # YAML reads off as false
     recipe = constructed(Recipe, fields, where)
+    if recipe.network:
+        check_args(recipe.network, f"{where}: network")
     for name, value, rule in broken(recipe):
         raise BadInput(f"{where}: {name} must be {rule}, got {value!r}")
     return recipe
@@ -411,6 +418,8 @@ def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
     if r.shards > 1 and not (5040 % r.shards == r.batch_size % r.shards == 0 and r.drop_last):
         rule = f"1, or a divisor of 5040 and of batch_size = {r.batch_size}, with drop_last: true"
         yield "shards", r.shards, rule
+    if r.network and r.arch != "shared":
+        yield "arch", r.arch, "left out with a network that is not ours: it names the authors of ours"
     stones = list(schedule.milestones)
     if stones != sorted(stone for stone in stones if 0 < stone < r.epochs):
         yield "schedule: milestones", schedule.milestones, f"rising, and between 0 and epochs = {r.epochs}"

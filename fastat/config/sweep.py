@@ -20,7 +20,7 @@ from fastat.units import length_of
 Sweep = dict[str, Any]  # METHOD or METHOD/VARIANT -> {key: [value, ...]}, or a list of such mappings
 LONGEST_NAME = 200  # characters: it is a folder's name
 NOT_SWEPT = {
-    "method_version", "numerics", "params", "schedule", "schedule.kind",  # kind: it replaces the schedule
+    "method_version", "numerics", "network", "params", "schedule", "schedule.kind",  # kind: it replaces the schedule
     "schedule.milestones", "schedule.points", "schedule.momentum_points",  # lists have no short names
 }  # fmt: skip
 NUMBER = re.compile(r"(m?)(\d+)(?:p(\d+))?(?:e(m?)(\d+))?(eps|over255)?")  # in a name
