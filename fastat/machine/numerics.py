@@ -70,12 +70,15 @@ def settled(wanted: str, device: Any) -> str:
     return kept
 
 
-def without_onednn(model: Any) -> None:
-    """Where kernels are pinned, keep networks with layers narrower than NARROW off oneDNN: as portable, slower."""
+def without_onednn(model: Any = None) -> None:
+    """Where kernels are pinned, keep networks with layers narrower than NARROW off oneDNN: as portable, slower.
+
+    None: a network that is not ours; whether what its code calls is narrow cannot be seen.
+    """
     import torch
 
-    layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d))
-    if _pinned and any(layer.out_channels < NARROW for layer in layers):
+    layers = (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)) if model is not None else ()
+    if _pinned and (model is None or any(layer.out_channels < NARROW for layer in layers)):
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastat.errors import BadInput
 
@@ -109,12 +110,29 @@ def synchronise_batchnorm(model: nn.Module, processes: Processes) -> None:
     """Make every BatchNorm of the model one over the whole batch: torch's on CUDA, ours elsewhere: torch has none."""
     if processes.size == 1:
         return
+    check_batchnorm(model, next(model.parameters()).device.type)
     if next(model.parameters()).device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = WholeBatchNorm2d
+
+
+def check_batchnorm(model: nn.Module, device: str) -> None:
+    """Raises: BadInput for a BatchNorm that cannot be made one over the whole batch, as those of other libraries."""
+    known = (
+        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm) if device == "cuda" else (nn.BatchNorm2d,)
+    )
+    for name, module in model.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        whole = module.affine and module.track_running_stats and module.momentum is not None
+        if type(module) not in known or (device != "cuda" and not whole):
+            raise BadInput(
+                f"its training cannot be shared by several processes on {device}: the {type(module).__name__} {name} "
+                "cannot be computed over the whole batch. Start one process, or take another norm."
+            )
 
 
 class WholeBatchNorm2d(nn.BatchNorm2d):
