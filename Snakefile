@@ -10,10 +10,11 @@ from snakemake.utils import min_version
 min_version("9.0")
 sys.path.insert(0, workflow.basedir)
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}; "
+    f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
 from fastat.config import grid
+from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
 from fastat.config.spec import PATTERN, RunSpec

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
+from fastat.config import networks
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
@@ -145,9 +146,11 @@ def add_measurements(verb: Verb) -> None:
     sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
     sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
+    add_network(sub)
     sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
     add_run(sub)
     sub.add_argument("--numerics", choices=("auto", "portable", "native"), default="auto")
+    add_network(sub)
     sub = verb(
         "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
     )
@@ -259,6 +262,18 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     add_configfile(sub)
 
 
+def add_network(sub: argparse.ArgumentParser) -> None:
+    """--network: code is never imported for what a file in results says."""
+    sub.add_argument("--network", help="how a network of your own is built, as JSON; by default the config says it")
+
+
+def network_of(args: argparse.Namespace, spec: RunSpec) -> networks.Door:
+    """How the run's network is built, as --network or the config says; {} of ours, and where neither names it."""
+    if args.network is not None:
+        return networks.door_from(args.network)
+    return networks.door_of(spec.model, load_config(args.configfile) if args.configfile else {})
+
+
 def add_threads(sub: argparse.ArgumentParser) -> None:
     """--threads, which pick_device sets."""
     sub.add_argument("--threads", type=count, help="CPU threads (default: torch's)")
@@ -306,7 +321,8 @@ def do_check(args: argparse.Namespace) -> None:
 
     config = load_config(args.configfile)
     specs = expand(config)
-    run.build_all(specs, config)
+    for line in run.build_all(specs, config):
+        print(line)
     for line in warnings(config):
         print(f"warning: {line}", file=sys.stderr)
     print(f"{len(specs)} runs: the config is good")
@@ -388,7 +404,12 @@ def do_data(args: argparse.Namespace) -> None:
 def do_train(args: argparse.Namespace) -> int | None:
     """Train one run into results/runs/NAME."""
     spec = RunSpec.parse(args.run)
-    recipe = resolve(spec, load_config(args.configfile)) if args.recipe is None else Recipe.from_json(args.recipe)
+    if args.recipe is None:
+        config = load_config(args.configfile)
+        networks.check_name(spec.model, config)
+        recipe = resolve(spec, config)
+    else:
+        recipe = Recipe.from_json(args.recipe)
     numerics.pin(recipe.numerics, spec.dataset, args.device, args.threads)
 
     from fastat.training import run
@@ -409,21 +430,23 @@ def do_evaluate(args: argparse.Namespace) -> None:
         protocol = protocol_for(load_config(args.configfile), spec.dataset)
     else:
         protocol = protocol_from(args.protocol)
+    door = network_of(args, spec)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import run
 
-    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch)
+    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door)
 
 
 def do_probe(args: argparse.Namespace) -> None:
     """Loss surfaces of D_1 and D_10 in the epochs around the collapse, from kept snapshots: Figure 2."""
     spec = RunSpec.parse(args.run)
+    door = network_of(args, spec)
     numerics.pin(args.numerics, spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import run
 
-    run.probe(spec, args.results, pick_device(args), args.numerics)
+    run.probe(spec, args.results, pick_device(args), args.numerics, door)
 
 
 def do_cost(args: argparse.Namespace) -> None:

@@ -95,7 +95,7 @@ class Method(nn.Module):
 
     def project(self, model: nn.Module) -> None:
         """g <- P^T (P g), with P of orthonormal rows (train_adv_psgd.py:446-455)."""
-        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
         basis = self.snapshots[1 : 1 + self.config.n_components]
         unflatten(basis.T @ (basis @ flat(grads)), grads)
 

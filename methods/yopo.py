@@ -26,6 +26,7 @@ PASSES = {
     "stem_input_backward": 15,
     "stem_parameter_backward": 5,
 }
+NEEDS = ("stem", "trunk")  # of a network, whose forward is trunk(stem(x))
 
 
 @dataclass(frozen=True)

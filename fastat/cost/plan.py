@@ -24,10 +24,9 @@ from fastat.cost import passes
 from fastat.data import views
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
-from fastat.networks import models
 from fastat.report.results import published
 from fastat.training.learner import SGDLearner
-from fastat.training.run import build_method, network
+from fastat.training.run import build_method, network, network_on_meta
 from fastat.types import Batch, Task
 
 # AutoAttack: forwards and backwards over one image that still stands, and how many do, from Table I (ATAS, CIFAR10).
@@ -39,7 +38,7 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Cost:
-    """One training, and the evaluation of its weights."""
+    """One training, and the evaluation of its weights. Of a network that cannot be counted: NaN, no activations."""
 
     images: int  # trained on, replays not counted
     passes: float  # over the training images: one is a forward and a backward, the FLOPs of three forwards
@@ -91,6 +90,8 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
                 trained = cost_of(dataset, model, known, resolve(paper, config).to_json())
                 rate = trained.flops / published[dataset, model, known] / 3600
                 basis = "paper" if trained == each else f"paper's {known}"
+        if math.isnan(each.flops):
+            rate = None
         hours, evaluation_hours = (
             (each.flops / rate / 3600, each.evaluation_flops / rate / 3600) if rate else (None, None)
         )
@@ -106,9 +107,10 @@ def describe(lines: list[Line]) -> str:
     for line in lines:
         hours, evaluation = (f"{h:8.2f}" if h is not None else f"{'?':>8}" for h in (line.hours, line.evaluation_hours))
         memory = sum(line.each.memory.values()) / 1e9
+        unknown = math.isnan(line.each.flops)
+        counted = f"{'?':>6} {'?':>9}" if unknown else f"{line.each.passes:6.0f} {line.each.flops / 1e15:9.3g}"
         shown.append(
-            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.each.passes:6.0f} "
-            f"{line.each.flops / 1e15:9.3g} "
+            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {counted} "
             f"{hours} {evaluation} {memory:6.2f}  {line.basis}"
         )
     n_runs = sum(line.n_runs for line in lines)
@@ -131,6 +133,9 @@ def describe(lines: list[Line]) -> str:
         "column. Memory, on each device: one forward pass's activations, without the allocator's waste and cuDNN's",
         "workspaces. AutoAttack: as many images left standing as by the paper's ATAS.",
     ]
+    if unknown_to := sorted({line.model for line in lines if math.isnan(line.each.flops)}):
+        shown += [f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the"]
+        shown += ["values of its images, which a plan does not have."]
     return "\n".join(shown)
 
 
@@ -179,16 +184,21 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     task, method = build_method(spec, recipe, META)
     _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
     assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
-    with META:
-        model = network(spec, recipe)
+    model = network_on_meta(spec, recipe)
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
         "state of the method": passes.state_bytes(share),
         "remembered of images": 2 * 2 * recipe.epochs * task.n_train // processes.size,
         "images": image_bytes(spec.dataset, recipe, batch_size),
-        "activations": activation_bytes(model, batch_size, facts.shape),
     }
-    per_image, forward = flops_per_image(spec, recipe, task, model, method)
+    try:
+        with META:  # also where the network makes tensors
+            memory["activations"] = activation_bytes(model, batch_size, facts.shape)
+            per_image, forward = flops_per_image(spec, recipe, task, model, method)
+    except Exception:  # code that is not ours may raise anything where images have no values
+        if not recipe.network:
+            raise
+        per_image, forward = math.nan, math.nan
     n_images = recipe.epochs * task.n_batches * recipe.batch_size
     n_test = recipe.n_test or facts.n_test
     attacks = 0.0 if spec.subset else forward * (PGD + sum(n * standing for n, standing in AUTOATTACK))
@@ -273,14 +283,13 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
     rates = {}
     for dataset, name in pairs:
         facts = CATALOG[dataset]
-        recipe = resolve(RunSpec(dataset, name, 8, "clean", "paper", 0), config)
+        spec = RunSpec(dataset, name, 8, "clean", "paper", 0)
+        recipe = replace(resolve(spec, config), arch="shared")
         options = {"pad": recipe.pad, "batch_size": recipe.batch_size}
         build = partial(methods.build, "clean")
-        with torch.device("meta"):
-            model = models.build(name, facts.shape[0], facts.n_classes)
-        flops = passes.flops(passes.rehearse(build, model, facts.shape, **options).step())
-        model = models.build(name, facts.shape[0], facts.n_classes).to(device).to(memory_format=torch.channels_last)
+        model = network(spec, recipe).to(device).to(memory_format=torch.channels_last)
         step = passes.rehearse(build, model, facts.shape, **options).step()
+        flops = passes.flops(step)
 
         def timed(step: Callable[[], object] = step) -> None:
             step()

@@ -1,6 +1,7 @@
 """One evaluation or probe of a finished run: its weights are attacked, and looked at, into results/runs/NAME/eval."""
 
 import csv
+import logging
 import time
 from collections.abc import Iterable
 from importlib import metadata
@@ -15,6 +16,7 @@ from torch import nn
 from fastat import __version__
 from fastat.config.catalog import CATALOG
 from fastat.config.grid import check_n_images, protocol_of
+from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
@@ -22,10 +24,11 @@ from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
-from fastat.networks import models
+from fastat.networks import models, own
 from fastat.training.collapse import Collapse, detect
 from fastat.training.trainer import BEST
 
+log = logging.getLogger(__name__)
 COLUMNS = {
     "whitebox": whitebox.COLUMNS,
     "surfaces": probes.SURFACE_COLUMNS,
@@ -43,11 +46,12 @@ NEEDED = ("status", "epochs_done", "data_sha256", "n_train", "n_test")  # of run
 class Finished:
     """A finished run: its run.json, its data, and its networks in eval mode.
 
+    door: how its network is built, as a config or the command line says it: no code is imported for what a file says.
     Raises: BadInput if the run is not finished, or a file of it is not what its run.json says.
     """
 
-    def __init__(self, spec: RunSpec, results: Path, device: torch.device):
-        self.spec, self.results, self.device = spec, results, device
+    def __init__(self, spec: RunSpec, results: Path, device: torch.device, door: Door):
+        self.spec, self.results, self.device, self.door = spec, results, device, door
         self.folder = results / "runs" / spec.name
         way_out = f"Train it: python -m fastat train --run {spec.name}"
         if not (self.folder / "run.json").exists():
@@ -57,9 +61,25 @@ class Finished:
             raise BadInput(f"{self.folder}/run.json is of the run {self.about.get('run')!r}. {way_out}")
         if absent := {*NEEDED} - self.about.keys() - self.about["recipe"].keys():
             raise BadInput(f"{self.folder}/run.json is damaged: it lacks {', '.join(sorted(absent))}. {way_out}")
+        self.check_door()
         files = (file for file in WEIGHTS.values() if (self.folder / file).exists())
         self.weights = {file: seals.sha256(self.folder / file) for file in files}
         self.started = time.perf_counter()
+
+    def check_door(self) -> None:
+        """Raises: BadInput if the network of run.json is another than the one that was named."""
+        recorded = self.about["recipe"].get("network") or {}
+        if recorded and not self.door:
+            raise BadInput(
+                f"{self.spec.name}: its network comes from {shown(recorded)}: name it in a config (--configfile), as "
+                f"{self.spec.model} under `models`. No code is imported for what a file in {self.results} says"
+            )
+        if recorded != self.door:
+            others = shown(self.door) if self.door else "ours"
+            raise BadInput(
+                f"{self.spec.name}: run.json says that its network comes from {shown(recorded)}, the config that it is "
+                f"{others}. Name the one that it was trained with, or train it again"
+            )
 
     def data(self) -> ImageSet:
         """What it was trained on, and the test images."""
@@ -89,10 +109,7 @@ class Finished:
 
     def network(self, file: str = "weights.safetensors") -> nn.Module:
         """The network with the weights of one of its files."""
-        facts, path = CATALOG[self.spec.dataset], self.folder / file
-        arch = self.about["recipe"].get("arch", "shared")
-        model = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
-        numerics.without_onednn(model)
+        path, model = self.folder / file, self.untrained()
         try:
             found = seals.sha256(path)
             if found != self.about.get("files", {}).get(file, found):
@@ -106,6 +123,21 @@ class Finished:
             if not tensor.isfinite().all():
                 raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")
         return model.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def untrained(self) -> nn.Module:
+        """The network with weights that mean nothing."""
+        facts = CATALOG[self.spec.dataset]
+        if not self.door:
+            arch = self.about["recipe"].get("arch", "shared")
+            ours = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
+            numerics.without_onednn(ours)
+            return ours
+        numerics.without_onednn()
+        model = own.build(self.door, facts.shape[0], facts.n_classes)
+        then, now = self.about.get("network"), own.source(self.door)
+        if then != now:
+            log.warning("%s: the code of its network was %s when it was trained, is now %s", self.spec.name, then, now)
+        return model
 
     def write(self, name: str, rows: Iterable[dict[str, Any]], protocol: dict[str, Any], epoch: str = "last") -> None:
         """Write eval/NAME.csv, and eval/NAME.json: what it was made from. epoch: whose weights, `last` or `best`."""
@@ -135,17 +167,19 @@ def evaluate(
     protocol: dict[str, Any],
     results: Path,
     device: torch.device,
-    suite: str = "all",
-    epoch: str | None = None,
+    suite: str,
+    epoch: str | None,
+    door: Door,
 ) -> None:
     """Attack the weights and look at their loss: whitebox, surfaces, steps and autoattack. A diverged run has no rows.
 
     protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack` or `all`. epoch: whose
-    weights, `last`, or `best` on held-out images; None: both, where images were held out.
+    weights, `last`, or `best` on held-out images; None: both, where images were held out. door: how a network that is
+    not ours is built.
     """
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
-    run = Finished(spec, results, device)
+    run = Finished(spec, results, device, door)
     held_out = bool(run.about["recipe"].get("hold_out"))
     if epoch == "best" and not held_out:
         raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
@@ -194,14 +228,14 @@ def autoattacked(
     return autoattack.standard(model, data.test.take, index, **options, partial=partial)
 
 
-def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str = "auto") -> None:
+def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str, door: Door) -> None:
     """Loss surfaces of D_1 and D_10 around the collapse, from kept snapshots (Fig. 2). A diverged run has no rows.
 
-    wanted: numerics.
+    wanted: numerics. door: how a network that is not ours is built.
     """
     devices.set_precision("float32")
     protocol = {"numerics": numerics.settled(wanted, device)}
-    run = Finished(spec, results, device)
+    run = Finished(spec, results, device, door)
     if run.about["status"] == "diverged":
         run.write("surfaces_by_epoch", [], protocol)
         return

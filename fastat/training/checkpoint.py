@@ -36,13 +36,22 @@ class Standing:
 
 def save(path: Path, parts: dict[str, dict[str, Tensor]], standing: Standing, made_from: str) -> None:
     """Write all tensors of `parts` (name of the part -> its state_dict) and the standing, each with its checksum."""
-    tensors = {
-        f"{part}/{name}": t.detach().contiguous().cpu() for part, state in parts.items() for name, t in state.items()
-    }
+    tensors = apart({f"{part}/{name}": t for part, state in parts.items() for name, t in state.items()})
     about = {"format": FORMAT, "made_from": made_from, "standing": asdict(standing)}
     sums = checksums(tensors, about)
     with atomic(path) as partial:
         save_file(tensors, partial, metadata={"fastat": json.dumps({**about, "checksums": sums})})
+
+
+def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same values on the CPU, none in the memory of another: safetensors takes no weights that are tied."""
+    kept: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().contiguous().cpu()
+        kept[name] = own.clone() if own.untyped_storage().data_ptr() in taken else own
+        taken.add(kept[name].untyped_storage().data_ptr())
+    return kept
 
 
 def checksums(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, int]:

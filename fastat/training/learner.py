@@ -79,7 +79,8 @@ class SGDLearner:
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
         """Add grad_theta loss to what the next `apply` will use; tensors in `inputs` get their `.grad` too."""
-        loss.backward(inputs=[*self.model.parameters(), *inputs])
+        learning = (p for p in self.model.parameters() if p.requires_grad)
+        loss.backward(inputs=[*learning, *inputs])
 
     def apply(self) -> None:
         """One optimiser step with the accumulated gradient, which is then cleared."""

@@ -1,5 +1,6 @@
 """One training: its task, method and network built from name and recipe, then run into its folder."""
 
+import functools
 import json
 import platform
 import subprocess
@@ -13,14 +14,15 @@ from torch import nn
 import methods
 from fastat import ROOT, __version__
 from fastat.config.catalog import CATALOG
+from fastat.config.networks import shown
 from fastat.config.recipe import Recipe, fingerprint, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
-from fastat.errors import BadInput, did_you_mean
+from fastat.errors import BadInput
 from fastat.machine import devices, numerics, processes
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
-from fastat.machine.seeds import generator
-from fastat.networks import models
+from fastat.machine.seeds import generator, seed_globals
+from fastat.networks import models, own
 from fastat.training.learner import SGDLearner
 from fastat.training.trainer import Training, train
 from fastat.types import Method, Task
@@ -43,6 +45,8 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
         chosen = subsets.of_tenths(subsets.ranks(spec, results, len(everyone)), spec.subset)
         data = replace(data, train=data.train.only(chosen.to(device)))
         images = fingerprint(images, chosen.tolist())
+    if recipe.network:
+        numerics.without_onednn()
     task, method = build_method(spec, recipe, device, len(data.train), together)
     if together.size > 1 and hasattr(method, "ONE_PROCESS"):
         raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
@@ -57,6 +61,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
         "made_from": made_from,
         "data_sha256": data.sha256,
         "n_parameters": task.n_params,
+        **({"network": own.source(recipe.network)} if recipe.network else {}),
         "numerics": recipe.numerics,
         **where_it_runs(device, together),
         "compiled": compiled(model, recipe, example, "double_backward" in passes),
@@ -93,6 +98,7 @@ def build_method(
     """The run's task and method: of one process's share, where several train together. On `meta`, without memory.
 
     n_train: how many images there are; None: as many as the catalogue says.
+    Raises: BadInput if the method or a network of one's own cannot be trained.
     """
     facts = CATALOG[spec.dataset]
     channels, height, width = facts.stored or facts.shape
@@ -100,8 +106,6 @@ def build_method(
         whole_set = recipe.n_train or facts.n_train
         n_train = subsets.size(whole_set - n_held_out(recipe.hold_out, whole_set), spec.subset)
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
-    with torch.device("meta"):
-        n_params = sum(p.numel() for p in network(spec, recipe).parameters())
     task = Task(
         eps=spec.eps,
         n_train=-(-n_train // recipe.shards) * recipe.shards // together.size,  # as many in every process
@@ -111,7 +115,7 @@ def build_method(
         n_epochs=recipe.epochs,
         batch_size=recipe.batch_size // together.size,
         n_batches=whole if recipe.drop_last or not rest else whole + 1,
-        n_params=n_params,
+        n_params=n_parameters(spec, recipe, n_train),
         device=device,
         rng=None if device.type == "meta" else method_generator(spec, device, together),
         processes=together,
@@ -132,31 +136,66 @@ def method_generator(spec: RunSpec, device: torch.device, together: Processes) -
 
 def build_network(spec: RunSpec, recipe: Recipe) -> nn.Module:
     """The run's network with its first weights, on the CPU."""
-    torch.manual_seed(generator(CPU, spec.seed, "init").initial_seed())
+    seed_globals(spec.seed, "init")
     return network(spec, recipe)
 
 
 def network(spec: RunSpec, recipe: Recipe) -> nn.Module:
     """The network that the run's name and recipe call for."""
     facts = CATALOG[spec.dataset]
+    if recipe.network:
+        if spec.model in models.MODELS:
+            raise BadInput(f"{spec.name}: network must be left out of its recipe: {spec.model} is one of our own")
+        return own.build(recipe.network, facts.shape[0], facts.n_classes)
     return models.build(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
 
 
-def build_all(specs: list[RunSpec], config: dict[str, Any]) -> None:
-    """Build every method and network of a grid without memory.
+def network_on_meta(spec: RunSpec, recipe: Recipe) -> nn.Module:
+    """The network without memory; one of others' code, which may not know `meta`, is built and then emptied."""
+    if recipe.network:
+        return network(spec, recipe).to("meta")
+    with torch.device("meta"):
+        return network(spec, recipe)
+
+
+def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
+    """How many parameters the network has. One that is not ours is tried first: own.check."""
+    if not recipe.network:
+        return sum(p.numel() for p in network_on_meta(spec, recipe).parameters())
+    method, one_left = methods.module(spec.method), n_train % recipe.batch_size == 1 and not recipe.drop_last
+    parts, twice = getattr(method, "NEEDS", ()), "double_backward" in method.PASSES
+    demands = own.Demands(spec.method if parts or twice else "", parts, twice, recipe.average > 0, one_left)
+    return checked(spec.dataset, json.dumps(recipe.network, sort_keys=True), demands)
+
+
+@functools.cache
+def checked(dataset: str, door: str, demands: own.Demands) -> int:
+    """own.check, once for all runs that demand the same. door: as JSON."""
+    facts = CATALOG[dataset]
+    return own.check(json.loads(door), facts.shape, facts.n_classes, demands)
+
+
+def build_all(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
+    """Build every method and network of a grid, ours without memory. A line for each network that is not ours.
 
     Raises: BadInput for the first that cannot be built, or not shared by as many processes as the config says.
     """
+    networks: dict[str, None] = {}
     for spec in {replace(spec, seed=0): spec for spec in specs}.values():  # a seed changes no recipe
-        if spec.model not in models.MODELS:
-            raise BadInput(f"unknown model {spec.model!r}.{did_you_mean(spec.model, models.MODELS)}")
-        _, method = build_method(spec, resolve(spec, config), torch.device("meta"))
+        recipe = resolve(spec, config)
+        task, method = build_method(spec, recipe, torch.device("meta"))
         n_processes = config["processes"].get(spec.dataset, 1)
+        if recipe.network:
+            what = f"{spec.model} is {shown(recipe.network)}"
+            networks[f"{what}: {task.n_params:,} parameters, tried on images as {spec.dataset}'s"] = None
+            if n_processes > 1:
+                processes.check_batchnorm(network_on_meta(spec, recipe), "cuda")
         if n_processes > 1 and hasattr(method, "ONE_PROCESS"):
             raise BadInput(
                 f"config: processes: {spec.dataset} has {n_processes}, but {spec.method} cannot be shared: "
                 f"{method.ONE_PROCESS}. Put its runs into a config of their own."
             )
+    return list(networks)
 
 
 def what_is_trained(spec: RunSpec, recipe: Recipe, method: Method) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fastat.data.subsets import stratified
 from fastat.errors import BadInput
 from fastat.machine import devices, files, seals
 from fastat.machine.processes import Processes
-from fastat.machine.seeds import generator
+from fastat.machine.seeds import generator, seed_globals
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.instances import Instances
@@ -32,7 +32,6 @@ from fastat.training.learner import SGDLearner
 from fastat.types import Method, StepReport, Task
 
 log = logging.getLogger(__name__)
-CPU = torch.device("cpu")
 LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a training; run.json names their sha256
 
 BEST = "best.safetensors"  # the weights of the best epoch, where images are held out
@@ -151,7 +150,7 @@ def run_epochs(
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
         pad=recipe.pad, flip=recipe.flip, seed=run.seed, shards=recipe.shards, processes=processes,
     )  # fmt: skip
-    drops_out = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules())
+    draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()) or bool(recipe.network)
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     while now.epoch <= recipe.epochs:
@@ -160,10 +159,8 @@ def run_epochs(
         if now.batch == 0:
             run.method.begin_epoch(model, run.learner, now.epoch)
         for batch in stream.epoch(now.epoch, now.batch):
-            if drops_out:  # the one thing that draws from torch's own generators
-                torch.manual_seed(
-                    generator(CPU, run.seed, "dropout", now.epoch, now.batch, processes.rank).initial_seed()
-                )
+            if draws:  # dropout, and whatever is in a network that is not ours, draws from the global generators
+                seed_globals(run.seed, "dropout", now.epoch, now.batch, processes.rank)
             run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
             with devices.autocast(device, recipe.precision):
                 report = run.method.train_batch(model, batch, run.learner)
@@ -333,7 +330,7 @@ def snapshots(run: Training, folder: Path) -> list[str]:
 def write_weights(weights: dict[str, Tensor], path: Path) -> None:
     """A network's state_dict."""
     with files.atomic(path) as partial:
-        save_file({k: v.contiguous() for k, v in weights.items()}, partial)
+        save_file(checkpoint.apart(weights), partial)
 
 
 def describe(row: dict[str, Any], epochs: int) -> str:

@@ -26,6 +26,7 @@ rule evaluate:
         gpu=1,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        network=lambda wildcards: network_option(wildcards.model, config),
         protocol=lambda wildcards: json.dumps(
             grid.protocol_for(config, wildcards.dataset)
         ),
@@ -33,7 +34,8 @@ rule evaluate:
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch last"
-        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+        " >> {log} 2>&1"
 
 
 # After `evaluate`: both write into one run's folder.
@@ -56,6 +58,7 @@ rule evaluate_best:
         gpu=1,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        network=lambda wildcards: network_option(wildcards.model, config),
         protocol=lambda wildcards: json.dumps(
             grid.protocol_for(config, wildcards.dataset)
         ),
@@ -63,7 +66,8 @@ rule evaluate_best:
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch best"
-        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+        " >> {log} 2>&1"
 
 
 rule probe:
@@ -84,9 +88,11 @@ rule probe:
         gpu=1,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        network=lambda wildcards: network_option(wildcards.model, config),
         device=config["device"],
         numerics=config["numerics"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "python -m fastat probe --run {params.name} --device {params.device}"
-        " --numerics {params.numerics} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+        " --numerics {params.numerics} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+        " >> {log} 2>&1"
