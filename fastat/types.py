@@ -83,7 +83,8 @@ class Method(Protocol):
     `config` holds its every value. What is not as usual is said in attributes of the class or instance: `radius` of a
     method that trains outside the eps-ball, `leaves_pixel_range`, `redraws(epoch)` of one that draws its perturbations
     anew before some epochs, `ONE_PROCESS` (why several processes cannot share its training) and, on every module that
-    holds them, `SHARDED`: its buffers with a row per training image or per position in the batch.
+    holds them, `SHARDED`: its buffers with a row per training image or per position in the batch. Its file says
+    `NEEDS` if it treats parts of the network by themselves: `stem` and `trunk`, of a forward that is trunk(stem(x)).
     """
 
     config: Any

@@ -165,14 +165,14 @@ def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
     method, one_left = methods.module(spec.method), n_train % recipe.batch_size == 1 and not recipe.drop_last
     parts, twice = getattr(method, "NEEDS", ()), "double_backward" in method.PASSES
     demands = own.Demands(spec.method if parts or twice else "", parts, twice, recipe.average > 0, one_left)
-    return checked(spec.dataset, json.dumps(recipe.network, sort_keys=True), demands)
+    facts = CATALOG[spec.dataset]
+    return checked(json.dumps(recipe.network, sort_keys=True), facts.shape, facts.n_classes, demands)
 
 
 @functools.cache
-def checked(dataset: str, door: str, demands: own.Demands) -> int:
+def checked(door: str, shape: tuple[int, int, int], n_classes: int, demands: own.Demands) -> int:
     """own.check, once for all runs that demand the same. door: as JSON."""
-    facts = CATALOG[dataset]
-    return own.check(json.loads(door), facts.shape, facts.n_classes, demands)
+    return own.check(json.loads(door), shape, n_classes, demands)
 
 
 def build_all(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
