@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastat import ROOT
+from fastat import IN_CLONE, ROOT
 from fastat.config import networks
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
 from fastat.config.recipe import Recipe, resolve, variants
@@ -23,6 +23,7 @@ from fastat.machine import numerics
 log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
 WAY_OUT = "See to the path, its permissions and the room on its disk."
+WHERE = ("config", "docs")  # the folders of what `where` knows
 WITH = "another results folder, or what `docs --results` kept of one (default: docs/results, the documentation's runs)"
 
 
@@ -97,6 +98,10 @@ def add_questions(verb: Verb) -> None:
     add_configfile(sub)
     sub = verb("new-method", do_new_method, "Begin another method: its file, test, page and recipe, from templates.")
     sub.add_argument("name", help="as n_fgsm")
+    sub = verb(
+        "where", do_where, "Print the path of what comes with the suite: its Snakefile, a config, a page of docs."
+    )
+    sub.add_argument("name", nargs="?", default="", help="as Snakefile, config/smoke.yaml (default: their folder)")
     sub = verb("check", do_check, "Check a config before anything expensive runs.")
     add_configfile(sub)
     sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
@@ -312,7 +317,29 @@ def do_new_method(args: argparse.Namespace) -> None:
     """Write the beginnings of a method, and say what is to be edited."""
     from fastat.config import new_method
 
+    need_clone("new-method NAME")
     print(new_method.begin(args.name))
+
+
+def need_clone(verb: str) -> None:
+    """Raises: BadInput where fastat is installed, for a verb that writes beside the code."""
+    if not IN_CLONE:
+        raise BadInput(
+            f"it writes into a clone of fastat, and {ROOT.parent} is an installed copy. Go into a clone and type "
+            f"`python -m fastat {verb}`. A method of your own package needs none: `fastat where docs/own-method.md`."
+        )
+
+
+def do_where(args: argparse.Namespace) -> None:
+    """Print a path, for `snakemake --snakefile "$(fastat where Snakefile)"` and the like.
+
+    Raises: BadInput for what does not come with it.
+    """
+    paths = (path for folder in WHERE for path in sorted((ROOT / folder).glob("*.*")))
+    known = ["Snakefile", *(str(path.relative_to(ROOT)) for path in paths)]
+    if args.name and args.name not in known:
+        raise BadInput(f"no {args.name!r} comes with fastat.{did_you_mean(args.name, known)}")
+    print(ROOT / args.name)
 
 
 def do_check(args: argparse.Namespace) -> None:
@@ -465,6 +492,7 @@ def do_docs(args: argparse.Namespace) -> None:
     import methods
     from fastat.report import docs
 
+    need_clone("docs")
     if args.results:
         docs.keep(existing(args.results, "--results"))
     docs.renew({name: methods.describe(name) for name in variants()})

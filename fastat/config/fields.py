@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from fastat import ROOT
+from fastat import CODE
 from fastat.errors import BadInput
 
 COMMENT = re.compile(r"""(?:[^"'#]|"[^"]*"|'[^']*')*#\s*(.*)""")  # what a line of YAML or Python ends with
@@ -38,7 +38,7 @@ def defaults(method: str) -> dict[str, tuple[Any, Origin]]:
     Raises: BadInput if the method has no Config.
     """
     here, file = "fastat/config/recipe.py", f"methods/{method}.py"
-    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    lines = (CODE / file).read_text(encoding="utf-8").splitlines()
     version = next(number for number, line in enumerate(lines, 1) if line.startswith("VERSION"))
     found = fields_of_class(here, "Recipe") | {"method_version": (None, Origin(file, version))}
     for prefix, where, name in (("schedule", here, "Schedule"), ("params", file, "Config")):
@@ -48,7 +48,7 @@ def defaults(method: str) -> dict[str, tuple[Any, Origin]]:
 
 def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
     """Field -> default and origin of a dataclass, and of those that it extends, as class Config(fgsm_pgi.Config)."""
-    text = (ROOT / file).read_text(encoding="utf-8")
+    text = (CODE / file).read_text(encoding="utf-8")
     of_name = (node for node in ast.parse(text).body if isinstance(node, ast.ClassDef) and node.name == name)
     if (node := next(of_name, None)) is None:
         raise BadInput(f"{file} has no `class {name}:`")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fastat import ROOT
+from fastat import CODE, ROOT
 from fastat.config import sweep
 from fastat.config.catalog import CATALOG
 from fastat.config.networks import check_args, door_of
@@ -92,7 +92,7 @@ def fingerprint(*parts: Any) -> str:
 
 def method_names() -> list[str]:
     """The methods: every file in methods/ is one."""
-    return sorted(path.stem for path in (ROOT / "methods").glob("[a-z]*.py"))
+    return sorted(path.stem for path in (CODE / "methods").glob("[a-z]*.py"))
 
 
 @functools.cache
@@ -168,7 +168,7 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
 @functools.cache
 def method_version(name: str) -> int:
     """`VERSION` of methods/NAME.py, without importing it: the workflow has no torch."""
-    for node in ast.parse((ROOT / f"methods/{name}.py").read_text(encoding="utf-8")).body:
+    for node in ast.parse((CODE / f"methods/{name}.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
             return int(ast.literal_eval(node.value))
     raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import methods
-from fastat import ROOT, __version__
+from fastat import IN_CLONE, ROOT, __version__
 from fastat.config.catalog import CATALOG
 from fastat.config.networks import shown
 from fastat.config.recipe import Recipe, fingerprint, n_held_out, resolve
@@ -222,7 +222,9 @@ def where_it_runs(device: torch.device, together: Processes) -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit of this code, `-dirty` if it was changed since; '' outside a checkout."""
+    """The commit of this code, `-dirty` if it was changed since; '' outside a clone."""
+    if not IN_CLONE:  # the folder that it is installed in may lie in another repository
+        return ""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
