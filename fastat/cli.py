@@ -1,18 +1,16 @@
-"""The command line: parses, dispatches, gives exit codes. A verb's work is done in the module that it calls."""
+"""The command line: dispatches, gives exit codes. A verb's work is done in the module that it calls."""
 
 import argparse
 import json
 import logging
-import math
 import os
-import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fastat import IN_CLONE, ROOT
+from fastat.arguments import parser
 from fastat.config import networks
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
 from fastat.config.recipe import Recipe, resolve, variants
@@ -24,7 +22,6 @@ log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
 WAY_OUT = "See to the path, its permissions and the room on its disk."
 WHERE = ("config", "docs")  # the folders of what `where` knows
-WITH = "another results folder, or what `docs --results` kept of one (default: docs/results, the documentation's runs)"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        done = args.run_verb(args) or 0
+        done = globals()[f"do_{args.verb.replace('-', '_')}"](args) or 0
         sys.stdout.flush()
         return done
     except BadInput as error:
@@ -68,171 +65,6 @@ def what_is_kept(args: argparse.Namespace) -> str:
     return "Nothing is half written: run again."
 
 
-Verb = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]
-
-
-def parser() -> argparse.ArgumentParser:
-    """All verbs."""
-    top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    def verb(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(run_verb=function)
-        return sub
-
-    add_questions(verb)
-    add_measurements(verb)
-    add_reports(verb)
-    return top
-
-
-def add_questions(verb: Verb) -> None:
-    """About methods and configs, before anything runs."""
-    sub = verb("methods", do_methods, "List the methods, or one method's named recipes, each value with its source.")
-    sub.add_argument("name", nargs="?", help="as atas (default: list all)")
-    sub.add_argument("--diff", action="store_true", help="only what differs from the recipe `paper`")
-    sub.add_argument("--json", action="store_true", help="for scripts")
-    sub = verb("recipe", do_recipe, "Print every value of a run's recipe, with the file and line that it comes from.")
-    sub.add_argument("run", help="as digits/preact_tiny/eps77/atas/paper/seed0")
-    add_configfile(sub)
-    sub = verb("new-method", do_new_method, "Begin another method: its file, test, page and recipe, from templates.")
-    sub.add_argument("name", help="as n_fgsm")
-    sub = verb(
-        "where", do_where, "Print the path of what comes with the suite: its Snakefile, a config, a page of docs."
-    )
-    sub.add_argument("name", nargs="?", default="", help="as Snakefile, config/smoke.yaml (default: their folder)")
-    sub = verb("check", do_check, "Check a config before anything expensive runs.")
-    add_configfile(sub)
-    sub = verb("plan", do_plan, "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
-    add_configfile(sub)
-    sub.add_argument("--only", default="", help="runs with this in their name, as cifar10/wrn28_10")
-    sub.add_argument("--results", type=file_path, default=Path("results"), help="where they would be written")
-    sub.add_argument(
-        "--calibration", type=file_path, help="a file made by --calibrate; else the hours come from the paper"
-    )
-    sub.add_argument("--calibrate", type=file_path, help="time a few steps on this device, write this file and stop")
-    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add_threads(sub)
-    sub.set_defaults(runs_per_gpu=1)
-    sub = verb("status", do_status, "Say how the grid stands, from disk alone: done, running, failed, how long still.")
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    add_configfile(sub)
-    how = sub.add_mutually_exclusive_group()
-    how.add_argument(
-        "--watch",
-        nargs="?",
-        type=positive,
-        const=10.0,
-        metavar="SECONDS",
-        help="look again every 10 s, until none runs",
-    )
-    how.add_argument("--json", action="store_true", help="for scripts: every run")
-    sub = verb("clean", do_clean, "Say what lies in a results folder, with sizes; remove what is asked for by name.")
-    sub.add_argument(
-        "what", nargs="*", metavar="NAME", help="as parts states (default: remove nothing, say what is there)"
-    )
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    add_configfile(sub)
-
-
-def add_measurements(verb: Verb) -> None:
-    """What needs torch, in the order in which the workflow calls it."""
-    sub = verb("data", do_data, "Read a data set from its source into one file.")
-    sub.add_argument("--dataset", required=True)
-    sub.add_argument("--source", type=file_path, default=Path("data"), help="where archives are looked for")
-    sub.add_argument("--out", type=file_path, required=True)
-    sub = verb("train", do_train, "Train one run, or resume it.")
-    add_run(sub)
-    sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
-    sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
-    sub = verb("evaluate", do_evaluate, "Attack the weights of one run, and look at its loss surfaces.")
-    add_run(sub)
-    sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
-    sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
-    sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
-    add_network(sub)
-    sub = verb("probe", do_probe, "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
-    add_run(sub)
-    sub.add_argument("--numerics", choices=("auto", "portable", "native"), default="auto")
-    add_network(sub)
-    sub = verb(
-        "cost", do_cost, "Count passes, FLOPs and state of every method, and time its step against clean training."
-    )
-    sub.add_argument("--repeats", type=count, default=10, help="timed steps of each method")
-    add_threads(sub)
-    sub.add_argument("--out", type=file_path, required=True, help="path without ending: .csv and .md are written")
-
-
-def add_reports(verb: Verb) -> None:
-    """What is made from what was measured, likewise; and the documentation."""
-    sub = verb("report", do_report, "Make tables, verdicts, figures and page of what is there, finished or not.")
-    add_report(sub)
-    sub.add_argument("--figures", type=file_path, default=Path("figures"))
-    sub = verb("verify", do_verify, "Say of runs whether their files are what they should be; exit code 1 if not.")
-    sub.add_argument("runs", nargs="*", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
-    sub.add_argument("--all", action="store_true", help="every run that is there, or that the config names")
-    add_report(sub)
-    sub = verb("tidy", do_tidy, "Gather the runs into measured.csv, correct.csv, evidence.jsonl and problems.csv.")
-    add_report(sub)
-    sub.add_argument("--full", action="store_true", help="hash large files again that have not changed")
-    sub.add_argument("--out", type=file_path, required=True, help="folder")
-    sub = verb("figure-data", do_figure_data, "Gather what each figure is drawn from into results/figures/NAME.csv.")
-    add_report(sub)
-    sub = verb("theory", do_theory, "Put the paper's regret bounds to the test where the saddle point is known.")
-    sub.add_argument("--out", type=file_path, default=Path("results/figures/theory.csv"))
-    sub = verb("judge", do_judge, "Make the tables, and judge paper's cells, claims, pairs of methods, sanity.")
-    add_report(sub)
-    sub.add_argument("--strict", action="store_true", help="exit with 1 if a cell of the paper was not reproduced")
-    sub = verb("draw", do_draw, "Draw the figures from their data.")
-    sub.add_argument("--data", type=file_path, default=Path("results/figures"))
-    sub.add_argument("--only", nargs="*", metavar="NAME", help="as fig03 (default: all)")
-    sub.add_argument(
-        "--out", type=file_path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written"
-    )
-    sub = verb("page", do_page, "Put every result on one offline page.")
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    sub.add_argument("--figures", type=file_path, default=Path("figures"))
-    sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
-    sub = verb("agree", do_agree, "Compare the runs that two folders have: bit for bit, within noise, or differs.")
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    sub.add_argument(
-        "--with", type=file_path, default=ROOT / "docs/results", dest="others", metavar="FOLDER", help=WITH
-    )
-    sub = verb(
-        "docs", do_docs, "Renew README's table and picture, and docs/methods, from code, recipes and docs/results."
-    )
-    sub.add_argument("--results", type=file_path, help="a finished default run, whose tables docs/results takes first")
-
-
-def file_path(text: str) -> Path:
-    """The type of every argument that is a path. `~` is the home folder, also in --source=~/data or from a config.
-
-    Raises: argparse.ArgumentTypeError if it is empty, or the home of somebody unknown.
-    """
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} begins with the home of an unknown user. Write ./{text}") from error
-    if not text:
-        raise argparse.ArgumentTypeError("a path must not be empty. The folder where you are is .")
-    return path
-
-
-def positive(text: str) -> float:
-    """A number of seconds above 0."""
-    if not 0 < float(text) < math.inf:
-        raise ValueError
-    return float(text)
-
-
-def count(text: str) -> int:
-    """A whole number from 1 to 1000: of threads, runs or repeats."""
-    if not re.fullmatch("[1-9][0-9]{0,2}|1000", text):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 1000, got {text[:60]!r}")
-    return int(text)
-
-
 def existing(folder: Path, option: str, pattern: str = "*") -> Path:
     """The folder that is read.
 
@@ -246,42 +78,11 @@ def existing(folder: Path, option: str, pattern: str = "*") -> Path:
     return folder
 
 
-def add_configfile(sub: argparse.ArgumentParser) -> None:
-    """--configfile, as Snakemake has it."""
-    sub.add_argument("--configfile", type=file_path, nargs="*", default=[], help="laid over config/config.yaml")
-
-
-def add_report(sub: argparse.ArgumentParser) -> None:
-    """What is reported: all runs that are there, or those that a config names, which then must be as it says."""
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    add_configfile(sub)
-
-
-def add_run(sub: argparse.ArgumentParser) -> None:
-    """What names a run and where its files are."""
-    sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
-    sub.add_argument("--results", type=file_path, default=Path("results"))
-    sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    sub.add_argument("--runs-per-gpu", type=count, default=1, help="of several GPUs, take one with fewer runs at work")
-    add_threads(sub)
-    add_configfile(sub)
-
-
-def add_network(sub: argparse.ArgumentParser) -> None:
-    """--network: code is never imported for what a file in results says."""
-    sub.add_argument("--network", help="how a network of your own is built, as JSON; by default the config says it")
-
-
 def network_of(args: argparse.Namespace, spec: RunSpec) -> networks.Door:
     """How the run's network is built, as --network or the config says; {} of ours, and where neither names it."""
     if args.network is not None:
         return networks.door_from(args.network)
     return networks.door_of(spec.model, load_config(args.configfile) if args.configfile else {})
-
-
-def add_threads(sub: argparse.ArgumentParser) -> None:
-    """--threads, which pick_device sets."""
-    sub.add_argument("--threads", type=count, help="CPU threads (default: torch's)")
 
 
 def do_methods(args: argparse.Namespace) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fastat import ROOT
-from fastat.cli import file_path, main, parser
+from fastat import ROOT, cli
+from fastat.arguments import file_path, parser
+from fastat.cli import main
 
 
 def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
@@ -52,3 +53,9 @@ def test_every_path_argument_of_every_verb_knows_the_home_folder():
     arguments = [action for verb in verbs.values() for action in verb._actions]
     assert sum(action.type is file_path for action in arguments) > 15
     assert not any(action.type is Path for action in arguments)
+
+
+def test_every_verb_is_done_by_the_function_of_its_name():
+    verbs = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    done = {name.removeprefix("do_").replace("_", "-") for name in vars(cli) if name.startswith("do_")}
+    assert set(verbs) == done
