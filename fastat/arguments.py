@@ -2,28 +2,82 @@
 
 import argparse
 import math
+import platform
 import re
+import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
-from fastat import ROOT
+from fastat import ROOT, __version__
+from fastat.errors import did_you_mean
 
 WITH = "another results folder, or what `docs --results` kept of one (default: docs/results, the documentation's runs)"
+RUN = "digits/preact_tiny/eps77/atas/paper/seed0"
+EXAMPLES = {  # what may follow each verb
+    "methods": "nuat --diff",
+    "recipe": f"{RUN} --configfile config/smoke.yaml",
+    "new-method": "my_method",
+    "where": "config/smoke.yaml",
+    "completion": "bash",
+    "check": "--configfile config/smoke.yaml",
+    "plan": "--configfile config/paper.yaml --only cifar10",
+    "status": "--configfile config/figures.yaml --watch",
+    "clean": "parts attacks --configfile config/figures.yaml",
+    "data": "--dataset digits --out results/data/digits.safetensors",
+    "train": f"--run {RUN}",
+    "evaluate": f"--run {RUN} --suite whitebox",
+    "probe": "--run digits/preact_tiny/eps77/fgsm_rs/step175/seed0",
+    "cost": "--out cost",
+    "report": "--configfile results/config.json",
+    "verify": RUN,
+    "tidy": "--out results",
+    "figure-data": "--results results",
+    "theory": "--out results/figures/theory.csv",
+    "judge": "--configfile results/config.json --strict",
+    "draw": "--only fig03 fig11",
+    "page": "--out results/report/index.html",
+    "agree": "--with ../other/results",
+    "docs": "--results results",
+}
+SHELLS = ("bash", "zsh", "fish")
 Verb = Callable[[str, str], argparse.ArgumentParser]
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """What was typed. Exits with code 2 and usage if it cannot be, with the verb that may have been meant."""
+    top = parser()
+    verb = next((word for word in argv if not word.startswith("-")), None)
+    if verb is not None and verb not in EXAMPLES:
+        top.error(f"unknown verb {verb!r}.{did_you_mean(verb, EXAMPLES)}")
+    return top.parse_args(argv)
 
 
 def parser() -> argparse.ArgumentParser:
     """All verbs."""
-    top = argparse.ArgumentParser(prog="python -m fastat", description="Fast adversarial training, reproducibly.")
+    called = "fastat" if Path(sys.argv[0]).stem == "fastat" else "python -m fastat"
+    top = argparse.ArgumentParser(prog=called, description="Fast adversarial training, reproducibly.")
+    top.add_argument("--version", action="version", version=versions(), help="of fastat, torch and Python")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(name: str, text: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=text, description=text)
+        example = f"Example: {called} {name} {EXAMPLES[name]}"
+        as_it_is = argparse.RawDescriptionHelpFormatter  # an example is copied, and must not be broken into lines
+        return verbs.add_parser(name, help=text, description=text, epilog=example, formatter_class=as_it_is)
 
     add_questions(verb)
     add_measurements(verb)
     add_reports(verb)
     return top
+
+
+def versions() -> str:
+    """`fastat 0.1.0, torch 2.14.1, Python 3.11.7`, without importing torch."""
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch = "not installed"
+    return f"fastat {__version__}, torch {torch}, Python {platform.python_version()}"
 
 
 def add_questions(verb: Verb) -> None:
@@ -39,6 +93,8 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument("name", help="as n_fgsm")
     sub = verb("where", "Print the path of what comes with the suite: its Snakefile, a config, a page of docs.")
     sub.add_argument("name", nargs="?", default="", help="as Snakefile, config/smoke.yaml (default: their folder)")
+    sub = verb("completion", "Print what completes verbs and options in your shell; source it there.")
+    sub.add_argument("shell", choices=SHELLS)
     sub = verb("check", "Check a config before anything expensive runs.")
     add_configfile(sub)
     sub = verb("plan", "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastat import IN_CLONE, ROOT
-from fastat.arguments import parser
+from fastat.arguments import parse, parser
 from fastat.config import networks
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
 from fastat.config.recipe import Recipe, resolve, variants
@@ -26,7 +26,7 @@ WHERE = ("config", "docs")  # the folders of what `where` knows
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0: done; 1: failed; 2: the input cannot be used; 130, 143: stopped by Ctrl-C or SIGTERM."""
-    args = parser().parse_args(argv)
+    args = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         done = globals()[f"do_{args.verb.replace('-', '_')}"](args) or 0
@@ -141,6 +141,13 @@ def do_where(args: argparse.Namespace) -> None:
     if args.name and args.name not in known:
         raise BadInput(f"no {args.name!r} comes with fastat.{did_you_mean(args.name, known)}")
     print(ROOT / args.name)
+
+
+def do_completion(args: argparse.Namespace) -> None:
+    """Print the script."""
+    from fastat import completion
+
+    print(completion.script(args.shell, parser()), end="")
 
 
 def do_check(args: argparse.Namespace) -> None:

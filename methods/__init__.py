@@ -7,7 +7,7 @@ from typing import Any
 
 from fastat.config.recipe import method_names as names
 from fastat.config.recipe import named_recipe, variants
-from fastat.errors import BadInput
+from fastat.errors import BadInput, did_you_mean
 from fastat.types import Method, Task
 
 __all__ = ["build", "config_class", "describe", "module", "names"]
@@ -24,7 +24,7 @@ def build(name: str, task: Task, **params: Any) -> Method:
     known = {field.name: field.type for field in fields(cls)}
     for key, value in params.items():
         if key not in known:
-            raise BadInput(f"method {name} has no parameter {key!r}. Known: {', '.join(known) or 'none'}")
+            raise BadInput(f"method {name} has no parameter {key!r}.{did_you_mean(key, known)}")
         if known[key] in KINDS and type(value) not in KINDS[known[key]]:
             raise BadInput(f"method {name}: {key} must be of type {KINDS[known[key]][-1].__name__}, got {value!r}")
     try:
@@ -41,7 +41,7 @@ def config_class(name: str) -> Any:
 def module(name: str) -> Any:
     """The method's file, imported."""
     if name not in names():
-        raise BadInput(f"unknown method {name!r}. Known: {', '.join(names())}")
+        raise BadInput(f"unknown method {name!r}.{did_you_mean(name, names())}")
     return importlib.import_module(f"methods.{name}")
 
 

@@ -1,13 +1,20 @@
 """The verbs, as a user calls them."""
 
 import argparse
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import methods
 from fastat import ROOT, cli
-from fastat.arguments import file_path, parser
+from fastat.arguments import EXAMPLES, file_path, parser, versions
 from fastat.cli import main
+from fastat.errors import BadInput
 
 
 def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
@@ -59,3 +66,56 @@ def test_every_verb_is_done_by_the_function_of_its_name():
     verbs = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     done = {name.removeprefix("do_").replace("_", "-") for name in vars(cli) if name.startswith("do_")}
     assert set(verbs) == done
+
+
+def test_every_verb_s_help_has_an_example_that_can_be_parsed(capsys):
+    for verb, example in EXAMPLES.items():
+        assert parser().parse_args([verb, *shlex.split(example)]).verb == verb
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        assert f"Example: python -m fastat {verb} {example}\n" in capsys.readouterr().out
+
+
+def test_the_command_is_called_as_it_was_started(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/fastat"])
+    with pytest.raises(SystemExit):
+        main(["check", "--help"])
+    assert "usage: fastat check" in (said := capsys.readouterr().out) and "Example: fastat check" in said
+
+
+def test_a_mistyped_verb_is_told_the_one_that_may_be_meant(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["chek", "--configfile", "x.yaml"])
+    assert exit.value.code == 2
+    assert "python -m fastat: error: unknown verb 'chek'. Did you mean 'check'?" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_fastat_torch_and_python_and_torch_is_not_loaded():
+    code = "import sys; from fastat.arguments import versions; print(versions(), 'torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.fullmatch(r"fastat [\d.]+, torch \d[^ ]+, Python 3[\d.]+ False\n", said)
+
+
+def test_without_torch_the_version_says_so(monkeypatch):
+    def absent(_name):
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert ", torch not installed, " in versions()
+
+
+def test_where_finds_what_comes_with_the_suite_and_nothing_else(capsys):
+    assert main(["where", "config/smoke.yaml"]) == 0
+    assert capsys.readouterr().out == f"{ROOT}/config/smoke.yaml\n"
+    assert main(["where"]) == 0
+    assert capsys.readouterr().out == f"{ROOT}\n"
+    assert main(["where", "config/smok.yaml"]) == 2
+    assert "Did you mean 'config/smoke.yaml'?" in capsys.readouterr().err
+
+
+def test_a_mistyped_parameter_or_figure_is_told_the_one_that_may_be_meant(tiny_task, tmp_path, capsys):
+    with pytest.raises(BadInput, match="method atas has no parameter 'bta'. Did you mean 'beta'"):
+        methods.build("atas", tiny_task, bta=0.5)
+    (tmp_path / "fig03.csv").touch()
+    assert main(["draw", "--data", str(tmp_path), "--only", "fig33"]) == 2
+    assert "there is no figure 'fig33'. Did you mean 'fig03'" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from fastat import ROOT
+from fastat import ROOT, __version__
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -74,6 +74,7 @@ def said(installed: Path, empty: Path, *arguments: str, code: int = 0) -> str:
 
 
 def test_the_command_works_in_an_empty_folder(installed, tmp_path):
+    assert said(installed, tmp_path, "--version").startswith(f"fastat {__version__}, torch ")
     assert said(installed, tmp_path, "check").endswith("runs: the config is good\n")
     smoke = said(installed, tmp_path, "where", "config/smoke.yaml").strip()
     assert smoke.startswith(str(installed)) and Path(smoke).read_bytes() == (ROOT / "config/smoke.yaml").read_bytes()

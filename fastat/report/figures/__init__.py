@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from fastat.errors import BadInput
+from fastat.errors import BadInput, did_you_mean
 from fastat.machine.files import atomic
 from fastat.report import figure_data, theory
 from fastat.report.figures import comparisons, curves, images, landscapes, style, sweeps
@@ -55,7 +55,7 @@ def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
     """
     for name in only or FIGURES:
         if name not in FIGURES:
-            raise BadInput(f"there is no figure {name!r}. Known: {', '.join(FIGURES)}")
+            raise BadInput(f"there is no figure {name!r}.{did_you_mean(name, FIGURES)}")
     with plt.style.context(STYLE, after_reset=True):
         for name in only or FIGURES:
             figure, caption = drawn(name, data / f"{name}.csv")
