@@ -270,7 +270,11 @@ def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str)
     if CATALOG[dataset].stored:
         raise BadInput(f"{where}: {dataset} is read from disk, where training on a subset is not built")
     first, last = subset
-    epochs = round(recipe.epochs * 10 / (last - first + 1))
+    return of_length(recipe, round(recipe.epochs * 10 / (last - first + 1)))
+
+
+def of_length(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs, and its schedule stretched to them."""
     times = epochs / recipe.epochs
 
     def stretched(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:

@@ -13,7 +13,7 @@ from torch import nn
 
 import methods
 from fastat import IN_CLONE, ROOT, __version__
-from fastat.config.catalog import CATALOG
+from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.config.networks import shown
 from fastat.config.recipe import Recipe, fingerprint, n_held_out, resolve
 from fastat.config.spec import RunSpec
@@ -101,13 +101,30 @@ def build_method(
     Raises: BadInput if the method or a network of one's own cannot be trained.
     """
     facts = CATALOG[spec.dataset]
-    channels, height, width = facts.stored or facts.shape
     if n_train is None:
         whole_set = recipe.n_train or facts.n_train
         n_train = subsets.size(whole_set - n_held_out(recipe.hold_out, whole_set), spec.subset)
+    n_params = n_parameters(spec, recipe, n_train)
+    rng = None if device.type == "meta" else method_generator(spec, device, together)
+    task = task_of(spec.eps, facts, recipe, n_train, n_params, device, rng, together)
+    return task, method_of(spec, recipe, task)
+
+
+def task_of(
+    eps: float,
+    facts: DatasetFacts,
+    recipe: Recipe,
+    n_train: int,
+    n_params: int,
+    device: torch.device,
+    rng: torch.Generator | None,
+    together: Processes = ALONE,
+) -> Task:
+    """What a method is told of a training on n_train images: one process's share, where several train together."""
+    channels, height, width = facts.stored or facts.shape
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
-    task = Task(
-        eps=spec.eps,
+    return Task(
+        eps=eps,
         n_train=-(-n_train // recipe.shards) * recipe.shards // together.size,  # as many in every process
         n_classes=facts.n_classes,
         image_shape=facts.shape,
@@ -115,13 +132,17 @@ def build_method(
         n_epochs=recipe.epochs,
         batch_size=recipe.batch_size // together.size,
         n_batches=whole if recipe.drop_last or not rest else whole + 1,
-        n_params=n_parameters(spec, recipe, n_train),
+        n_params=n_params,
         device=device,
-        rng=None if device.type == "meta" else method_generator(spec, device, together),
+        rng=rng,
         processes=together,
     )
+
+
+def method_of(spec: RunSpec, recipe: Recipe, task: Task) -> Method:
+    """The run's method with its first state."""
     torch.manual_seed(generator(CPU, spec.seed, "method-init").initial_seed())
-    return task, methods.build(spec.method, task, **recipe.params)
+    return methods.build(spec.method, task, **recipe.params)
 
 
 def method_generator(spec: RunSpec, device: torch.device, together: Processes) -> torch.Generator:

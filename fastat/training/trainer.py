@@ -5,6 +5,7 @@ import math
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -97,12 +98,13 @@ class Training:
         self.task.rng.set_state(state["rng"]["method"].cpu())
 
 
-def train(run: Training, folder: Path) -> None:
+def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
     """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
 
     The state lies in `folder`/state, is replaced after every epoch and on SIGTERM or Ctrl-C, and is removed at the end.
     Processes that share a run step together, and process 0 alone writes. Their state is not saved on a signal, which
     they may hear in different batches: they go on from the last epoch.
+    Returns the rows of log.csv, and why training diverged, or ''.
     Raises: Stopped on SIGTERM or Ctrl-C; BadInput if another run holds the folder or the state is not this run's.
     """
     processes = run.task.processes
@@ -130,6 +132,14 @@ def train(run: Training, folder: Path) -> None:
             write_results(run, now, cause, seen, best, folder)
             path.unlink(missing_ok=True)
         processes.wait()
+    return now.log, cause
+
+
+def train_in_memory(run: Training) -> tuple[list[dict[str, Any]], str]:
+    """`train`, but nothing is written, and signals do what they always do."""
+    now = Standing()
+    cause = run_epochs(run, now, Totals(run.task.device), Instances(run.task), Best(), None, [])
+    return now.log, cause
 
 
 def check_standing(now: Standing, epochs: int, path: Path) -> None:
@@ -142,9 +152,15 @@ def check_standing(now: Standing, epochs: int, path: Path) -> None:
 
 
 def run_epochs(
-    run: Training, now: Standing, totals: "Totals", instances: Instances, best: "Best", path: Path, stop: list[int]
+    run: Training,
+    now: Standing,
+    totals: "Totals",
+    instances: Instances,
+    best: "Best",
+    path: Path | None,
+    stop: list[int],
 ) -> str:
-    """The epochs from `now` on. Returns why training diverged, or ''."""
+    """The epochs from `now` on. Returns why training diverged, or ''. path: of the state; None: none is kept."""
     recipe, model, device, processes = run.recipe, run.model, run.task.device, run.task.processes
     stream = TrainingStream(
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
@@ -173,6 +189,7 @@ def run_epochs(
         wait_for(device)
         now.seconds = before + time.perf_counter() - started
         if stop:
+            assert path is not None
             if processes.size > 1:
                 raise Stopped(f"{run.name}: stopped in epoch {now.epoch}. Run again to go on from its start.", stop[0])
             state = {**run.state(), "totals": totals.sums, "instances": instances.state_dict(), "best": best.weights}
@@ -192,6 +209,8 @@ def run_epochs(
         best.look(now.log, run.learner.reported)
         now.epoch, now.batch, now.seconds = now.epoch + 1, 0, 0.0
         totals.clear()
+        if path is None:
+            continue
         state = {**run.state(), "instances": instances.state_dict(), "best": best.weights}
         if processes.rank == 0:
             if run.snapshots:
@@ -362,7 +381,7 @@ def peak_memory_mb(device: torch.device) -> float:
 def stop_on_signal() -> Iterator[list[int]]:
     """A list that SIGTERM, the sign of a preempted or cancelled job, or Ctrl-C joins inside the block.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl-C interrupts at once. Outside the main thread, which alone hears signals, nothing joins it.
     """
     asked: list[int] = []
 
@@ -370,7 +389,8 @@ def stop_on_signal() -> Iterator[list[int]]:
         asked.append(sign)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {sign: signal.signal(sign, hear) for sign in (signal.SIGTERM, signal.SIGINT)}
+    heard = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {sign: signal.signal(sign, hear) for sign in heard}
     try:
         yield asked
     finally:
