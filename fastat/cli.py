@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from fastat import IN_CLONE, ROOT
 from fastat.arguments import parse, parser
 from fastat.config import networks
 from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
+from fastat.config.method_files import title
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
@@ -86,8 +86,9 @@ def network_of(args: argparse.Namespace, spec: RunSpec) -> networks.Door:
 
 
 def do_methods(args: argparse.Namespace) -> None:
-    """Print all methods, or the named recipes of one side by side."""
+    """Print all methods, or the named recipes of one side by side. Listing imports none."""
     import methods
+    from fastat.config import fields
 
     if args.name:
         if args.name not in variants():
@@ -95,15 +96,14 @@ def do_methods(args: argparse.Namespace) -> None:
         print(methods.describe(args.name, only_differences=args.diff))
         return
     listed = {
-        name: {"recipes": recipes, "params": asdict(methods.config_class(name)())}
+        name: {"recipes": recipes, "params": {key: value for key, (value, _) in fields.params(name).items()}}
         for name, recipes in variants().items()
     }
     if args.json:
         print(json.dumps(listed, indent=2))
         return
     for name, recipes in variants().items():
-        title = str(methods.module(name).__doc__).splitlines()[0]
-        print(f"{name:14} {', '.join(recipes):24} {title}")
+        print(f"{name:14} {', '.join(recipes):24} {title(name)}")
     print("\nOne of them in full: python -m fastat methods NAME [--diff]")
 
 
@@ -303,7 +303,7 @@ def do_docs(args: argparse.Namespace) -> None:
     need_clone("docs")
     if args.results:
         docs.keep(existing(args.results, "--results"))
-    docs.renew({name: methods.describe(name) for name in variants()})
+    docs.renew({name: methods.describe(name) for name in methods.ours()})
 
 
 def do_report(args: argparse.Namespace) -> None:

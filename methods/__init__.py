@@ -1,16 +1,22 @@
-"""One file, one method. To add one, add a file: `names()` lists this folder, there is no registry to edit."""
+"""One file, one method. To add one, add a file: `names()` lists this folder, there is no registry to edit.
 
+Installed packages may have more (fastat/config/method_files.py); their code is imported when one of them is asked for.
+"""
+
+import hashlib
 import importlib
 import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from fastat.config.recipe import method_names as names
+from fastat.config.method_files import method_file
+from fastat.config.method_files import method_names as names
+from fastat.config.method_files import our_methods as ours
 from fastat.config.recipe import named_recipe, variants
 from fastat.errors import BadInput, did_you_mean
 from fastat.types import Method, Task
 
-__all__ = ["build", "config_class", "describe", "module", "names"]
+__all__ = ["build", "config_class", "describe", "module", "names", "ours"]
 
 KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}  # what a field of Config takes
 
@@ -39,15 +45,31 @@ def config_class(name: str) -> Any:
 
 
 def module(name: str) -> Any:
-    """The method's file, imported."""
-    if name not in names():
-        raise BadInput(f"unknown method {name!r}.{did_you_mean(name, names())}")
-    return importlib.import_module(f"methods.{name}")
+    """The method's file, imported.
+
+    Raises: BadInput if there is no such method, or another package's cannot be imported or is no method.
+    """
+    file = method_file(name)
+    if name in ours():
+        return importlib.import_module(file.module)
+    try:
+        found = importlib.import_module(file.module)
+    except Exception as error:  # anything may come out of code that is not ours
+        raise BadInput(f"method {name}: {file.module} cannot be imported: {type(error).__name__}: {error}") from error
+    if absent := [part for part in ("PASSES", "Config", "Method") if not hasattr(found, part)]:
+        raise BadInput(f"method {name}: {file.shown} has no {absent[0]}. See docs/own-method.md")
+    return found
+
+
+def made_by(name: str) -> dict[str, Any]:
+    """What run.json says of the code of another package's method: {`method`: {module: sha256}}; of ours nothing."""
+    file = method_file(name)
+    return {} if name in ours() else {"method": {file.module: hashlib.sha256(file.path.read_bytes()).hexdigest()}}
 
 
 def describe(name: str, only_differences: bool = False) -> str:
     """Every value of a method's named recipes on CIFAR10, side by side, each with its source."""
-    default = f"default of methods/{name}.py"
+    default = f"default of {method_file(name).shown}"
     defaults = {f"params.{key}": (value, default) for key, value in asdict(config_class(name)()).items()}
     recipes = {variant: defaults | named_recipe(name, variant) for variant in variants()[name]}
     lines = (

@@ -3,9 +3,11 @@
 import ast
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastat import CODE
+from fastat.config.method_files import assigned, method_file, our_methods
 from fastat.errors import BadInput
 
 COMMENT = re.compile(r"""(?:[^"'#]|"[^"]*"|'[^']*')*#\s*(.*)""")  # what a line of YAML or Python ends with
@@ -37,13 +39,19 @@ def defaults(method: str) -> dict[str, tuple[Any, Origin]]:
 
     Raises: BadInput if the method has no Config.
     """
-    here, file = "fastat/config/recipe.py", f"methods/{method}.py"
-    lines = (CODE / file).read_text(encoding="utf-8").splitlines()
-    version = next(number for number, line in enumerate(lines, 1) if line.startswith("VERSION"))
-    found = fields_of_class(here, "Recipe") | {"method_version": (None, Origin(file, version))}
-    for prefix, where, name in (("schedule", here, "Schedule"), ("params", file, "Config")):
-        found |= {f"{prefix}.{key}": default for key, default in fields_of_class(where, name).items()}
-    return found
+    here, version = "fastat/config/recipe.py", assigned(method, "VERSION")
+    found = fields_of_class(here, "Recipe")
+    found["method_version"] = (None, Origin(method_file(method).shown, version.lineno if version else 1))
+    found |= {f"schedule.{key}": default for key, default in fields_of_class(here, "Schedule").items()}
+    return found | {f"params.{key}": default for key, default in params(method).items()}
+
+
+def params(method: str) -> dict[str, tuple[Any, Origin]]:
+    """The fields of the method's Config.
+
+    Raises: BadInput if it has none.
+    """
+    return fields_of_class(method_file(method).shown, "Config")
 
 
 def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
@@ -55,7 +63,8 @@ def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
     found: dict[str, tuple[Any, Origin]] = {}
     for base in node.bases:
         module, _, extended = ast.unparse(base).rpartition(".")
-        found |= fields_of_class(f"methods/{module}.py" if module else file, extended)
+        other = f"methods/{module}.py" if module in our_methods() else str(Path(file).with_name(f"{module}.py"))
+        found |= fields_of_class(other if module else file, extended)
     for field in node.body:
         if isinstance(field, ast.AnnAssign):
             origin = Origin(file, field.lineno, beside(text.splitlines()[field.lineno - 1]))
@@ -71,3 +80,22 @@ def literal(node: ast.expr | None) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+
+
+def origins_of_recipe(method: str) -> dict[str, Any]:
+    """RECIPE of another package's method, with the origin of each value in its place, as `read_origins` has it."""
+    shown, recipe = method_file(method).shown, assigned(method, "RECIPE")
+
+    def origins(node: ast.expr, source: str) -> Any:
+        if isinstance(node, ast.Dict):
+            return {literal(key): origins(value, source) for key, value in zip(node.keys, node.values, strict=True)}
+        return Origin(shown, node.lineno, source)
+
+    def paired(node: ast.expr, depth: int) -> Any:
+        if depth and isinstance(node, ast.Dict):
+            return {literal(key): paired(value, depth - 1) for key, value in zip(node.keys, node.values, strict=True)}
+        assert isinstance(node, ast.List)  # checked with the recipe: [value, source]
+        value, said = node.elts
+        return origins(value, literal(said)), literal(said)
+
+    return paired(recipe, 2) if recipe else {}

@@ -12,8 +12,9 @@ import yaml
 
 from fastat import ROOT
 from fastat.config import sweep
-from fastat.config.fields import Origin, beside, defaults
+from fastat.config.fields import Origin, beside, defaults, origins_of_recipe
 from fastat.config.grid import load_config, overlay
+from fastat.config.method_files import their_recipes
 from fastat.config.networks import GROUP, check_name
 from fastat.config.recipe import Recipe, choice, is_choice, laid, layers, resolve
 from fastat.config.schema import Loader
@@ -48,7 +49,10 @@ def values(spec: RunSpec, paths: list[Path]) -> Iterator[tuple[str, Any, Origin,
     for path, shown in ((ROOT / DEFAULT, DEFAULT), *((path, str(path)) for path in paths)):
         own = overlay(own, read_origins(path, shown))
     swept = sweep.of(spec, config["sweep"], own.get("sweep"))
-    laid_over = laid(layers(spec, read_origins(ROOT / RECIPES, RECIPES), own.get("recipes") or {}, swept))
+    named = read_origins(ROOT / RECIPES, RECIPES)
+    if spec.method in their_recipes():
+        named["methods"][spec.method] = origins_of_recipe(spec.method)
+    laid_over = laid(layers(spec, named, own.get("recipes") or {}, swept))
     known = defaults(spec.method)
     found = {name: origin for name, (_, origin) in known.items()} | {"numerics": own["numerics"]}
     found |= dict(placed(laid_over, spec))

@@ -12,7 +12,7 @@ from fastat.errors import BadInput
 
 @functools.cache
 def entries(group: str) -> dict[str, str]:
-    """Name -> `package.module:attribute` of every entry point of a group, as `fastat.networks`, sorted by name.
+    """Name -> `package.module:attribute`, or `package.module`, of every entry point of a group, sorted by name.
 
     Raises: BadInput for a name that no run's path can have, and for one that two packages give to different things.
     """
@@ -24,7 +24,7 @@ def entries(group: str) -> dict[str, str]:
                 f"entry point {entry.name!r} of {package} in {group}: a name must be of a-z, 0-9 and _. "
                 f"Have it renamed there, or pip uninstall {package}"
             )
-        value = f"{entry.module}:{entry.attr}"
+        value = f"{entry.module}:{entry.attr}" if entry.attr else entry.module
         if found.setdefault(entry.name, value) != value:
             raise BadInput(
                 f"two packages offer {entry.name!r} in {group}: {found[entry.name]} and {value}. Uninstall one"

@@ -4,7 +4,6 @@ It is resolved from config/recipes.yaml and the config, from the general to the 
 in workflow/schemas/recipe.schema.yaml; those that tie two fields together are here.
 """
 
-import ast
 import functools
 import hashlib
 import json
@@ -13,9 +12,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from fastat import CODE, ROOT
+from fastat import ROOT
 from fastat.config import sweep
 from fastat.config.catalog import CATALOG
+from fastat.config.method_files import method_file, method_names, method_version, their_recipes
 from fastat.config.networks import check_args, door_of
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
@@ -90,17 +90,14 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def method_names() -> list[str]:
-    """The methods: every file in methods/ is one."""
-    return sorted(path.stem for path in (CODE / "methods").glob("[a-z]*.py"))
-
-
 @functools.cache
 def named_recipes() -> dict[str, Any]:
-    """config/recipes.yaml, read once: a grid has thousands of runs."""
+    """config/recipes.yaml and what other packages' methods bring, read once: a grid has thousands of runs."""
     recipes = read_yaml(ROOT / "config/recipes.yaml")
     check_named_recipes(recipes, "config/recipes.yaml")
-    return recipes
+    for name, recipe in their_recipes().items():
+        check_named_recipes({"methods": {name: recipe}, "datasets": {}}, f"RECIPE of {method_file(name).shown}")
+    return {**recipes, "methods": {**recipes["methods"], **their_recipes()}}
 
 
 def check_named_recipes(recipes: dict[str, Any], where: str) -> None:
@@ -163,15 +160,6 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
     known = named_recipes()["methods"].get(method) or {}
     listed = {**known.get("paper", {}), **(known.get(variant) or {})}
     return {key: (value, source) for key, (value, source) in listed.items()}
-
-
-@functools.cache
-def method_version(name: str) -> int:
-    """`VERSION` of methods/NAME.py, without importing it: the workflow has no torch."""
-    for node in ast.parse((CODE / f"methods/{name}.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VERSION":
-            return int(ast.literal_eval(node.value))
-    raise BadInput(f"methods/{name}.py has no line `VERSION = 1`")
 
 
 def check_recipe_names(recipes: dict[str, Any], where: str, specs: Collection[RunSpec] = ()) -> None:

@@ -27,7 +27,7 @@ def measure(repeats: int) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     small: dict[str, passes.Rehearsal] = {}
     rows: list[dict[str, Any]] = []
-    for name in methods.names():
+    for name in methods.ours():
         build, cycle = partial(methods.build, name), range(getattr(methods.module(name), "CYCLE", 1))
         tiny = models.build("preact_tiny", 1, 10).to(memory_format=torch.channels_last)
         small[name] = passes.rehearse(build, tiny, (1, 8, 8), n_train=640, batch_size=64)

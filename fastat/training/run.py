@@ -227,6 +227,7 @@ def what_is_trained(spec: RunSpec, recipe: Recipe, method: Method) -> dict[str, 
         "recipe": json.loads(recipe.to_json()),
         "config": asdict(method.config),
         "redrawn": [epoch for epoch in range(1, recipe.epochs + 1) if redraws(epoch)],
+        **methods.made_by(spec.method),
         "images": f"D_{spec.subset[0]}^{spec.subset[1]} by {spec.ranked_by.name}" if spec.subset else "all",
     }
 
