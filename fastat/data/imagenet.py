@@ -26,6 +26,7 @@ from tqdm import tqdm
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.data import prepared
 from fastat.errors import BadInput
+from fastat.machine import platforms
 from fastat.machine.files import atomic, exclusive
 from fastat.machine.foreign import head, instead
 
@@ -199,7 +200,7 @@ class Pixels:
         try:
             np.lib.format.open_memmap(self.path, mode="w+", dtype=np.uint8, shape=self.shape)
             with open(self.path, "rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+                platforms.reserve(file.fileno(), os.fstat(file.fileno()).st_size)
             self.progress.write_text(self.key(), encoding="utf-8")
         except OSError as error:
             raise BadInput(
@@ -222,7 +223,7 @@ class Pixels:
         done = {line[0]: line for line in whole}
         chunks, n_new, quiet = range(-(-len(self.images) // CHUNK)), 0, not sys.stderr.isatty()
         bar = tqdm(total=len(chunks) * CHUNK, desc=self.path.stem, unit="image", disable=quiet)
-        hashes, n_threads = np.empty((len(chunks), 32), np.uint8), len(os.sched_getaffinity(0))
+        hashes, n_threads = np.empty((len(chunks), 32), np.uint8), platforms.n_processors()
         with bar, open(self.progress, "a", encoding="utf-8") as file, ThreadPoolExecutor(n_threads) as pool:
             for chunk, line in zip(chunks, pool.map(lambda k: self.made(k, done.get(str(k))), chunks), strict=True):
                 hashes[chunk] = np.frombuffer(bytes.fromhex(line[1]), np.uint8)

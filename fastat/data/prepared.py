@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.errors import BadInput
+from fastat.machine import platforms
 from fastat.machine.foreign import head, instead
 
 PARTS = ("train", "test")
@@ -219,7 +220,7 @@ def _check_pixels(pixels: np.memmap, hashes: np.ndarray, size: int, whole: bool,
     Raises: BadInput naming the images of the first that differs.
     """
     chunks = range(len(hashes)) if whole else sorted({*_sample(pixels, size), *_dark(pixels, size)})
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(platforms.n_processors()) as pool:
         right = pool.map(lambda chunk: chunk_hash(pixels, chunk, size) == hashes[chunk].tobytes(), chunks)
         wrong = [chunk for chunk, is_right in zip(chunks, right, strict=True) if not is_right]
     if wrong:
@@ -242,7 +243,7 @@ def _dark(pixels: np.memmap, size: int) -> Iterable[int]:
     """Chunks whose first image is black in the middle: it may be so, or its pixels never reached the disk."""
     each, filename = pixels[0].nbytes, str(pixels.filename)
     with open(filename, "rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)  # else the disk reads ahead what nobody looks at
+        platforms.read_here_and_there(file.fileno())
         for chunk in range(-(-len(pixels) // size)):
             at = int(pixels.offset) + chunk * size * each + each // 2
             if not any(os.pread(file.fileno(), min(PAGE, each // 2), at)):

@@ -53,7 +53,9 @@ def obstacle(device: str, threads: int | None) -> str:
         return "a GPU has its own"
     if (threads or 1) > 1:
         return f"{threads} threads add up in an order of their own (portable has one)"
-    if "avx2" not in processor().get("flags", "").split():
+    if "flags" not in processor():
+        return "this system, which is not Linux on x86-64, does not say whether its processor has AVX2"
+    if "avx2" not in processor()["flags"].split():
         return "this processor has no AVX2"
     return ""
 

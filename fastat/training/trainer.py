@@ -2,7 +2,6 @@
 
 import logging
 import math
-import resource
 import signal
 import sys
 import threading
@@ -23,7 +22,7 @@ from fastat.config.recipe import Recipe
 from fastat.data.datasets import ImageSet, Part, TrainingStream
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
-from fastat.machine import devices, files, seals
+from fastat.machine import devices, files, platforms, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator, seed_globals
 from fastat.training import checkpoint
@@ -374,7 +373,7 @@ def peak_memory_mb(device: torch.device) -> float:
     """Highest memory so far in MB: of the device where it counts its own, of the process elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return platforms.peak_memory() / 1e6
 
 
 @contextmanager
