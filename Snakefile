@@ -13,7 +13,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import grid
+from fastat.config import catalog, grid
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -30,6 +30,7 @@ try:
         path
     ) in workflow.configfiles:  # Snakemake reads them too, and forgives a repeated key
         read_yaml(Path(path))
+    catalog.learn(Path("results"))
     # `--config` passes numbers inside mappings as text.
     config.update(grid.overlay(config, typed(workflow.config_settings.config)))
     grid.check_config(config)

@@ -96,6 +96,7 @@ def add_questions(verb: Verb) -> None:
     sub = verb("completion", "Print what completes verbs and options in your shell; source it there.")
     sub.add_argument("shell", choices=SHELLS)
     sub = verb("check", "Check a config before anything expensive runs.")
+    sub.add_argument("--results", type=file_path, default=Path("results"), help="where own data sets lie, if prepared")
     add_configfile(sub)
     sub = verb("plan", "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
     add_configfile(sub)
@@ -132,9 +133,11 @@ def add_questions(verb: Verb) -> None:
 def add_measurements(verb: Verb) -> None:
     """What needs torch, in the order in which the workflow calls it."""
     sub = verb("data", "Read a data set from its source into one file.")
-    sub.add_argument("--dataset", required=True)
-    sub.add_argument("--source", type=file_path, default=Path("data"), help="where archives are looked for")
-    sub.add_argument("--out", type=file_path, required=True)
+    sub.add_argument("--dataset", required=True, help="one of ours, or of `datasets` in a config")
+    sub.add_argument("--source", type=file_path, help="where archives are looked for (default: the config's data_dir)")
+    sub.add_argument("--out", type=file_path, help="(default: results/data/NAME.safetensors)")
+    sub.add_argument("--options", help="where an own data set comes from, as JSON; by default the config says it")
+    add_configfile(sub)
     sub = verb("train", "Train one run, or resume it.")
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")

@@ -10,10 +10,11 @@ from typing import Any
 
 from fastat import IN_CLONE, ROOT
 from fastat.arguments import parse, parser
-from fastat.config import networks
-from fastat.config.grid import expand, load_config, protocol_for, protocol_from, warnings
+from fastat.config import catalog, networks, own_data
+from fastat.config.grid import expand, load_config, protocol_for, protocol_from, table1_eps, warnings
 from fastat.config.method_files import title
 from fastat.config.recipe import Recipe, resolve, variants
+from fastat.config.schema import read_json, validate
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine import numerics
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if getattr(args, "results", None):
+            catalog.learn(args.results)
         done = globals()[f"do_{args.verb.replace('-', '_')}"](args) or 0
         sys.stdout.flush()
         return done
@@ -158,6 +161,8 @@ def do_check(args: argparse.Namespace) -> None:
     specs = expand(config)
     for line in run.build_all(specs, config):
         print(line)
+    for line in own_data.lines(specs, config):
+        print(line)
     for line in warnings(config):
         print(f"warning: {line}", file=sys.stderr)
     print(f"{len(specs)} runs: the config is good")
@@ -231,9 +236,14 @@ def printable(text: str) -> str:
 
 def do_data(args: argparse.Namespace) -> None:
     """Prepare a data set."""
-    from fastat.data import datasets
+    from fastat.data import sources
 
-    datasets.prepare(args.dataset, args.source, args.out)
+    config = load_config(args.configfile)
+    options = config["datasets"].get(args.dataset) if args.options is None else read_json(args.options, "--options")
+    if args.options is not None:
+        validate({args.dataset: options}, "config#/properties/datasets", "--options")
+    out = args.out or Path(f"results/data/{args.dataset}.safetensors")
+    sources.prepare(args.dataset, args.source or own_data.path_of(config["data_dir"], "data_dir"), out, options)
 
 
 def do_train(args: argparse.Namespace) -> int | None:
@@ -369,7 +379,7 @@ def do_theory(args: argparse.Namespace) -> None:
 def first_eps(args: argparse.Namespace) -> dict[str, str]:
     """Data set -> the eps that Table I and figures of one eps show."""
     kept = args.results / "config.json"  # of the workflow that filled the folder
-    return dict(load_config(args.configfile or [kept] * kept.exists())["table1_eps"])
+    return table1_eps(load_config(args.configfile or [kept] * kept.exists()))
 
 
 def do_judge(args: argparse.Namespace) -> int:

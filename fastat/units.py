@@ -43,6 +43,21 @@ def is_eps(value: Any) -> bool:
         return False
 
 
+def is_absolute(value: Any) -> bool:
+    """Whether it is a length N/255."""
+    return isinstance(value, str) and _ABSOLUTE.fullmatch(value.strip()) is not None
+
+
+def in_proportion(length: Length, eps_255: int) -> Length:
+    """4/255 at the radius 8/255 -> `0.5 eps`: the absolute length as a multiple of that radius.
+
+    Raises: BadInput if it is not absolute.
+    """
+    if (match := _ABSOLUTE.fullmatch(str(length).strip())) is None:
+        raise BadInput(f"a length in 255ths is written '4/255', got {length!r}")
+    return f"{float(match[1]) / eps_255:.10g} eps"
+
+
 def in_pixels(length: Length, eps: float) -> float:
     """The distance in [0, 1] pixel units; eps is in the same unit.
 

@@ -7,10 +7,19 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that 
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from fastat.config import catalog  # noqa: E402
 from fastat.networks import models  # noqa: E402
 from fastat.types import Batch, Task, View  # noqa: E402
 
 N_PARAMS = sum(p.numel() for p in models.build("preact_tiny", 1, 10).parameters())
+
+
+@pytest.fixture(autouse=True)
+def no_own_data_is_known():
+    """What one test learns of its own data sets is no other's."""
+    catalog.forget()
+    yield
+    catalog.forget()
 
 
 @pytest.fixture

@@ -119,9 +119,9 @@ def test_another_data_set(checkout):
 """
     edits = {
         "fastat/config/catalog.py": [('    "fashion_mnist"', '    "half": DatasetFacts((1, 8, 8), 10, 718, 180),\n')],
-        "fastat/data/datasets.py": [
-            ("# Data set -> what", reader),
-            ('    "digits": _digits,\n', '    "half": _half,\n'),
+        "fastat/data/sources.py": [
+            ("# Data set, or door", reader),
+            ('    "digits": ours(_digits', '    "half": ours(_half, "scikit-learn"),\n'),
         ],
         "config/recipes.yaml": [("  fashion_mnist:\n", "  half: *digits\n")],
         "config/config.yaml": [("digits: 77/255,", "half: 77/255, ")],

@@ -20,7 +20,8 @@ class Origin:
     file: str
     line: int
     source: str = ""  # which a recipe gives with the value; else the comment on its line
-    choice: str = ""  # `by_eps: 77`, where the value is one of several
+    choice: str = ""  # `by_eps: 77`, where the value is one of several, or what it is in proportion to
+    text: str = ""  # of a value, or of the values of a list, as it stands there
 
     @property
     def place(self) -> str:
@@ -67,8 +68,9 @@ def fields_of_class(file: str, name: str) -> dict[str, tuple[Any, Origin]]:
         found |= fields_of_class(other if module else file, extended)
     for field in node.body:
         if isinstance(field, ast.AnnAssign):
-            origin = Origin(file, field.lineno, beside(text.splitlines()[field.lineno - 1]))
-            found[ast.unparse(field.target)] = (literal(field.value), origin)
+            value = literal(field.value)
+            origin = Origin(file, field.lineno, beside(text.splitlines()[field.lineno - 1]), text=f"{value}")
+            found[ast.unparse(field.target)] = (value, origin)
     return found
 
 

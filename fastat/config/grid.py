@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
-from fastat.config import sweep
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog, own_data, sweep
 from fastat.config.networks import check_models, check_name
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
-from fastat.units import in_pixels, parse_eps
+from fastat.units import eps_text, in_pixels, parse_eps
 
 AXES = ("dataset", "model", "eps", "method", "seed")  # of a block of the grid
 MOST_RUNS = 1_000_000
@@ -50,14 +49,16 @@ def check_config(config: dict[str, Any]) -> None:
     for block in [*listed(config.get("grid")), *listed(config.get("extra_grid"))]:
         for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
             parse_eps(eps)
-    validate(config, "config", "config")
+    own = own_names(config)
+    validate(config, "config", "config", own)
+    own_data.check(config["datasets"])
     check_pgd_step(config["evaluation"], "config: evaluation/")
     for eps in config["table1_eps"].values():
         parse_eps(eps)
     validate(named_recipes()["datasets"], "config#/properties/recipes", "config/recipes.yaml: datasets")
     check_recipe_names(named_recipes()["datasets"], "config/recipes.yaml: datasets")
     named = named_runs(config)
-    check_recipe_names(config["recipes"], "config: recipes", named)
+    check_recipe_names(config["recipes"], "config: recipes", named, own)
     check_sweep(config, named)
     check_models(config["models"])
     specs = expand(config)
@@ -125,6 +126,26 @@ def made_the_same(one: RunSpec, other: RunSpec, config: dict[str, Any]) -> str:
     return ""
 
 
+def own_names(config: dict[str, Any]) -> list[str]:
+    """The data sets of the user's own that a config names, which may still break every rule."""
+    named = config.get("datasets")
+    return [str(name) for name in named] if isinstance(named, dict) else []
+
+
+def table1_eps(config: dict[str, Any]) -> dict[str, str]:
+    """Data set -> the eps that Table I shows; of an own one that the config says nothing of, the grid's middle one."""
+    grid: dict[str, set[int]] = {name: set() for name in own_names(config)}
+    for spec in expand(config):
+        grid.get(spec.dataset, set()).add(spec.eps_255)
+    return {name: middle(every) for name, every in grid.items() if every} | dict(config["table1_eps"])
+
+
+def middle(every: Iterable[int]) -> str:
+    """Of several eps in 255ths the middle one, of two the lower, as `77/255`."""
+    ordered = sorted(set(every))
+    return eps_text(ordered[(len(ordered) - 1) // 2])
+
+
 def check_pgd_step(protocol: dict[str, Any], where: str) -> None:
     """The step of PGD must be a length."""
     try:
@@ -149,9 +170,10 @@ def protocol_from(text: str) -> dict[str, Any]:
 
 
 def check_n_images(n_images: int | str, dataset: str, n_test: int | None) -> None:
-    """AutoAttack cannot attack more images than the test part has."""
-    n_test = n_test or CATALOG[dataset].n_test
-    if n_images != "all" and int(n_images) > n_test:
+    """AutoAttack cannot attack more images than the test part has; of one that is not prepared nobody can tell."""
+    facts = catalog.facts(dataset)
+    n_test = n_test or (facts.n_test if facts else None)
+    if n_images != "all" and n_test is not None and int(n_images) > n_test:
         raise BadInput(
             f"config: evaluation/autoattack/n_images is {n_images}, but {dataset} has {n_test} test images. "
             "Ask for fewer, or write `all`."

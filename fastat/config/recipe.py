@@ -8,21 +8,24 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastat import ROOT
-from fastat.config import sweep
+from fastat.config import catalog, sweep
 from fastat.config.catalog import CATALOG
+from fastat.config.fields import defaults
 from fastat.config.method_files import method_file, method_names, method_version, their_recipes
 from fastat.config.networks import check_args, door_of
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
-from fastat.units import eps_text
+from fastat.units import eps_text, in_proportion, is_absolute
 
 LATER = {"numerics": "native", "hold_out": 0, "network": {}}  # fields not always there, and what they were without
+LIKE, AT = "cifar10", 8  # whose recipe trains a data set that has none, and the eps that it is in proportion to
+AS_IT_IS = (8, 12, 16)  # the eps at which that recipe is taken as it is
 CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}  # a value by run, and how
 
 
@@ -162,16 +165,19 @@ def named_recipe(method: str, variant: str) -> dict[str, tuple[Any, str]]:
     return {key: (value, source) for key, (value, source) in listed.items()}
 
 
-def check_recipe_names(recipes: dict[str, Any], where: str, specs: Collection[RunSpec] = ()) -> None:
+def check_recipe_names(
+    recipes: dict[str, Any], where: str, specs: Collection[RunSpec] = (), own: Iterable[str] = ()
+) -> None:
     """Every recipe must be for a data set, and for `every`, a method or METHOD/VARIANT: a typo would change nothing.
 
-    specs: the runs of the config's grid; a variant that its own recipes make must be one of theirs.
+    specs: the runs of the config's grid; a variant that its own recipes make must be one of theirs. own: the data sets
+    that there are besides ours.
     Raises: BadInput for a name that no run can have, or that of a new variant that no run has.
     """
     known = ["every", *(key for name, names in variants().items() for key in (name, *(f"{name}/{v}" for v in names)))]
     for dataset, fields in recipes.items():
-        if dataset not in CATALOG:
-            raise BadInput(f"{where}: unknown dataset {dataset!r}.{did_you_mean(dataset, CATALOG)}")
+        if dataset not in (known_sets := [*CATALOG, *own]):
+            raise BadInput(f"{where}: unknown dataset {dataset!r}.{did_you_mean(dataset, known_sets)}")
         names = [
             *known,
             *sorted({f"{spec.method}/{spec.named}" for spec in specs if spec.dataset == dataset} - {*known}),
@@ -202,6 +208,7 @@ def resolve(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     Raises: BadInput naming the key and the rule.
     """
     check_names(spec, config)
+    check_dataset(spec.dataset, config)
     return resolved(spec, config)
 
 
@@ -210,7 +217,8 @@ def resolved(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     where = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}"
     swept = sweep.of(spec, config.get("sweep") or {})
     parts = layers(spec, named_recipes(), config.get("recipes") or {}, swept)
-    fields = lay({"numerics": config["numerics"]}, laid(parts))
+    below = {"numerics": config["numerics"], "params": proportional_defaults(spec, named_recipes())}
+    fields = lay(below, laid(parts))
     fields["method_version"] = method_version(spec.method)
     if "network" in fields:
         raise BadInput(f"{where}: network must be left out: `models` of the config says how {spec.model} is built")
@@ -220,26 +228,42 @@ def resolved(spec: RunSpec, config: dict[str, Any]) -> Recipe:
     return recipe if spec.subset is None else on_subset(recipe, spec.subset, spec.dataset, where)
 
 
+def check_dataset(dataset: str, config: dict[str, Any]) -> None:
+    """A data set has a recipe, or is the user's own: named in the config, or prepared in the results folder.
+
+    Raises: BadInput if it is neither.
+    """
+    own, known = config.get("datasets") or {}, named_recipes()["datasets"]
+    if dataset in CATALOG and dataset not in known:
+        raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(known)}")
+    if dataset not in known and dataset not in own and catalog.facts(dataset) is None:
+        said = did_you_mean(dataset, [*known, *own])
+        raise BadInput(f"unknown dataset {dataset!r}: neither one of ours nor in `datasets` of the config.{said}")
+
+
 def layers(
-    spec: RunSpec, named: dict[str, Any], own: dict[str, Any], swept: sweep.Swept | None = None
+    spec: RunSpec,
+    named: dict[str, Any],
+    own: dict[str, Any],
+    swept: sweep.Swept | None = None,
+    scaled: Callable[[Any], Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Recipe fields from the general to the particular; what a variant itself names is more so than a data set.
 
+    A data set without a recipe takes CIFAR10's: in proportion to eps, unless that is one of AS_IT_IS. What the user's
+    own config says is taken as it is.
     named: config/recipes.yaml; own: `recipes` of the config; swept: what the run's variant is, if a sweep made it; or
-    all with the places of the values (origins.py).
-    Raises: BadInput if there is no recipe for the data set.
+    all with the places of the values, and `scaled` for them (origins.py).
     """
-    if spec.dataset not in named["datasets"]:
-        known = ", ".join(named["datasets"])
-        raise BadInput(f"config/recipes.yaml has no recipe for dataset {spec.dataset!r}. Known: {known}")
-    method, dataset = named["methods"].get(spec.method) or {}, named["datasets"][spec.dataset]
+    method, dataset = named["methods"].get(spec.method) or {}, named["datasets"].get(like(spec, named)) or {}
     variant = swept.over if swept else spec.named
     one, mine = f"{spec.method}/{variant}", own.get(spec.dataset) or {}
-    yield fields_of(method.get("paper") or {})
-    yield from (dataset.get(key) or {} for key in ("every", spec.method))
+    taken = (scaled or at_any_eps) if is_scaled(spec, named) else (lambda part: part)
+    yield taken(fields_of(method.get("paper") or {}))
+    yield from (taken(dataset.get(key) or {}) for key in ("every", spec.method))
     if variant != "paper":
-        yield fields_of(method.get(variant) or {})
-    yield dataset.get(one) or {}
+        yield taken(fields_of(method.get(variant) or {}))
+    yield taken(dataset.get(one) or {})
     yield from (mine.get(key) or {} for key in ("every", spec.method, one))
     yield swept.fields if swept else {}
 
@@ -250,12 +274,47 @@ def fields_of(listed: dict[str, Any]) -> dict[str, Any]:
     return laid({key: value} if param == key else {"params": {param: value}} for param, key, value in parts)
 
 
+def like(spec: RunSpec, named: dict[str, Any]) -> str:
+    """The data set whose recipe trains this run: its own, or LIKE."""
+    return spec.dataset if spec.dataset in named["datasets"] else LIKE
+
+
+def is_scaled(spec: RunSpec, named: dict[str, Any]) -> bool:
+    """Whether the run's recipe is one of 8/255, in proportion to its eps."""
+    return spec.dataset not in named["datasets"] and spec.eps_255 not in AS_IT_IS
+
+
+def at_any_eps(part: Any) -> Any:
+    """Recipe fields of 8/255 in proportion: 4/255 becomes 0.5 eps, and a value by eps is 8's; all else stays."""
+    if isinstance(part, dict):
+        if part.keys() == {"by_eps"} and AT in part["by_eps"]:
+            return at_any_eps(part["by_eps"][AT])
+        return {key: at_any_eps(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [at_any_eps(value) for value in part]
+    return in_proportion(part, AT) if is_absolute(part) else part
+
+
+def proportional_defaults(spec: RunSpec, named: dict[str, Any]) -> dict[str, str]:
+    """The lengths N/255 among the method's defaults that are in proportion in this run, so: {alpha: 0.5 eps}."""
+    if not is_scaled(spec, named):
+        return {}
+    return {key: in_proportion(length, AT) for key, length in absolute_defaults(spec.method).items()}
+
+
+@functools.cache
+def absolute_defaults(method: str) -> dict[str, str]:
+    """The lengths N/255 in the method's Config, without importing it."""
+    of_method = {key.removeprefix("params."): value for key, (value, _) in defaults(method).items() if "params." in key}
+    return {key: value for key, value in of_method.items() if is_absolute(value)}
+
+
 def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str) -> Recipe:
     """The recipe for D_i^j: more epochs of fewer images, so that the iterations stay as many (Sec. III).
 
     Raises: BadInput where the images are not in memory.
     """
-    if CATALOG[dataset].stored:
+    if (facts := catalog.facts(dataset)) and facts.stored:
         raise BadInput(f"{where}: {dataset} is read from disk, where training on a subset is not built")
     first, last = subset
     return of_length(recipe, round(recipe.epochs * 10 / (last - first + 1)))
@@ -282,8 +341,9 @@ def of_length(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
-    """Raises: BadInput if a recipe asks for more than the data set has."""
-    facts = CATALOG[dataset]
+    """Raises: BadInput if a recipe asks for more than the data set has, as far as that is known."""
+    if (facts := catalog.facts(dataset)) is None:
+        return
     if facts.stored and recipe.pad:
         raise BadInput(f"{where}: pad must be 0, got {recipe.pad}: {dataset} is stored larger than it is seen")
     for name in ("n_train", "n_test"):

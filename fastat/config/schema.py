@@ -9,6 +9,7 @@ import json
 import math
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +193,24 @@ def typed(value: Any) -> Any:
     return {"true": True, "false": False, "null": None}.get(value.lower(), value)
 
 
-def validate(value: Any, schema: str, where: str) -> None:
+def validate(value: Any, schema: str, where: str, own: Iterable[str] = ()) -> None:
     """Every rule of workflow/schemas/SCHEMA.schema.yaml; `config#/properties/evaluation` is a part of one.
 
+    own: the data sets that there are besides ours.
     Raises: BadInput for the first value that breaks one, with the rule, the value and the way out.
     """
-    errors = sorted(validator(schema).iter_errors(value), key=lambda error: [str(key) for key in error.absolute_path])
+    errors = sorted(
+        validator(schema, tuple(own)).iter_errors(value), key=lambda error: [str(key) for key in error.absolute_path]
+    )
     if errors:
         raise BadInput(f"{where}: {explained(errors[0])}")
 
 
 @functools.cache
-def validator(schema: str) -> jsonschema.Draft202012Validator:
+def validator(schema: str, own: tuple[str, ...] = ()) -> jsonschema.Draft202012Validator:
     """Whole numbers are int and neither 50.0 nor true; numbers are finite."""
     contents = {path.name: read_yaml(path) for path in sorted(SCHEMAS.glob("*.yaml"))}
-    contents["config.schema.yaml"]["$defs"]["dataset"] = {"enum": list(CATALOG)}
+    contents["config.schema.yaml"]["$defs"]["dataset"] = {"enum": [*CATALOG, *own]}
     registry: Registry = Registry().with_resources(
         (name, Resource.from_contents(content)) for name, content in contents.items()
     )

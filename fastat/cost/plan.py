@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 import methods
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
 from fastat.cost import passes
@@ -147,7 +147,7 @@ def disk_bytes(lines: list[Line]) -> int:
 def data_bytes(lines: list[Line]) -> dict[str, int]:
     """Data set -> what its images take when prepared."""
     sizes = {}
-    for facts, name in ((CATALOG[name], name) for name in {line.dataset for line in lines}):
+    for facts, name in ((catalog.required(name), name) for name in {line.dataset for line in lines}):
         sizes[name] = (facts.n_train + facts.n_test) * math.prod(facts.stored or facts.shape)
     return sizes
 
@@ -180,7 +180,7 @@ def check_disk(lines: list[Line], results: Path) -> None:
 
 def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     """The cost of a run, without hours; memory is of one process's share."""
-    facts, batch_size = CATALOG[spec.dataset], recipe.batch_size // processes.size
+    facts, batch_size = catalog.required(spec.dataset), recipe.batch_size // processes.size
     task, method = build_method(spec, recipe, META)
     _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
     assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
@@ -217,7 +217,7 @@ def weights_bytes(model: nn.Module) -> int:
 
 def image_bytes(dataset: str, recipe: Recipe, batch_size: int) -> int:
     """Images on the device: the whole set and its frames; where they stay on disk, a few batches on their way."""
-    facts = CATALOG[dataset]
+    facts = catalog.required(dataset)
     channels, height, width = facts.shape
     pixels, frame = channels * height * width, channels * (height + 2 * recipe.pad) * (width + 2 * recipe.pad)
     if facts.stored:
@@ -282,7 +282,7 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
     """`dataset/model` -> FLOPs per second of clean training on this device, from a few steps of each."""
     rates = {}
     for dataset, name in pairs:
-        facts = CATALOG[dataset]
+        facts = catalog.required(dataset)
         spec = RunSpec(dataset, name, 8, "clean", "paper", 0)
         recipe = replace(resolve(spec, config), arch="shared")
         options = {"pad": recipe.pad, "batch_size": recipe.batch_size}

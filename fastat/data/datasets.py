@@ -1,209 +1,22 @@
-"""Images: from their source to one file, from that file to the device, from there batch by batch into training.
+"""Images: from the prepared file to the device, from there batch by batch into training."""
 
-`prepare` writes a safetensors file of uint8 images and int64 labels; `load` puts it whole on a device.
-"""
-
-import functools
-import gzip
-import hashlib
-import json
 import logging
-import math
-import os
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fastat.config.catalog import CATALOG
 from fastat.data import prepared, views
 from fastat.errors import BadInput
-from fastat.machine.files import atomic
-from fastat.machine.foreign import head, instead
 from fastat.machine.processes import ALONE, Processes
 from fastat.machine.seeds import generator
 from fastat.types import Batch, View
 
 log = logging.getLogger(__name__)
-
-SPLIT_SEED = 20230913  # of the fixed splits of digits; changing it changes every digits number
-
-
-def prepare(name: str, source: Path, out: Path) -> None:
-    """Read data set `name` from its source and write it to `out`.
-
-    Raises: BadInput if files are missing, damaged, or not the size that the catalogue says; or `out` cannot be written.
-    """
-    if name not in CATALOG:
-        raise BadInput(f"unknown dataset {name!r}. Known: {', '.join(CATALOG)}")
-    if out.stem in CATALOG and out.stem != name:
-        raise BadInput(f"a file named {out.name} must hold {out.stem}, not {name}. Choose another name.")
-    if out.is_dir():
-        raise BadInput(f"--out must be a file, as {out / name}.safetensors, but {out} is a folder.")
-    if CATALOG[name].stored:
-        from fastat.data import imagenet
-
-        imagenet.prepare(name, source, out)
-        return
-    tensors = READERS[name](source)
-    facts = CATALOG[name]
-    for part, n in (("train", facts.n_train), ("test", facts.n_test)):
-        shape = tuple(tensors[f"{part}_images"].shape)
-        if shape != (n, *facts.shape):
-            raise BadInput(f"{name}: {part} images have shape {shape}, expected {(n, *facts.shape)}")
-        prepared.check_labels(
-            tensors[f"{part}_labels"].numpy(), facts.n_classes, f"{name}: {part}", "Replace its files."
-        )
-    sha256 = prepared.content_hash({key: tensor.numpy() for key, tensor in tensors.items()})
-    about = {"dataset": name, "sha256": sha256, "source": json.dumps(origin(name, source))}
-    with atomic(out) as partial:
-        save_file(tensors, partial, metadata=about)
-    log.info("%s: %d training and %d test images -> %s", name, facts.n_train, facts.n_test, out)
-
-
-def origin(name: str, source: Path) -> dict[str, Any]:
-    """What the data set was read from: file -> bytes and sha256, or library -> version."""
-    if name not in ORIGINS:
-        return {}
-    library, files = ORIGINS[name], []
-    if isinstance(library, str):
-        return {library: version(library)}
-    for path in library(source):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
-    return {"files": files}
-
-
-def _digits(_source: Path) -> dict[str, Tensor]:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]  # grey levels 0..16 -> 0..255
-    return _split(images, bunch.target, CATALOG["digits"].n_test, train_test_split)
-
-
-def _digits_dev(source: Path) -> dict[str, Tensor]:
-    from sklearn.model_selection import train_test_split
-
-    known = _digits(source)
-    images, labels = known["train_images"].numpy(), known["train_labels"].numpy()
-    return _split(images, labels, CATALOG["digits_dev"].n_test, train_test_split)
-
-
-def _split(images: np.ndarray, labels: np.ndarray, n_test: int, split) -> dict[str, Tensor]:
-    parts = split(images, labels, test_size=n_test, stratify=labels, random_state=SPLIT_SEED)
-    names = ("train_images", "test_images", "train_labels", "test_labels")
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in zip(names, parts, strict=True)}
-    return {k: v.long() if k.endswith("labels") else v for k, v in tensors.items()}
-
-
-FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"),)  # where Debian's dataset-fashion-mnist puts it
-FASHION_SHA256 = {  # of the unpacked files: Debian packs the same bytes again, so the .gz files differ
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
-
-
-def _fashion_mnist(source: Path) -> dict[str, Tensor]:
-    """The four gzip files of Fashion-MNIST: in `source`/fashion_mnist, in Debian's place, or downloaded."""
-    facts, tensors = CATALOG["fashion_mnist"], {}
-    for file in _fashion_files(source):
-        name, n_bytes = file.stem, facts.n_train * math.prod(facts.shape) + 16  # the largest of the four
-        content = np.frombuffer(_unpacked(file, FASHION_SHA256[name], n_bytes), np.uint8)
-        part = "train" if name.startswith("train") else "test"
-        if "images" in name:  # their headers have 16 bytes, those of labels 8
-            tensors[f"{part}_images"] = torch.from_numpy(content[16:].reshape(-1, *facts.shape).copy())
-        else:
-            tensors[f"{part}_labels"] = torch.from_numpy(content[8:].astype(np.int64))
-    return tensors
-
-
-def _fashion_files(source: Path) -> list[Path]:
-    own = source / "fashion_mnist"
-    names = [f"{name}.gz" for name in FASHION_SHA256]
-    if not any(os.path.lexists(own / name) for name in names):
-        for place in FASHION_PLACES:
-            if all((place / name).is_file() for name in names):
-                return [place / name for name in names]
-    for name in names:
-        if not os.path.lexists(own / name):
-            _download_fashion_mnist(own / name)
-    return [own / name for name in names]
-
-
-def _unpacked(file: Path, sha256: str, limit: int) -> bytes:
-    """The content of a gzip file, if it is the expected one; read no further than `limit` bytes."""
-    way_out = "Delete it and run again to download it, or install Debian's dataset-fashion-mnist."
-    beginning = head(file, way_out)
-    try:
-        with gzip.open(file) as unpacking:
-            data = unpacking.read(limit + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BadInput(f"{file} is no whole gzip file ({error}).{instead(beginning)} {way_out}") from error
-    if len(data) > limit:
-        raise BadInput(f"{file} unpacks to more than {limit:,} bytes, the most that the data set has. {way_out}")
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise BadInput(f"{file}: wrong checksum: its content has sha256 {found}, expected {sha256}. {way_out}")
-    return data
-
-
-def _download_fashion_mnist(file: Path) -> None:
-    from torchvision.datasets import FashionMNIST
-    from torchvision.datasets.utils import download_url
-
-    for mirror in FashionMNIST.mirrors:
-        try:
-            with atomic(file) as partial:
-                download_url(f"{mirror}{file.name}", str(partial.parent), filename=partial.name)
-            return
-        except (OSError, RuntimeError) as error:
-            log.warning("%s%s: %s", mirror, file.name, error)
-    raise BadInput(
-        f"Fashion-MNIST: {file.name} is neither in {file.parent} nor in {FASHION_PLACES[0]}, and it could not be "
-        f"downloaded. Put the four .gz files into {file.parent}, or install Debian's dataset-fashion-mnist."
-    )
-
-
-def _cifar(name: str, source: Path) -> dict[str, Tensor]:
-    from fastat.data import cifar
-
-    return cifar.read(name, source)
-
-
-def _cifar_files(name: str, source: Path) -> list[Path]:
-    from fastat.data import cifar
-
-    return cifar.origin(name, source)
-
-
-# Data set -> what reads it from the folder of archives: {part}_images (n, C, H, W) uint8 and {part}_labels (n,) int64.
-READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
-    "digits": _digits,
-    "digits_dev": _digits_dev,
-    "fashion_mnist": _fashion_mnist,
-    "cifar10": functools.partial(_cifar, "cifar10"),
-    "cifar100": functools.partial(_cifar, "cifar100"),
-}
-ORIGINS: dict[str, str | Callable[[Path], list[Path]]] = {  # what each is read from: a library, or files
-    "digits": "scikit-learn",
-    "digits_dev": "scikit-learn",
-    "fashion_mnist": _fashion_files,
-    "cifar10": functools.partial(_cifar_files, "cifar10"),
-    "cifar100": functools.partial(_cifar_files, "cifar100"),
-}
 
 
 @dataclass(frozen=True)
@@ -256,7 +69,7 @@ def load(path: Path, device: torch.device, n_train: int | None = None, n_test: i
     found = prepared.read(path)
     if found.unverified:
         log.warning("%s: unverified, %s. %s", path, found.unverified, prepared.way_out(path))
-    facts, parts = CATALOG[found.name], {}
+    facts, parts = found.facts, {}
     for part, n in (("train", n_train), ("test", n_test)):
         labels = torch.from_numpy(found.arrays[f"{part}_labels"][:n]).to(device)
         images = torch.from_numpy(found.arrays[f"{part}_images"][:n])

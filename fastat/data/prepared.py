@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from fastat.config import catalog
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.errors import BadInput
 from fastat.machine import platforms
@@ -38,6 +39,7 @@ class Prepared:
 
     name: str
     sha256: str
+    facts: DatasetFacts
     arrays: dict[str, np.ndarray]
     unverified: str = ""
 
@@ -50,7 +52,7 @@ def read(path: Path, whole: bool = False) -> Prepared:
     """
     about, arrays = header(path), _tensors(path)
     name = about["dataset"]
-    facts, labels = CATALOG[name], {part: arrays[f"{part}_labels"] for part in PARTS}
+    facts, labels = facts_of(about), {part: arrays[f"{part}_labels"] for part in PARTS}
     for part in PARTS:
         check_labels(labels[part], facts.n_classes, f"{path}: {part}", way_out(path))
     unverified = ""
@@ -67,7 +69,7 @@ def read(path: Path, whole: bool = False) -> Prepared:
                 _check_pixels(pixels, arrays[f"{part}_chunks"], int(about["chunk"]), whole, way_out(path))
             arrays[f"{part}_images"] = pixels
     kept = {f"{part}_{what}": arrays[f"{part}_{what}"] for part in PARTS for what in ("images", "labels")}
-    return Prepared(name, about["sha256"], kept, unverified)
+    return Prepared(name, about["sha256"], facts, kept, unverified)
 
 
 def verify(path: Path) -> Prepared:
@@ -90,16 +92,28 @@ def header(path: Path) -> dict[str, str]:
     except (OSError, SafetensorError) as error:
         raise BadInput(f"{path} is not a prepared data set ({error}).{instead(beginning)} {way_out(path)}") from error
     name, expected = about.get("dataset"), path.stem
-    if name not in CATALOG or "sha256" not in about:
+    if not name or not known(about) or "sha256" not in about:
         raise BadInput(f"{path} is not a prepared data set (its header names no known data set). {way_out(path)}")
-    if expected in CATALOG and name != expected:
+    if name != expected and (expected in CATALOG or name not in CATALOG):
         raise BadInput(f"{path} must hold {expected}, but it holds {name}. {way_out(path)}")
     pixels = {part: about.get(part) for part in PARTS}
-    if CATALOG[name].stored and pixels != {part: f"{name}/{part}.npy" for part in PARTS}:
+    if facts_of(about).stored and pixels != {part: f"{name}/{part}.npy" for part in PARTS}:
         raise BadInput(f"{path} must have its pixels in {name}/, but its header says {pixels}. {way_out(path)}")
     if not re.fullmatch("[0-9]{1,9}", about.get("chunk", "0")):
         raise BadInput(f"{path}: chunk must be a number of images, got {about['chunk'][:50]!r}. {way_out(path)}")
     return about
+
+
+def known(about: dict[str, str]) -> bool:
+    """Whether a header is of one of ours, or says the sizes of an own data set."""
+    return about.get("dataset") in CATALOG or catalog.from_json(catalog.loaded(about.get("facts"))) is not None
+
+
+def facts_of(about: dict[str, str]) -> DatasetFacts:
+    """The sizes of the data set that a header is of."""
+    found = CATALOG.get(about["dataset"]) or catalog.from_json(catalog.loaded(about.get("facts")))
+    assert found is not None  # `header` has seen to it
+    return found
 
 
 def content_sha256(path: Path) -> str:
@@ -108,7 +122,7 @@ def content_sha256(path: Path) -> str:
     Raises: BadInput if the file is damaged so that there is nothing to hash, or has no checksums of its pixels.
     """
     arrays = _tensors(path)
-    if CATALOG[header(path)["dataset"]].stored and "train_chunks" not in arrays:
+    if facts_of(header(path)).stored and "train_chunks" not in arrays:
         raise BadInput(f"{path} was prepared before its pixels had checksums. {way_out(path)}")
     return content_hash(arrays)
 
@@ -145,6 +159,8 @@ def labels(path: Path, part: str) -> np.ndarray:
 def way_out(path: Path) -> str:
     """The sentence that ends every refusal: how the file is made."""
     name = path.stem if path.stem in CATALOG else "NAME"
+    if catalog.learnt(path.stem):
+        name = f"{path.stem} --configfile FILE"
     return f"Prepare it again: python -m fastat data --dataset {name} --out {shlex.quote(str(path))}"
 
 
@@ -191,7 +207,7 @@ def _check_layout(path: Path) -> list[str]:
     Raises: BadInput for the first that is not.
     """
     about = header(path)
-    layout = _layout(CATALOG[about["dataset"]], int(about.get("chunk", 0)))
+    layout = _layout(facts_of(about), int(about.get("chunk", 0)))
     with safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}
         found = {name: f"{one.get_dtype()} {tuple(one.get_shape())}" for name, one in slices.items()}

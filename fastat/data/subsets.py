@@ -24,6 +24,11 @@ def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
     """
     if n > len(labels):
         raise BadInput(f"{n} images asked for, but there are only {len(labels)}")
+    return by_share(labels, seed)[:n].sort().values.to(labels.device)
+
+
+def by_share(labels: Tensor, seed: int) -> Tensor:
+    """An order of all images, of whose first n, for any n, every class has its share, to within one."""
     rng = generator(torch.device("cpu"), seed, "stratified")
     shuffled = torch.randperm(len(labels), generator=rng)
     rank = torch.empty(len(labels))
@@ -31,7 +36,7 @@ def stratified(labels: Tensor, n: int, seed: int) -> Tensor:
     for label in owners.unique():
         members = shuffled[owners == label]
         rank[members] = (torch.arange(len(members)) + 0.5) / len(members)
-    return rank.argsort(stable=True)[:n].sort().values.to(labels.device)
+    return rank.argsort(stable=True)
 
 
 def held_out(data: ImageSet, hold_out: float) -> tuple[ImageSet, Part | None]:

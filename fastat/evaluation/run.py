@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fastat import __version__
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.grid import check_n_images, protocol_of
 from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
@@ -103,7 +103,7 @@ class Finished:
             with open(path, encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
             fgsm_acc, pgd_acc = ([float(row[name]) for row in rows] for name in ("fgsm_acc", "pgd10_acc"))
-            return detect(fgsm_acc, pgd_acc, CATALOG[self.spec.dataset].n_classes)
+            return detect(fgsm_acc, pgd_acc, catalog.required(self.spec.dataset).n_classes)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path} is missing or damaged ({error}). Train it again.") from error
 
@@ -126,7 +126,7 @@ class Finished:
 
     def untrained(self) -> nn.Module:
         """The network with weights that mean nothing."""
-        facts = CATALOG[self.spec.dataset]
+        facts = catalog.required(self.spec.dataset)
         if not self.door:
             arch = self.about["recipe"].get("arch", "shared")
             ours = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine import files
@@ -85,7 +85,7 @@ def owner_of(parts: tuple[str, ...]) -> str:
     top, *rest = parts
     if top == "data" and rest:
         name = rest[0].removesuffix(".safetensors")
-        return name if name in CATALOG else ""
+        return name if catalog.facts(name) else ""
     if top == "logs" and rest[:1] in (["train"], ["evaluate"]):
         rest = [*rest[1:-1], re.sub(r"(-probe)?\.log$", "", rest[-1])]
     elif top != "runs" or len(rest) <= RUN_DEPTH:
@@ -161,7 +161,7 @@ def remove(found: list[Found], kinds: list[str], results: Path) -> tuple[str, bo
 
 def locks_of(owner: str, results: Path) -> Iterator[Path]:
     """The folders whose locks say that a job of this run, or on this data set, is at work."""
-    if owner in CATALOG:
+    if catalog.facts(owner):
         yield results / "data" / owner
         yield from (path.parent for path in results.glob(f"runs/{owner}/*/*/*/*/*/state/lock"))
     else:

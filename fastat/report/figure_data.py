@@ -16,14 +16,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
+from fastat.config.grid import middle
 from fastat.config.sweep import read_text, text
 from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
 from fastat.report.results import PLACE, Results, read, read_rows, step_in_eps
 from fastat.report.statistics import exact
 from fastat.report.tidy import CELL, RUN
-from fastat.units import eps_text, is_eps, length_of
+from fastat.units import is_eps, length_of
 
 MOST_RUNS = 500  # whose curves are kept one by one; of more, each cell's mean
 MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
@@ -83,9 +84,8 @@ def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
     """Data set -> the eps that figures of one eps show: Table I's, or the middle one where no run is at that."""
     chosen = {}
     for dataset, part in runs.groupby("dataset"):
-        every = sorted(set(part["eps_255"]))
         wanted = table1_eps.get(str(dataset), "")
-        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else eps_text(every[(len(every) - 1) // 2])
+        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else middle(part["eps_255"])
     return chosen
 
 
@@ -341,7 +341,7 @@ def fig11(grid: Grid) -> Parts:
     """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
     for (dataset, model, eps, eps_255), part in runs_of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
         found = [held for _, held in grid.files.instances(part, "delta_linf", "delta_l2")]
-        pixels = np.prod(CATALOG[dataset].shape) if dataset in CATALOG else np.nan
+        pixels = np.prod(facts.shape) if (facts := catalog.facts(str(dataset))) else np.nan
         for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
             if found and np.isfinite(unit):
                 lengths = np.concatenate([held[quantity] for held in found]) / (int(str(eps_255)) / 255 * unit)

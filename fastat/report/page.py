@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fastat.config import catalog
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import claims, figure_data, pairs, sanity, verdicts
@@ -235,11 +236,22 @@ def summary(results: Results, board: pd.DataFrame) -> dict[str, Any]:
         "collapsed_at_end": int(runs["collapsed_at_end"].sum()),
         "collapsed_for_a_while": int(runs["collapsed_for_a_while"].sum()),
         "datasets": sorted(set(runs["dataset"])),
+        "own": own_data(results),
         "hardware": sorted(set(runs["device"].dropna())),
         "commits": sorted(
             {short(str(about["git_commit"])) for about in results.evidence.values() if about.get("git_commit")}
         ),
     }
+
+
+def own_data(results: Results) -> list[str]:
+    """What was measured of each data set of the user's own, in a line: as its runs say it."""
+    said = {name.partition("/")[0]: about.get("data") for name, about in results.evidence.items()}
+    return [
+        catalog.in_words(name, about)
+        for name, about in sorted(said.items())
+        if name not in catalog.CATALOG and isinstance(about, dict) and catalog.from_json(about)
+    ]
 
 
 def short(commit: str) -> str:

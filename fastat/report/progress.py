@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.grid import protocol_for, result_files
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
@@ -195,7 +195,9 @@ def images_done(path: Path) -> int:
 def n_attacked(spec: RunSpec, config: dict[str, Any]) -> int:
     """How many images AutoAttack is to attack."""
     n_images = protocol_for(config, spec.dataset)["autoattack"]["n_images"]
-    return int(n_images) if n_images != "all" else resolve(spec, config).n_test or CATALOG[spec.dataset].n_test
+    if n_images != "all":
+        return int(n_images)
+    return resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
 
 
 def standing(run: Progress, log: Path, files: Files, place: Place) -> tuple[str, str]:

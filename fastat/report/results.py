@@ -16,8 +16,7 @@ from typing import Any
 import pandas as pd
 
 from fastat import ROOT
-from fastat.config import sweep
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog, sweep
 from fastat.config.recipe import Recipe, fingerprint
 from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
@@ -262,7 +261,7 @@ def recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]], notes: list
     rows, damaged = [], 0
     named_so = runs[["name", "dataset", "method", "variant", "eps_255"]]
     for name, dataset, method, variant, eps_255 in named_so.itertuples(index=False):
-        size = CATALOG[dataset].n_train if dataset in CATALOG else math.nan
+        size = facts.n_train if (facts := catalog.facts(dataset)) else math.nan
         about = evidence.get(name, {})
         try:
             rows.append((*recipe(about, method, eps_255, size), *varied(about, variant)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from fastat.config.grid import load_config
+from fastat.config.grid import load_config, middle
 from fastat.config.recipe import resolve
 from fastat.config.spec import SUBSET, RunSpec
 from fastat.machine.files import atomic
@@ -38,13 +38,17 @@ Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 
 
 def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
-    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex."""
+    """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex.
+
+    table1_eps: data set -> the eps that Table I shows; of one that it does not name, the middle one of its runs.
+    """
     runs = suspected(in_order(results.runs))
     marks = ranked(results.correct)
     main = runs[~runs["ablation"]]
     held_out = bool(runs["best_epoch"].notna().any())
     columns = {number: [*COLUMNS[number], *(BEST_COLUMNS[number] if held_out else ())] for number in COLUMNS}
-    one = summary(main[main["eps"] == main["dataset"].map(table1_eps)], columns[1])
+    shown = {name: middle(every) for name, every in main.groupby("dataset")["eps_255"]} | table1_eps
+    one = summary(main[main["eps"] == main["dataset"].map(shown)], columns[1])
     two = summary(main, columns[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
     note = SUSPECT if runs["masking"].any() else ""

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.grid import expand
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
@@ -86,6 +86,7 @@ def gather_all(checker: verify.Checker, names: list[str]) -> list[Gathered]:
 
 def gather_some(checker: verify.Checker, names: list[str]) -> tuple[list[Gathered], dict[str, Any]]:
     """The runs of these names, and what was hashed, which another process's checker does not learn otherwise."""
+    catalog.learn(checker.results)  # in another process, too
     runs = [gather(checker.results / "runs" / name, checker.check(name)) for name in names]
     return runs, checker.hashes.new
 
@@ -147,7 +148,7 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
         yield "cause", "", about["cause"], ""
     for metric in ("train_seconds", "peak_memory_mb", "device"):
         yield metric, "", about.get(metric, ""), ""
-    n_classes = CATALOG[RunSpec.parse(run.name).dataset].n_classes
+    n_classes = catalog.required(RunSpec.parse(run.name).dataset).n_classes
     fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
     yield "collapse_epoch", "", fell.first or "", ""
     yield "collapsed_at_end", "", int(fell.at_end), ""

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
 from fastat.config.recipe import LATER, fingerprint, resolve
 from fastat.config.spec import PATTERN, RunSpec
@@ -207,12 +207,12 @@ class Checker:
 
     def against_data(self, spec: RunSpec, about: dict[str, Any], run: Checked) -> None:
         """The run must be of the data that lie there."""
-        data = self.prepared(spec.dataset) if spec.dataset in CATALOG else None
+        data = self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None
         if data is None:
             run.unverified.append("its data are not there")
         elif "data_sha256" in about:
             n_train, n_test = sizes(spec, about)
-            assert n_train is not None and n_test is not None  # the catalogue has them
+            assert n_train is not None and n_test is not None  # the facts have them
             if prepared.data_sha256(data[0], n_train, n_test) != about["data_sha256"]:
                 raise Wrong("is of other data than results/data holds", f"data_sha256 {about['data_sha256'][:16]}")
 
@@ -236,12 +236,12 @@ class Checker:
         if name.endswith(("whitebox", "autoattack")):
             assert run.about is not None
             n_test = sizes(spec, run.about)[1]
-            check_values(rows, n_test, self.prepared(spec.dataset) if spec.dataset in CATALOG else None)
+            check_values(rows, n_test, self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None)
             if name.endswith("whitebox"):
                 check_whitebox(rows, n_test)
             else:
                 n = protocol.get("autoattack", {}).get("n_images")
-                check_autoattack(rows, n_test if n == "all" else n, CATALOG.get(spec.dataset))
+                check_autoattack(rows, n_test if n == "all" else n, catalog.facts(spec.dataset))
         elif not len(rows[COLUMNS[name][0]]):
             raise Wrong("has no rows", 0)
         return rows
@@ -424,7 +424,7 @@ def read_prepared(path: Path, full: bool) -> tuple[str, NDArray[np.int64]] | Wro
 
 def sizes(spec: RunSpec, about: dict[str, Any]) -> tuple[int | None, int | None]:
     """How many training and test images the run used; None: nobody knows."""
-    facts = CATALOG.get(spec.dataset)
+    facts = catalog.facts(spec.dataset)
     known = (facts.n_train, facts.n_test) if facts else (None, None)
     said = (about["recipe"].get("n_train"), about["recipe"].get("n_test"))
     return said[0] or known[0], said[1] or known[1]

@@ -13,11 +13,13 @@ from torch import nn
 
 import methods
 from fastat import IN_CLONE, ROOT, __version__
-from fastat.config.catalog import CATALOG, DatasetFacts
+from fastat.config import catalog
+from fastat.config.catalog import DatasetFacts
 from fastat.config.networks import shown
-from fastat.config.recipe import Recipe, fingerprint, n_held_out, resolve
+from fastat.config.recipe import Recipe, check_sizes, fingerprint, n_held_out, resolve
 from fastat.config.spec import RunSpec
-from fastat.data import datasets, subsets
+from fastat.data import datasets, prepared, subsets
+from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
 from fastat.machine import devices, numerics, processes
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
@@ -38,8 +40,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
     recipe = replace(recipe, numerics=numerics.settled(recipe.numerics, device))
     together, device = processes.join(device, recipe.shards)
     devices.set_precision(recipe.precision)
-    data = datasets.load(results / f"data/{spec.dataset}.safetensors", device, recipe.n_train, recipe.n_test)
-    data, held_out = subsets.held_out(data, recipe.hold_out)
+    data, held_out = subsets.held_out(of_run(spec, recipe, results, device), recipe.hold_out)
     everyone, images = data.train, data.sha256
     if spec.subset:
         chosen = subsets.of_tenths(subsets.ranks(spec, results, len(everyone)), spec.subset)
@@ -85,6 +86,20 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
     train(training, results / "runs" / spec.name)
 
 
+def of_run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device) -> ImageSet:
+    """The run's data set, once it is known to be as large as the recipe asks for.
+
+    Raises: BadInput if it is not, or not that of the run.
+    """
+    path = results / f"data/{spec.dataset}.safetensors"
+    about = prepared.header(path)
+    if about["dataset"] != spec.dataset:
+        raise BadInput(f"{path} holds {about['dataset']}, not {spec.dataset}. {prepared.way_out(path)}")
+    catalog.learn(results)
+    check_sizes(recipe, spec.dataset, f"recipe of {spec.dataset}/{spec.method}/{spec.variant}")
+    return datasets.load(path, device, recipe.n_train, recipe.n_test)
+
+
 def compiled(model: nn.Module, recipe: Recipe, example: torch.Tensor, double_backward: bool) -> str:
     """Compile the model as the recipe says, and say what was done. Compiled kernels are the processor's own."""
     if recipe.numerics == "portable" and recipe.compile != "off":
@@ -97,10 +112,10 @@ def build_method(
 ) -> tuple[Task, Method]:
     """The run's task and method: of one process's share, where several train together. On `meta`, without memory.
 
-    n_train: how many images there are; None: as many as the catalogue says.
-    Raises: BadInput if the method or a network of one's own cannot be trained.
+    n_train: how many images there are; None: as many as the data set has.
+    Raises: BadInput if the method or a network of one's own cannot be trained, or the data are not prepared.
     """
-    facts = CATALOG[spec.dataset]
+    facts = catalog.required(spec.dataset)
     if n_train is None:
         whole_set = recipe.n_train or facts.n_train
         n_train = subsets.size(whole_set - n_held_out(recipe.hold_out, whole_set), spec.subset)
@@ -163,7 +178,7 @@ def build_network(spec: RunSpec, recipe: Recipe) -> nn.Module:
 
 def network(spec: RunSpec, recipe: Recipe) -> nn.Module:
     """The network that the run's name and recipe call for."""
-    facts = CATALOG[spec.dataset]
+    facts = catalog.required(spec.dataset)
     if recipe.network:
         if spec.model in models.MODELS:
             raise BadInput(f"{spec.name}: network must be left out of its recipe: {spec.model} is one of our own")
@@ -186,7 +201,7 @@ def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
     method, one_left = methods.module(spec.method), n_train % recipe.batch_size == 1 and not recipe.drop_last
     parts, twice = getattr(method, "NEEDS", ()), "double_backward" in method.PASSES
     demands = own.Demands(spec.method if parts or twice else "", parts, twice, recipe.average > 0, one_left)
-    facts = CATALOG[spec.dataset]
+    facts = catalog.required(spec.dataset)
     return checked(json.dumps(recipe.network, sort_keys=True), facts.shape, facts.n_classes, demands)
 
 
@@ -199,10 +214,14 @@ def checked(door: str, shape: tuple[int, int, int], n_classes: int, demands: own
 def build_all(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
     """Build every method and network of a grid, ours without memory. A line for each network that is not ours.
 
+    Left out are those on data that are not prepared.
+
     Raises: BadInput for the first that cannot be built, or not shared by as many processes as the config says.
     """
     networks: dict[str, None] = {}
     for spec in {replace(spec, seed=0): spec for spec in specs}.values():  # a seed changes no recipe
+        if catalog.facts(spec.dataset) is None:
+            continue
         recipe = resolve(spec, config)
         task, method = build_method(spec, recipe, torch.device("meta"))
         n_processes = config["processes"].get(spec.dataset, 1)
@@ -225,6 +244,7 @@ def what_is_trained(spec: RunSpec, recipe: Recipe, method: Method) -> dict[str, 
     return {
         "run": spec.name,
         "recipe": json.loads(recipe.to_json()),
+        "data": catalog.said(spec.dataset),
         "config": asdict(method.config),
         "redrawn": [epoch for epoch in range(1, recipe.epochs + 1) if redraws(epoch)],
         **methods.made_by(spec.method),

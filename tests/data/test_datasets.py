@@ -10,8 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fastat.cli import main
-from fastat.data import datasets
-from fastat.data.datasets import FASHION_PLACES, Part, TrainingStream
+from fastat.data import datasets, sources
+from fastat.data.datasets import Part, TrainingStream
+from fastat.data.sources import FASHION_PLACES
 from fastat.errors import BadInput
 
 CPU = torch.device("cpu")
@@ -21,7 +22,7 @@ needs_fashion = pytest.mark.skipif(
 
 
 def prepared(name, folder, source="data"):
-    datasets.prepare(name, folder / source, folder / f"{name}.safetensors")
+    sources.prepare(name, folder / source, folder / f"{name}.safetensors")
     return datasets.load(folder / f"{name}.safetensors", CPU)
 
 
@@ -111,7 +112,7 @@ def test_what_is_no_archive_of_fashion_mnist_is_refused_at_once(spoil, message, 
 def test_missing_files_that_cannot_be_downloaded_are_bad_input(tmp_path, monkeypatch, capsys):
     from torchvision.datasets import FashionMNIST
 
-    monkeypatch.setattr(datasets, "FASHION_PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(sources, "FASHION_PLACES", (tmp_path / "nowhere",))
     monkeypatch.setattr(FashionMNIST, "mirrors", ["file:///nowhere/"])
     arguments = ["data", "--dataset", "fashion_mnist", "--source", str(tmp_path / "data")]
     assert main([*arguments, "--out", str(tmp_path / "out.safetensors")]) == 2
@@ -133,7 +134,10 @@ def test_a_label_that_is_no_class_is_refused(tmp_path, label):
 
 def test_an_unknown_dataset_is_bad_input(tmp_path, capsys):
     assert main(["data", "--dataset", "digit", "--out", str(tmp_path / "out.safetensors")]) == 2
-    assert "unknown dataset 'digit'. Known: digits" in capsys.readouterr().err
+    assert (
+        "unknown dataset 'digit': neither one of ours nor in `datasets` of the config. Did you mean 'digits'?"
+        in capsys.readouterr().err
+    )
 
 
 def test_batches_are_made_on_the_device_without_waiting_for_it():

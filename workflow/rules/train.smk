@@ -7,8 +7,14 @@ rule data:
         "../../environment.yml"
     params:
         source=config["data_dir"],
+        options=lambda wildcards: (
+            f"--options {shlex.quote(json.dumps(config['datasets'][wildcards.dataset], sort_keys=True))}"
+            if wildcards.dataset in config["datasets"]
+            else ""
+        ),
     shell:
-        "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} --out {output} >> {log} 2>&1"
+        "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} {params.options}"
+        " --out {output} >> {log} 2>&1"
 
 
 # The state of an unfinished run lies beside these outputs and is none of them: Snakemake deletes outputs.

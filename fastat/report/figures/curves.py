@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from fastat.config.catalog import CATALOG
+from fastat.config import catalog
 from fastat.report.figures import landscapes, style
 from fastat.report.figures.style import at
 from fastat.report.methods import about, called, place
@@ -279,7 +279,7 @@ def collapse(rows: pd.DataFrame) -> Figure:
         for _, one in at(rows, method=method).groupby("seed"):
             one = one.sort_values("epoch")
             percent = (one["train_fgsm_acc"] / 100, one["train_pgd10_acc"] / 100)
-            fell.append(detect(*percent, CATALOG[one["dataset"].iloc[0]].n_classes))
+            fell.append(detect(*percent, catalog.required(one["dataset"].iloc[0]).n_classes))
             panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
             panel.plot(one["epoch"], one["train_pgd10_acc"], color=about(method).colour, lw=1.5)
         words = f"{sum(one.at_end for one in fell)} of {len(fell)} collapsed at the end"

@@ -1,0 +1,108 @@
+"""Data sets of the user's own: the rules of `datasets` in a config that tie two options together. No torch.
+
+Rules of single options are in workflow/schemas/config.schema.yaml.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastat.config import catalog
+from fastat.config.catalog import CATALOG
+from fastat.config.recipe import LIKE, named_recipes, resolve
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput, did_you_mean
+
+OF_IMAGES = ("size", "resize", "crop", "channels")
+DOORS = {  # where a data set comes from -> what may be said of it besides
+    "folder": ("test", "seed", *OF_IMAGES),
+    "npz": ("test", "seed", "layout"),
+    "torchvision": ("parts", "download", *OF_IMAGES),
+}
+NEEDS = {"seed": "test", "resize": "size", "crop": "size"}  # an option, and the one without which it says nothing
+
+
+def check(datasets: dict[str, dict[str, Any]]) -> None:
+    """Raises: BadInput for the first data set whose name or options break a rule."""
+    for name, options in datasets.items():
+        where = f"config: datasets: {name}"
+        if not catalog.NAME.fullmatch(str(name)):
+            raise BadInput(f"{where}: a name is made of a-z, 0-9 and _, got {name!r}. Write {plain(str(name))!r}")
+        if name in CATALOG:
+            raise BadInput(f"{where} is the name of one of ours. Choose another, as my_{name}")
+        check_options(options, where)
+
+
+def check_options(options: dict[str, Any], where: str) -> None:
+    """Raises: BadInput for no door or two, an option of another door, or one that would say nothing."""
+    kind = door(options, where)
+    for key in options:
+        if key != kind and key not in DOORS[kind]:
+            raise BadInput(f"{where}: {key} says nothing of a data set from {kind}.{did_you_mean(key, DOORS[kind])}")
+        if (needed := NEEDS.get(key)) and needed not in options:
+            raise BadInput(f"{where}: {key} says nothing without {needed}. Say {needed}, or leave {key} out")
+    if options.get("resize") == "exact" and "crop" in options:
+        raise BadInput(f"{where}: after resize: exact there is nothing to crop. Write resize: shortest, or no crop")
+
+
+def door(options: dict[str, Any], where: str) -> str:
+    """`folder`, `npz` or `torchvision`.
+
+    Raises: BadInput unless exactly one is said.
+    """
+    said = [kind for kind in DOORS if kind in options]
+    if len(said) != 1:
+        rule = f"{where} must say exactly one of {', '.join(DOORS)}, got {' and '.join(said) or 'none'}"
+        raise BadInput(f"{rule}. As {{folder: PATH}}, {{npz: FILE}} or {{torchvision: SVHN}}")
+    return said[0]
+
+
+def path_of(text: str, where: str) -> Path:
+    """A path of the config; `~` is the home folder, and others begin where the command is started.
+
+    Raises: BadInput for the home of somebody unknown, or no text.
+    """
+    try:
+        if text:
+            return Path(text).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"{where}: {text!r} begins with the home of an unknown user. Write ./{text}") from error
+    raise BadInput(f"{where}: a path must not be empty. The folder where you are is .")
+
+
+def lines(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
+    """What is to be said of the own data sets of a grid before anything runs, in sentences."""
+    first = {spec.dataset: spec for spec in reversed(specs) if spec.dataset not in CATALOG}
+    return [line for name in sorted(first) for line in (*state(name, config), *augmentation(first[name], config))]
+
+
+def state(name: str, config: dict[str, Any]) -> list[str]:
+    """What is known of a data set, and whether it was prepared from what the config says."""
+    known, options = catalog.learnt(name), config["datasets"].get(name)
+    again = f"python -m fastat data --dataset {name} --configfile FILE"
+    if known is None:
+        return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {again}"]
+    said = [catalog.in_words(name, known.said)]
+    if options is not None and known.options is not None and options != known.options:
+        said.append(
+            f"{name}: WARNING: it was prepared from {json.dumps(known.options)}, but the config says "
+            f"{json.dumps(options)}. Prepare it again: {again}"
+        )
+    return said
+
+
+def augmentation(spec: RunSpec, config: dict[str, Any]) -> list[str]:
+    """How a data set without a recipe is augmented, unless the config says it."""
+    own = (config["recipes"].get(spec.dataset) or {}).get("every") or {}
+    unsaid = [key for key in ("pad", "flip") if key not in own]
+    if spec.dataset in named_recipes()["datasets"] or not unsaid:
+        return []
+    recipe = resolve(spec, config)
+    values = {"pad": f"pad {recipe.pad}", "flip": f"flip {str(recipe.flip).lower()}"}
+    way_out = f"say `recipes: {{{spec.dataset}: {{every: {{flip: false}}}}}}` if its images have a direction"
+    return [f"{spec.dataset}: {', '.join(values[key] for key in unsaid)}, as {LIKE.upper()}: {way_out}."]
+
+
+def plain(name: str) -> str:
+    """A name of a-z, 0-9 and _ like this one."""
+    return "".join(sign if catalog.NAME.fullmatch(sign) else "_" for sign in name.lower()) or "mine"
