@@ -43,7 +43,15 @@ def own_data(folder: Path) -> None:
     np.savez_compressed(folder / "mine.npz", images=pixels, labels=labels)
 
 
-PAGES: dict[str, Callable[[Path], None]] = {"own-data.md": own_data}  # page -> what makes the inputs it speaks of
+def nothing(_folder: Path) -> None:
+    """The page makes its files itself."""
+
+
+PAGES: dict[str, Callable[[Path], None]] = {  # page -> what makes the inputs it speaks of
+    "own-data.md": own_data,
+    "own-network.md": nothing,
+    "own-recipe.md": nothing,
+}
 
 
 def commands(page: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
