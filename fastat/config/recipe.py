@@ -134,7 +134,7 @@ def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
     known = variants()
     if spec.method not in known:
         raise BadInput(f"unknown method {spec.method!r}.{did_you_mean(spec.method, known)}")
-    if spec.named in known[spec.method]:
+    if spec.named in known[spec.method] or sweep.makes(spec, config.get("sweep") or {}):
         return
     names = [*known[spec.method], *own_variants(spec, config)]
     if spec.named not in names:

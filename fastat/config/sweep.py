@@ -6,6 +6,7 @@ looked up in the config by its name; only people's names of it (`words`) are rea
 
 import functools
 import itertools
+import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -74,16 +75,36 @@ def of(spec: RunSpec, sweep: Sweep, places: Sweep | None = None) -> Swept | None
 
     places: the same with the place of each value in its stead (origins.py), which the fields then have.
     """
-    for (over, values), (_, fields) in zip(combined(sweep), combined(places or sweep), strict=True):
+    found = table(json.dumps(sweep)).get((spec.method, spec.named))
+    if found is None:
+        return None
+    place, over, fields = found
+    if places is not None:
+        _, fields = next(itertools.islice(combined(places), place, None))
+    return Swept(over, recipe_fields(spec.method, fields))
+
+
+@functools.lru_cache(maxsize=8)
+def table(sweep: str) -> dict[tuple[str, str], tuple[int, str, dict[str, Any]]]:
+    """(method, variant) that the sweep, as JSON, makes -> how many it makes before, the variant it is over, the values.
+
+    Kept: a grid asks once for every run.
+    """
+    found: dict[tuple[str, str], tuple[int, str, dict[str, Any]]] = {}
+    for place, (over, fields) in enumerate(combined(json.loads(sweep))):
         method, variant = split(over)
-        if method == spec.method and name(variant, values) == spec.named:
-            return Swept(variant, recipe_fields(method, fields))
-    return None
+        found.setdefault((method, name(variant, fields)), (place, variant, fields))
+    return found
+
+
+def makes(spec: RunSpec, sweep: Sweep) -> bool:
+    """Whether the sweep makes the run's variant."""
+    return (spec.method, spec.named) in table(json.dumps(sweep))
 
 
 def names(method: str, sweep: Sweep) -> list[str]:
     """The variants of a method that the sweep makes."""
-    return [name(split(over)[1], fields) for over, fields in combined(sweep) if split(over)[0] == method]
+    return [variant for of, variant in table(json.dumps(sweep)) if of == method]
 
 
 # Keys
