@@ -154,8 +154,13 @@ def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack
         raise NotRun(f"no run that {'/'.join(one)} and {'/'.join(other)} both have under {attack}")
     difference = np.stack([a[key][0].astype(float) - b[key][0] for key in both])
     found = paired(difference)
-    told = f"{len(both)} pairs of runs, {difference.shape[1]} images each"
+    told = f"{counted_pairs(len(both))}, {difference.shape[1]} images each"
     return {"value": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high, "told": told}
+
+
+def counted_pairs(n: int) -> str:
+    """`1 pair of runs`, `2 pairs of runs`."""
+    return f"{n} pair{'s' * (n != 1)} of runs"
 
 
 def runs_of(evidence: Evidence, who: tuple[str, str], attack: str) -> dict[tuple[str, ...], Verdicts]:
@@ -414,7 +419,7 @@ def tails_and_losses(evidence: Evidence) -> Found:
     rows = losses(evidence)
     if rows["ratio"].isna().all():
         raise NotRun("no ratio of ATAS")
-    return rank_correlation(rows, "ratio", "loss_gap", f"{len(rows)} pairs of runs")
+    return rank_correlation(rows, "ratio", "loss_gap", counted_pairs(len(rows)))
 
 
 def as_fast(evidence: Evidence) -> Found:
@@ -427,7 +432,7 @@ def as_fast(evidence: Evidence) -> Found:
     logs = np.log((both["train_seconds"] / both["train_seconds_atta"]).to_numpy())
     low, high = np.exp(mean_interval(logs))
     word = "holds" if low >= 0.9 and high <= 1.1 else "does not hold" if high < 0.9 or low > 1.1 else "undecided"
-    told = f"geometric mean of {len(both)} pairs of runs; clocks are noisy"
+    told = f"geometric mean of {counted_pairs(len(both))}; clocks are noisy"
     return {"value": float(np.exp(logs.mean())), "low": low, "high": high, "verdict": word, "evidence": told}
 
 

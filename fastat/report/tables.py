@@ -43,8 +43,8 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     table1_eps: data set -> the eps that Table I shows; of one that it does not name, the middle one of its runs.
     """
     runs = suspected(in_order(results.runs))
-    marks = ranked(results.correct)
     main = runs[~runs["ablation"]]
+    marks, of_all = ranked(results.correct.merge(main[RUN], on=RUN)), ranked(results.correct)
     held_out = bool(runs["best_epoch"].notna().any())
     columns = {number: [*COLUMNS[number], *(BEST_COLUMNS[number] if held_out else ())] for number in COLUMNS}
     shown = {name: middle(every) for name, every in main.groupby("dataset")["eps_255"]} | table1_eps
@@ -57,7 +57,7 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     attacked = summary(runs[~runs["variant"].str.fullmatch(SUBSET)], every)
     write_table(out / "table1", one, readable(one, columns[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
     write_table(out / "table2", two, readable(two, columns[2], marks), note + CAPTIONS[2], by_eps(two, marks))
-    write_table(out / "supplement", attacked, readable(attacked, every, marks), note + CAPTIONS["supplement"])
+    write_table(out / "supplement", attacked, readable(attacked, every, of_all), note + CAPTIONS["supplement"])
     for number, table in ((3, table3(runs)), (4, table4(runs)), (5, table5())):
         write_table(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 

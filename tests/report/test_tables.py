@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -252,3 +253,21 @@ def test_the_best_epoch_on_held_out_images_stands_beside_the_last_one_where_ther
         assert ("AA, best" in (tmp_path / "table1.md").read_text()) == has
     assert table.loc["atas", ["best_aa", "best_epoch"]].tolist() == [35.0, 7.0]
     assert pd.isna(table.loc["atta", "best_aa"])
+
+
+def test_what_a_sweep_made_takes_no_mark_in_tables_that_do_not_show_it(tmp_path):
+    who = [("digits", "preact_tiny", "8/255", *rest) for rest in (("atas", "paper", "0"), ("atta", "paper", "0"))]
+    swept = ("digits", "preact_tiny", "8/255", "atas", "average_0p9", "0")
+    good, fair, bad = (fabricate.bits(np.arange(200) < n) for n in (200, 150, 20))
+    right = pd.DataFrame(
+        [(*run, "aa", 200, "same", bits) for run, bits in ((swept, good), (who[0], fair), (who[1], bad))],
+        columns=[*fabricate.RUN, "attack", "n", "images", "bits"],
+    )
+    name = "digits/preact_tiny/eps8/atas/average_0p9/seed0"
+    about = {name: {"run": name, "recipe": {"average": 0.9, "params": {}}}}
+    seen = of_rows(fabricate.measured([*who, swept]), right, about)
+    assert seen.runs.set_index("variant")["ablation"].to_dict() == {"paper": False, "average_0p9": True}
+    tables.write_all(seen, {"digits": "8/255"}, tmp_path)
+    for table, method in (("table1", "atas"), ("supplement", "atas/average_0p9")):
+        lines = (tmp_path / f"{table}.md").read_text().splitlines()
+        assert [line.split("|")[4].strip() for line in lines if "**" in line] == [method]
