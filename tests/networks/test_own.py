@@ -178,6 +178,7 @@ PLAIN = Demands("")
 @pytest.fixture(autouse=True)
 def mynets(tmp_path, monkeypatch) -> Path:
     """A module of networks in the folder where the test starts."""
+    torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
     (tmp_path / "mynets.py").write_text(CODE)
