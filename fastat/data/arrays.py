@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastat.config import own_data
-from fastat.data import fit
+from fastat.data import fit, split
 from fastat.data.measure import Found
-from fastat.data.split import split
 from fastat.errors import BadInput
 from fastat.machine import seals
 from fastat.machine.foreign import head, instead
@@ -40,15 +39,16 @@ def read(options: dict[str, Any], source: Path) -> Found:
             raise BadInput(f"{where}: {rule}, got {shapes['train']} and {shapes['test']}. Bring them to one size")
         check_labels(found["train"][1], where)
         check_test_labels(found["train"][1], found["test"][1], where)
-        arrays = {f"{p}_{what}": array for p, pair in found.items() for what, array in zip(ONE, pair, strict=True)}
-        return Found(arrays, origin)
+        return Found(split.in_parts(found), origin)
     if "test" not in options:
         raise BadInput(f"{where} has images and labels, and no test part. Say how many: `test: 0.2`, or `test: 1000`")
     images, labels = part(held, *ONE, options, where)
     check_labels(labels, where)
     classes, counts = np.unique(labels, return_counts=True)
     fit.check_classes(dict(zip(classes.tolist(), counts.tolist(), strict=True)), where)
-    return Found(split(images, labels, options, where), origin)
+    test = split.tested(labels, options, where)
+    parts = {"train": (images[~test], labels[~test]), "test": (images[test], labels[test])}
+    return Found(split.in_parts(parts), origin)
 
 
 def loaded(path: Path, where: str) -> dict[str, np.ndarray]:

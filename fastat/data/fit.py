@@ -117,11 +117,30 @@ def fitted(image: Image.Image, fit: Fit) -> np.ndarray:
     return pixels[None] if fit.mode == "L" else pixels.transpose(2, 0, 1)
 
 
+def is_one(image: Image.Image, fit: Fit) -> bool:
+    """Whether an image is what it is to become, as it is."""
+    return image.mode == fit.mode and image.size == (fit.width, fit.height) and "transparency" not in image.info
+
+
+def memory() -> int:
+    """Bytes that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def bytes_of(n: int, fit: Fit) -> int:
+    """Bytes of the pixels of n images."""
+    return n * fit.shape[0] * fit.height * fit.width
+
+
+def has_room(n_bytes: int) -> bool:
+    """Whether so many bytes of pixels can be prepared: they are held in memory twice."""
+    return 2 * n_bytes <= memory()
+
+
 def room_for(n_bytes: int, where: str) -> None:
-    """Raises: BadInput if a data set of so many bytes, which is held in memory twice, is too large for that."""
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 2 * n_bytes > has:
-        found = f"to prepare it takes {2 * n_bytes / 1e9:.1f} GB, and this machine has {has / 1e9:.1f}"
+    """Raises: BadInput if so many bytes of pixels cannot be prepared."""
+    if not has_room(n_bytes):
+        found = f"to prepare it takes {2 * n_bytes / 1e9:.1f} GB, and this machine has {memory() / 1e9:.1f}"
         raise BadInput(f"{where}: {found}. All of it is held in memory: take smaller images (`size`) or fewer")
 
 

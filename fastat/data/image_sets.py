@@ -12,7 +12,7 @@ import numpy as np
 import torchvision
 from PIL import Image
 
-from fastat.data import arrays, fit
+from fastat.data import arrays, fit, split
 from fastat.data.measure import PARTS, Found
 from fastat.errors import BadInput, did_you_mean
 
@@ -33,16 +33,20 @@ def read(options: dict[str, Any], source: Path) -> Found:
         raise BadInput(f"{where}: a part has no image. Look into {source}")
     sizes, modes = Counter(size for size, _, _ in every), Counter(mode for _, mode, _ in every)
     chosen = fit.plan(sizes, modes, options, where)
-    fit.room_for(len(every) * int(np.prod(chosen.shape)), where)
-    held: dict[str, np.ndarray] = {}
-    for part, one in sets.items():
-        held[f"{part}_images"] = np.stack([fit.fitted(one[k][0], chosen) for k in range(len(one))])
-        held[f"{part}_labels"] = np.array([label for _, _, label in seen[part]], np.int64)
-    arrays.check_labels(held["train_labels"], where)
-    arrays.check_test_labels(held["train_labels"], held["test_labels"], where)
+    fit.room_for(fit.bytes_of(len(every), chosen), where)
+    held = {
+        part: (
+            np.stack([fit.fitted(one[k][0], chosen) for k in range(len(one))]),
+            np.array([label for _, _, label in seen[part]], np.int64),
+        )
+        for part, one in sets.items()
+    }
+    labels = held["train"][1]
+    arrays.check_labels(labels, where)
+    arrays.check_test_labels(labels, held["test"][1], where)
     classes = tuple(map(str, getattr(sets["train"], "classes", ())))
-    known = classes if len(classes) == int(held["train_labels"].max()) + 1 else ()
-    return Found(held, {"torchvision": torchvision.__version__, "set": name}, known)
+    known = classes if len(classes) == int(labels.max()) + 1 else ()
+    return Found(split.in_parts(held), {"torchvision": torchvision.__version__, "set": name}, known)
 
 
 def class_of(name: str, where: str) -> Any:

@@ -12,7 +12,6 @@ import math
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from fastat.config import catalog, own_data
 from fastat.config.catalog import CATALOG
-from fastat.data import measure, prepared, subsets
+from fastat.data import measure, prepared
 from fastat.data.measure import Found
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine.files import atomic
@@ -33,7 +32,6 @@ from fastat.machine.foreign import head, instead
 log = logging.getLogger(__name__)
 
 SPLIT_SEED = 20230913  # of the fixed splits of digits; changing it changes every digits number
-ORDER_SEED = 0  # of the order of an own data set's images
 Reader = Callable[[dict[str, Any], Path], Found]  # what the config says of it, and the folder of archives
 
 
@@ -80,7 +78,7 @@ def prepare_own(name: str, source: Path, out: Path, options: dict[str, Any]) -> 
     Raises: BadInput as its reader does.
     """
     own_data.check({name: options})
-    found = in_order(READERS[own_data.door(options, name)](options, source))
+    found = READERS[own_data.door(options, name)](options, source)
     facts = measure.facts(found)
     write(name, found, out, {"facts": json.dumps(facts), "options": json.dumps(options, sort_keys=True)})
     log.info("%s", catalog.in_words(name, facts))
@@ -90,16 +88,6 @@ def prepare_own(name: str, source: Path, out: Path, options: dict[str, Any]) -> 
             "%s images by class: %s", part, ", ".join(f"{one} {n:,}" for one, n in zip(names, counts, strict=True))
         )
     log.info("%s -> %s", name, out)
-
-
-def in_order(found: Found) -> Found:
-    """With the images of each part so that a recipe's `n_train`, the first n, has its share of every class."""
-    arrays: dict[str, np.ndarray] = {}
-    for part in measure.PARTS:
-        order = subsets.by_share(torch.from_numpy(found.arrays[f"{part}_labels"]), ORDER_SEED).numpy()
-        for key in (f"{part}_images", f"{part}_labels"):
-            arrays[key] = np.ascontiguousarray(found.arrays[key][order])
-    return replace(found, arrays=arrays)
 
 
 def write(name: str, found: Found, out: Path, more: dict[str, str]) -> None:
