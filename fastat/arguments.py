@@ -38,6 +38,7 @@ EXAMPLES = {  # what may follow each verb
     "draw": "--only fig03 fig11",
     "page": "--out results/report/index.html",
     "agree": "--with ../other/results",
+    "compare": "digits/preact_tiny/eps77/atas digits/preact_tiny/eps77/atta",
     "docs": "--results results",
 }
 SHELLS = ("bash", "zsh", "fish")
@@ -188,6 +189,15 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--figures", type=file_path, default=Path("figures"))
     sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
+    sub = verb(
+        "compare", "Say which of two cells or runs is better, by how much, how surely, and what would settle it."
+    )
+    sub.add_argument(
+        "a", metavar="A", help="as digits/preact_tiny/eps77/atas, .../atas/released or .../atas/paper/seed0"
+    )
+    sub.add_argument("b", metavar="B", help="likewise")
+    sub.add_argument("--results", type=file_path, default=Path("results"), help="after tidy or report")
+    sub.add_argument("--json", action="store_true", help="for scripts: every number")
     sub = verb("agree", "Compare the runs that two folders have: bit for bit, within noise, or differs.")
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument(

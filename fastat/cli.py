@@ -406,6 +406,14 @@ def do_agree(args: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def do_compare(args: argparse.Namespace) -> None:
+    """Print how two cells or runs compare."""
+    from fastat.report import versus
+
+    rows = versus.compared(args.results, args.a, args.b)
+    print(json.dumps(rows, indent=1) if args.json else "\n".join(versus.described(rows)))
+
+
 def do_draw(args: argparse.Namespace) -> None:
     """Write figures/*."""
     from fastat.report import figures

@@ -4,18 +4,20 @@ import base64
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from fastat.report.tidy import RUN
 
 log = logging.getLogger(__name__)
 POWER = 0.8
+MOST = 1_000_000  # seeds or images: as good as no number of them
 Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
 
 
@@ -112,7 +114,7 @@ class Paired:
     """A mean difference, its 95 % interval and p (below 0.05 if and only if the interval leaves out 0).
 
     more_seeds, more_images: how many it would take to tell with 80 % power if the difference is as large as it seems,
-    each with as many of the other as there are; NaN: no number of them would, or one seed cannot say.
+    each with as many of the other as there are; 0 if it is told; NaN: no number of them would, or one seed cannot say.
     """
 
     mean: float
@@ -138,7 +140,7 @@ def paired(difference: np.ndarray) -> Paired:
     if n_seeds == 1:
         low, high, p = on_images_alone(difference[0])
         rest = float(difference.var(ddof=1)) if n_images > 1 else math.nan
-        return Paired(mean, low, high, p, math.nan, more(n_images, mean, 0.0, rest))
+        return Paired(mean, low, high, p, math.nan, 0.0 if p < 0.05 else fewest(n_images, partial(tells, mean, rest)))
     seeds, images, rest = squares(difference)
     seeds, images = max(seeds, rest), max(images, rest)
     total = seeds + images - rest
@@ -147,9 +149,11 @@ def paired(difference: np.ndarray) -> Paired:
     freedom = total**2 / (seeds**2 / (n_seeds - 1) + images**2 / (n_images - 1))
     error = math.sqrt(total / (n_seeds * n_images))
     half, p = float(stats.t.ppf(0.975, freedom)) * error, float(2 * stats.t.sf(abs(mean) / error, freedom))
-    of_seeds, of_images = (seeds - rest) / n_images, (images - rest) / n_seeds  # variances
-    more_seeds = more(n_seeds, mean, of_images / n_images, of_seeds + rest / n_images)
-    more_images = more(n_images, mean, of_seeds / n_seeds, of_images + rest / n_seeds)
+    if p < 0.05:
+        return Paired(mean, mean - half, mean + half, p, 0.0, 0.0)
+    parts = (seeds - rest) / n_images, (images - rest) / n_seeds, rest  # variances of seeds, images and rest
+    more_seeds = fewest(n_seeds, lambda n: tells_crossed(mean, parts, n, n_images))
+    more_images = fewest(n_images, lambda n: tells_crossed(mean, parts, n_seeds, n))
     return Paired(mean, mean - half, mean + half, p, more_seeds, more_images)
 
 
@@ -176,11 +180,36 @@ def on_images_alone(difference: np.ndarray) -> tuple[float, float, float]:
     return low, high, p
 
 
-def more(n: int, mean: float, fixed: float, each: float) -> float:
-    """How many more than n, if the variance is fixed + each / n, tell a mean from 0 with 80 % power; NaN: no number."""
-    z = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
-    room = (mean / z) ** 2 - fixed
-    return float(max(0, math.ceil(each / room) - n)) if room > 0 and math.isfinite(each) else math.nan
+def tells(mean: float, variance: float, n: int) -> bool:
+    """Whether n independent values of this mean and variance tell it from 0 in four cases of five, about."""
+    return abs(mean) >= reach(n - 1) * math.sqrt(variance / n)
+
+
+def tells_crossed(mean: float, parts: tuple[float, float, float], n_seeds: int, n_images: int) -> bool:
+    """The same of n_seeds x n_images values. parts: the variances of seeds, of images and of the rest."""
+    of_seeds, of_images, rest = parts
+    seeds, images = rest + n_images * of_seeds, rest + n_seeds * of_images  # mean squares, as expected
+    total = seeds + images - rest
+    freedom = total**2 / (seeds**2 / (n_seeds - 1) + images**2 / (n_images - 1))
+    return abs(mean) >= reach(freedom) * math.sqrt(total / (n_seeds * n_images))
+
+
+def reach(freedom: float) -> float:
+    """How many standard errors a mean must be from 0 to be told from it with 80 % power, about."""
+    return float(special.stdtrit(freedom, 0.975) + special.stdtrit(freedom, POWER))
+
+
+def fewest(n: int, enough: Callable[[int], bool]) -> float:
+    """How many more than n are enough; NaN: MOST are not."""
+    few, many = n, 2 * n + 1
+    while not enough(many):
+        few, many = many, 2 * many
+        if few > MOST:
+            return math.nan
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return float(many - n)
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -105,13 +105,24 @@ def test_two_methods_that_are_equally_good_are_told_apart_in_one_case_of_twenty_
     assert np.mean([statistics.paired(verdicts(i).astype(float) - verdicts(i)).p < 0.05 for i in images]) < 0.08
 
 
-def test_as_many_more_seeds_as_it_says_tell_a_difference_in_four_cases_of_five():
-    """5 points; networks scatter by 8, verdicts by 30: (0.08^2 + 0.3^2 / 200) (2.8016 / 0.05)^2 = 21.5."""
+def test_as_many_seeds_as_it_says_tell_a_difference_in_four_cases_of_five():
+    """5 points; networks scatter by 8, verdicts by 30: by the normal (0.0064 + 0.09 / 200) (2.8016 / 0.05)^2 = 21.5."""
     rng = np.random.default_rng(0)
-    assert statistics.more(4, 0.05, 0.0, 0.08**2 + 0.3**2 / 200) == 22 - 4
-    drawn = (rng.normal(0.05, 0.08, (22, 1)) + rng.normal(0, 0.3, (22, 200)) for _ in range(300))
+    parts = 0.08**2, 0.0, 0.3**2
+    n = 4 + int(statistics.fewest(4, lambda n: statistics.tells_crossed(0.05, parts, n, 200)))
+    assert 22 <= n <= 25
+    drawn = (rng.normal(0.05, 0.08, (n, 1)) + rng.normal(0, 0.3, (n, 200)) for _ in range(300))
     assert 0.7 < np.mean([statistics.paired(one).p < 0.05 for one in drawn]) < 0.9
-    assert math.isnan(statistics.more(50, 0.05, 0.05**2, 0.1))  # the other part alone is too much
+    assert math.isnan(statistics.fewest(50, lambda n: statistics.tells_crossed(0.05, (0.1, 0.1, 0.1), 3, n)))
+
+
+def test_what_is_undecided_needs_at_least_one_more():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        a = rng.random((3, 40)) < 0.6 + rng.normal(0, 0.1, (3, 1))
+        found = statistics.paired(a.astype(float) - (rng.random((3, 40)) < 0.5))
+        for more in (found.more_seeds, found.more_images):
+            assert (more == 0) == (found.p < 0.05) or math.isnan(more)
 
 
 def test_seeds_attacked_on_other_images_than_most_are_left_out():
