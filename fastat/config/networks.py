@@ -11,7 +11,7 @@ import json
 import shlex
 from typing import Any
 
-from fastat import ROOT
+from fastat import CODE
 from fastat.config.plugins import entries
 from fastat.config.schema import read_json, validate
 from fastat.errors import BadInput, did_you_mean
@@ -30,7 +30,7 @@ Door = dict[str, Any]
 @functools.cache
 def built_in() -> list[str]:
     """The names in MODELS, read without importing them: the workflow has no torch."""
-    for node in ast.parse((ROOT / OURS).read_text(encoding="utf-8")).body:
+    for node in ast.parse((CODE / OURS).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODELS":
             assert isinstance(node.value, ast.Dict)
             return [ast.literal_eval(key) for key in node.value.keys if key]

@@ -9,13 +9,15 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from fastat.machine import platforms
+
 LOOK = 1.0  # seconds after which a process sees that its parent is gone
 
 
 @contextmanager
 def mapping(many: bool) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]]:
     """What maps: Python's own `map`, or, of `many`, a pool's. When the block ends early, what waits is not begun."""
-    n = len(os.sched_getaffinity(0))
+    n = platforms.n_processors()
     if not many or n == 1:
         yield map
         return
