@@ -30,6 +30,7 @@ from fastat.training import run, trainer
 from fastat.training.learner import SGDLearner
 
 CPU = torch.device("cpu")
+OWN = "own"  # what the images' data set is called, where its recipe is none of ours
 ON_GRID = 1e-3  # 255ths: floats as near as that to whole ones were read from bytes, and are kept as such
 
 
@@ -50,7 +51,7 @@ def train(
     eps: float,
     epochs: int | None = None,
     variant: str = "paper",
-    dataset: str = "cifar10",
+    dataset: str | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",
     folder: str | Path | None = None,
@@ -61,9 +62,10 @@ def train(
     Shapes:  x (n, C, H, W), uint8, or float in [0, 1]; y (n,), whole numbers from 0.
     network: a module, pixels in [0, 1] -> logits (B, K), of which a copy is trained; or the name of one of ours.
     eps:     the L-infinity radius in pixel units, as 8 / 255.
-    recipe:  the method's `variant` as it is trained on `dataset` (`fastat methods NAME` prints it), and over it what
-             you give by name: batch_size, weight_decay, pad, flip, schedule={"lr": 0.05}, params={"beta": 0.5} ...
-             `epochs` stretches the recipe's schedule. Where a recipe chooses by eps, the nearest whole 255th counts.
+    recipe:  the method's `variant` as it is trained on `dataset`, one of ours, or on a set of one's own: as CIFAR10,
+             in proportion to eps. Over it what you give by name: batch_size, weight_decay, pad, flip,
+             schedule={"lr": 0.05}, params={"beta": 0.5} ... `epochs` stretches the recipe's schedule. Where a recipe
+             chooses by eps, the nearest whole 255th counts.
     folder:  where run.json, log.csv, weights.safetensors and, until it is done, the state are written: run again to go
              on. None: nothing is written.
     Effects: none on torch's global generators and precision, nor on `network`. The same seed gives the same weights.
@@ -122,12 +124,12 @@ def classes(y: Tensor | np.ndarray, n: int) -> Tensor:
     return labels.long()
 
 
-def spec_of(method: str, variant: str, dataset: str, network: nn.Module | str, eps: float, seed: int) -> RunSpec:
+def spec_of(method: str, variant: str, dataset: str | None, network: nn.Module | str, eps: float, seed: int) -> RunSpec:
     """The names of what is trained.
 
     Raises: BadInput for one that there is not, and for a radius or seed that is none.
     """
-    if dataset not in CATALOG:
+    if dataset is not None and dataset not in CATALOG:
         raise BadInput(f"unknown dataset {dataset!r}, whose recipe is taken.{did_you_mean(dataset, CATALOG)}")
     if isinstance(network, str) and network not in models.MODELS:
         raise BadInput(f"unknown model {network!r}.{did_you_mean(network, models.MODELS)}. Or give a torch.nn.Module")
@@ -139,7 +141,7 @@ def spec_of(method: str, variant: str, dataset: str, network: nn.Module | str, e
     if type(seed) is not int or seed < 0:
         raise BadInput(f"seed must be a whole number, 0 or more, got {seed!r}")
     name = network if isinstance(network, str) else "own"
-    spec = RunSpec(dataset, name, max(1, round(eps * 255)), method, variant, seed)
+    spec = RunSpec(dataset or OWN, name, max(1, round(eps * 255)), method, variant, seed)
     check_names(spec, {})
     if spec.subset:
         raise BadInput(f"variant {variant!r} trains on a part of a data set that was ranked: give these images as x")
@@ -151,9 +153,11 @@ def recipe_of(spec: RunSpec, epochs: int | None, fields: dict[str, Any]) -> Reci
 
     Raises: BadInput as config/recipe.py does.
     """
-    for name in ("n_train", "n_test", "method_version"):
+    for name in ("n_train", "n_test", "network", "method_version"):
         if name in fields:
-            raise BadInput(f"{name} is not yours to say: all images that you give are trained on")
+            raise BadInput(
+                f"{name} is not said here: images and network are those that you give, methods have versions"
+            )
     where = f"recipe of {spec.dataset}/{spec.method}/{spec.variant}"
     if epochs is not None:
         validate({"epochs": epochs}, "recipe", where)
@@ -162,7 +166,7 @@ def recipe_of(spec: RunSpec, epochs: int | None, fields: dict[str, Any]) -> Reci
     stretch = epochs is not None and not placed and "weight_decay_epochs" not in fields
     own = fields if epochs is None or stretch else {**fields, "epochs": epochs}
     config = read_yaml(ROOT / "config/config.yaml")
-    config = overlay(config, {"recipes": {spec.dataset: {f"{spec.method}/{spec.named}": own}}})
+    config = overlay(config, {"recipes": {spec.dataset: {f"{spec.method}/{spec.named}": own}}, "datasets": {OWN: {}}})
     recipe = replace(resolve(spec, config), n_train=None, n_test=None)
     return of_length(recipe, epochs) if stretch and epochs else recipe
 

@@ -1,6 +1,8 @@
 """fastat from one's own Python: what it gives, refuses and leaves as it was."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -120,6 +122,18 @@ def test_more_or_fewer_epochs_stretch_the_schedule(digits):
     assert [round(row["lr"], 6) for row in log] == [0.1, 0.01, 0.01]
 
 
+def test_without_a_data_set_the_recipe_is_cifar10_s_in_proportion_to_eps(digits, tmp_path):
+    for method, eps, params in (
+        ("atas", 8 / 255, {}),
+        ("atas", 0.1, {"gamma_over_c": "2 eps"}),  # 16/255 at 8/255
+        ("fgsm_ga", 0.1, {"lam": 0.2}),  # that of 8/255
+    ):
+        fastat.train(method, *digits, small(), eps=eps, epochs=1, batch_size=64, pad=0, folder=tmp_path / method)
+        said = json.loads((tmp_path / method / "run.json").read_text())
+        assert said["eps"] == eps and params.items() <= said["recipe"]["params"].items(), said["recipe"]["params"]
+        shutil.rmtree(tmp_path / method)
+
+
 def test_a_folder_holds_what_a_run_leaves_and_its_weights_are_those_that_are_returned(digits, tmp_path):
     said = {"eps": 0.1, "epochs": 2, "pad": 0, "flip": False, "hold_out": 0.25, "folder": str(tmp_path / "mine")}
     model, log = fastat.train("atas", *digits, small(), **said)
@@ -192,7 +206,7 @@ class Logits(nn.Module):
         ({"epochs": 2.0}, "epochs must be .*, got 2.0; write 2"),
         ({"batchsize": 4}, "unknown key 'batchsize'. Did you mean 'batch_size'"),
         ({"params": {"bta": 1.0}}, "method atas has no parameter 'bta'. Did you mean 'beta'"),
-        ({"n_train": 4}, "n_train is not yours to say"),
+        ({"n_train": 4}, "n_train is not said here"),
         ({"batch_size": 16, "drop_last": True}, "only 8 images"),
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
         ({"device": "meta"}, "device must be auto, cpu, cuda or cuda:N"),
