@@ -16,7 +16,7 @@ import methods
 from fastat import ROOT
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.config.grid import overlay
-from fastat.config.recipe import Recipe, check_names, fingerprint, of_length, resolve
+from fastat.config.recipe import Recipe, check_names, fingerprint, n_held_out, of_length, resolve
 from fastat.config.schema import read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.data import prepared, subsets
@@ -25,7 +25,7 @@ from fastat.errors import BadInput, did_you_mean
 from fastat.machine import devices, numerics
 from fastat.machine.processes import ALONE
 from fastat.machine.seeds import generator
-from fastat.networks import models
+from fastat.networks import models, own
 from fastat.training import run, trainer
 from fastat.training.learner import SGDLearner
 
@@ -206,13 +206,8 @@ def as_it_was() -> Iterator[None]:
 
 @contextmanager
 def usual_layout(model: nn.Module) -> Iterator[None]:
-    """Inside, the model sees usual batches: they come in channels_last, where `x.view(len(x), -1)` would fail."""
-
-    def contiguous(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
-
-    entered = [model, *(part for name, part in model.named_children() if name == "stem")]
-    hooks = [module.register_forward_pre_hook(contiguous) for module in entered]
+    """own.usual_layout, inside."""
+    hooks = own.usual_layout(model)
     try:
         yield
     finally:
@@ -232,26 +227,19 @@ def network_of(
         torch.manual_seed(generator(CPU, spec.seed, "init").initial_seed())
         ours = models.build(network, images.shape[1], max(n_labels, 2), recipe.arch)
         return ours.to(memory_format=torch.channels_last), max(n_labels, 2)
-    model = copy.deepcopy(network).cpu()
-    for name, p in model.named_parameters():
-        if p.dtype != torch.float32:
-            way_out = "precision='bf16' computes in half precision"
-            raise BadInput(f"network: parameters must be float32, got {p.dtype} ({name}). Write .float(); {way_out}")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise BadInput("network: it has no parameters that learn (requires_grad)")
-    parts = "stem_forward" in methods.module(spec.method).PASSES
-    if parts and not all(isinstance(getattr(model, part, None), nn.Module) for part in ("stem", "trunk")):
-        raise BadInput(f"{spec.method} needs a network with forward(x) = trunk(stem(x)), and this has no such parts")
-    with torch.no_grad():
+    called, model, shape = f"{type(network).__name__} that you gave", copy.deepcopy(network).cpu(), images.shape[1:]
+    own.check_state(called, model)
+    with torch.no_grad(), own.said(called, f"it fails on images of shape {tuple(shape)}"):
         logits = copy.deepcopy(model).eval()(images[:2].float() / 255)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.dtype != torch.float32:
-        found = (
-            f"{logits.dtype} of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        )
-        raise BadInput(f"network: it must give float32 logits (B, K) of images (B, C, H, W), got {found}")
-    if n_labels > logits.shape[1]:
-        raise BadInput(f"labels must be below the network's {logits.shape[1]} classes, got {n_labels - 1}")
-    return model, logits.shape[1]
+    n_classes = int(logits.shape[1]) if isinstance(logits, Tensor) and logits.ndim == 2 else n_labels
+    copies = copy.deepcopy(model), copy.deepcopy(model)
+    for one in copies:
+        own.usual_layout(one)
+    demands = run.demands_of(spec, recipe, len(images) - n_held_out(recipe.hold_out, len(images)))
+    own.tried(called, *copies, (int(shape[0]), int(shape[1]), int(shape[2])), n_classes, demands)
+    if n_labels > n_classes:
+        raise BadInput(f"labels must be below the network's {n_classes} classes, got {n_labels - 1}")
+    return model, n_classes
 
 
 def training_of(

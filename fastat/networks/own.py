@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parameter import UninitializedParameter
+from torch.utils.hooks import RemovableHandle
 
 from fastat.config.networks import Door, kind_of, shown
 from fastat.errors import BadInput, did_you_mean
@@ -58,18 +59,24 @@ def build(door: Door, n_channels: int, n_classes: int) -> nn.Module:
 
     Raises: BadInput if it cannot be built.
     """
-    with said(door, "cannot be built"):
+    with said(shown(door), "cannot be built"):
         network = OPEN[kind_of(door)](door, n_channels, n_classes)
     if not isinstance(network, nn.Module):
-        raise refusal(door, f"it must be a torch.nn.Module, got {type(network).__name__}", "Return the network itself")
-    for module in [network, *(part for name, part in network.named_children() if name == "stem")]:
-        module.register_forward_pre_hook(usual_layout)
+        raise refusal(
+            shown(door), f"it must be a torch.nn.Module, got {type(network).__name__}", "Return the network itself"
+        )
+    usual_layout(network)
     return normalised(network, door, n_channels)
 
 
-def usual_layout(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Batches come in channels_last, where `x.view(len(x), -1)` in the code of others would fail."""
-    return tuple(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
+def usual_layout(network: nn.Module) -> list[RemovableHandle]:
+    """Let it see usual batches: they come in channels_last, where `x.view(len(x), -1)` in others' code would fail."""
+
+    def contiguous(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
+
+    entered = [network, *(part for name, part in network.named_children() if name == "stem")]
+    return [module.register_forward_pre_hook(contiguous) for module in entered]
 
 
 def normalised(network: nn.Module, door: Door, n_channels: int) -> nn.Module:
@@ -80,12 +87,14 @@ def normalised(network: nn.Module, door: Door, n_channels: int) -> nn.Module:
     if isinstance(stated, str):
         if n_channels not in (1, 3):
             way_out = "Write {mean: [...], std: [...]}, or normalise inside the network"
-            raise refusal(door, f"normalise: {stated} is of 3 channels, the images have {n_channels}", way_out)
+            raise refusal(shown(door), f"normalise: {stated} is of 3 channels, the images have {n_channels}", way_out)
         return Normalised(network, Normalize(n_channels, STATISTICS[stated]))
     mean, std = (tuple(map(float, stated[name])) for name in ("mean", "std"))
     if not len(mean) == len(std) == n_channels:
         found = f"got {len(mean)} and {len(std)}"
-        raise refusal(door, f"normalise: mean and std must have a number for each of {n_channels} channels, {found}")
+        raise refusal(
+            shown(door), f"normalise: mean and std must have a number for each of {n_channels} channels, {found}"
+        )
     return Normalised(network, Normalize(n_channels, (mean, std)))  # type: ignore[arg-type]
 
 
@@ -102,14 +111,14 @@ def by_factory(door: Door, n_channels: int, n_classes: int) -> Any:
         way_out = (
             f"Put it into the folder where you start ({os.getcwd()}), install it, or name its folder in PYTHONPATH"
         )
-        raise refusal(door, f"there is no module {error.name}", way_out) from error
+        raise refusal(shown(door), f"there is no module {error.name}", way_out) from error
     for step in attribute.split("."):
         if not hasattr(found, step):
             known = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
-            raise refusal(door, f"{name} has no {step!r}.{did_you_mean(step, known)}"[:300])
+            raise refusal(shown(door), f"{name} has no {step!r}.{did_you_mean(step, known)}"[:300])
         found = getattr(found, step)
     if not callable(found):
-        raise refusal(door, f"{attribute} must be a function or class, got {type(found).__name__}")
+        raise refusal(shown(door), f"{attribute} must be a function or class, got {type(found).__name__}")
     return found(n_channels=n_channels, n_classes=n_classes, **door.get("args", {}))
 
 
@@ -118,9 +127,9 @@ def by_timm(door: Door, n_channels: int, n_classes: int) -> Any:
     try:
         timm = importlib.import_module("timm")
     except ModuleNotFoundError as error:
-        raise refusal(door, f"it needs {error.name}, which is not installed", "pip install timm") from error
+        raise refusal(shown(door), f"it needs {error.name}, which is not installed", "pip install timm") from error
     if not timm.is_model(door["timm"]):
-        raise refusal(door, unknown(door["timm"], timm.list_models()), "timm.list_models() has all")
+        raise refusal(shown(door), unknown(door["timm"], timm.list_models()), "timm.list_models() has all")
     options = {"pretrained": False, "num_classes": n_classes, "in_chans": n_channels}
     return timm.create_model(door["timm"], **options, **door.get("args", {}))
 
@@ -130,10 +139,10 @@ def by_torchvision(door: Door, n_channels: int, n_classes: int) -> Any:
     models = importlib.import_module("torchvision.models")
     if door["torchvision"] not in models.list_models():
         way_out = "torchvision.models.list_models() has all"
-        raise refusal(door, unknown(door["torchvision"], models.list_models()), way_out)
+        raise refusal(shown(door), unknown(door["torchvision"], models.list_models()), way_out)
     if n_channels != 3:
         way_out = "Take one of timm's, or a factory of your own"
-        raise refusal(door, f"torchvision's networks read 3 channels, the images have {n_channels}", way_out)
+        raise refusal(shown(door), f"torchvision's networks read 3 channels, the images have {n_channels}", way_out)
     return models.get_model(door["torchvision"], weights=None, num_classes=n_classes, **door.get("args", {}))
 
 
@@ -155,13 +164,13 @@ def source(door: Door) -> dict[str, str]:
     return {name: hashlib.sha256(Path(file).read_bytes()).hexdigest()} if file and Path(file).is_file() else {}
 
 
-def refusal(door: Door, problem: str, way_out: str = "") -> BadInput:
-    """`network mynets:small(width=16): it must be ..., got .... WAY OUT`."""
-    return BadInput(f"network {shown(door)}: {problem}{f'. {way_out}' if way_out else ''}")
+def refusal(called: str, problem: str, way_out: str = "") -> BadInput:
+    """`network mynets:small(width=16): it must be ..., got .... WAY OUT`. called: the network, as `shown` writes it."""
+    return BadInput(f"network {called}: {problem}{f'. {way_out}' if way_out else ''}")
 
 
 @contextmanager
-def said(door: Door, problem: str, way_out: str = "") -> Iterator[None]:
+def said(called: str, problem: str, way_out: str = "") -> Iterator[None]:
     """Whatever the code of others raises inside, as one sentence with the place in that code.
 
     Raises: BadInput.
@@ -172,7 +181,7 @@ def said(door: Door, problem: str, way_out: str = "") -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # anything may come out of code that is not ours
         text = " ".join(str(error).split())[:300]
-        raise refusal(door, f"{problem}: {type(error).__name__}: {text}{place(error)}", way_out) from error
+        raise refusal(called, f"{problem}: {type(error).__name__}: {text}{place(error)}", way_out) from error
 
 
 def place(error: BaseException) -> str:
@@ -199,24 +208,35 @@ def check(door: Door, shape: tuple[int, int, int], n_classes: int, demands: Dema
     shape: (C, H, W). The global generators are drawn from.
     Raises: BadInput for the first rule that it breaks.
     """
-    network, again = build(door, shape[0], n_classes), build(door, shape[0], n_classes)
-    check_state(door, network)
+    return tried(
+        shown(door), build(door, shape[0], n_classes), build(door, shape[0], n_classes), shape, n_classes, demands
+    )
+
+
+def tried(
+    called: str, network: nn.Module, again: nn.Module, shape: tuple[int, int, int], n_classes: int, demands: Demands
+) -> int:
+    """`check`, of a network and another one of the same kind, both of which it alters.
+
+    called: as errors name it.
+    """
+    check_state(called, network)
     x = made_up(shape)
-    logits = check_eval(door, network.eval(), x, n_classes)
-    with said(door, "the state_dict of one cannot be loaded into another", "Build the same network each time"):
+    logits = check_eval(called, network.eval(), x, n_classes)
+    with said(called, "the state_dict of one cannot be loaded into another", "Build the same network each time"):
         again.load_state_dict(network.state_dict())
         same = torch.allclose(again.eval()(x), logits, rtol=1e-4, atol=1e-5)
     if not same:
         way_out = "Make parameters or buffers (register_buffer) of all tensors that it computes with"
         raise refusal(
-            door, "with the weights of another it gives other logits: its state_dict is not all of it", way_out
+            called, "with the weights of another it gives other logits: its state_dict is not all of it", way_out
         )
-    check_gradient(door, network, x, demands)
-    check_parts(door, network, x, demands)
+    check_gradient(called, network, x, demands)
+    check_parts(called, network, x, demands)
     if demands.average:
-        with said(door, "the recipe keeps an average of its weights, and it cannot be copied"):
+        with said(called, "the recipe keeps an average of its weights, and it cannot be copied"):
             copy.deepcopy(again)
-    check_train(door, network.train(), x, n_classes, demands)
+    check_train(called, network.train(), x, n_classes, demands)
     return sum(p.numel() for p in again.parameters())
 
 
@@ -227,106 +247,108 @@ def made_up(shape: tuple[int, int, int]) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def check_state(door: Door, network: nn.Module) -> None:
+def check_state(called: str, network: nn.Module) -> None:
     """What it is made of: parameters that learn, in float32, on the CPU; nothing kept but tensors."""
     parameters = dict(network.named_parameters())
     for name, p in parameters.items():
         if isinstance(p, UninitializedParameter):
             raise refusal(
-                door, f"{name} has no size before an image is seen", "Write its size, in place of a Lazy layer"
+                called, f"{name} has no size before an image is seen", "Write its size, in place of a Lazy layer"
             )
         if p.dtype != torch.float32:
             way_out = "Leave out .half() and .bfloat16(): `precision: bf16` in a recipe computes in half precision"
-            raise refusal(door, f"its parameters must be float32, got {p.dtype} ({name})", way_out)
+            raise refusal(called, f"its parameters must be float32, got {p.dtype} ({name})", way_out)
         if p.device.type != "cpu":
             way_out = "Leave out .cuda() and .to(): it is moved to the device that the config says"
-            raise refusal(door, f"its parameters must be on the CPU, got {p.device} ({name})", way_out)
+            raise refusal(called, f"its parameters must be on the CPU, got {p.device} ({name})", way_out)
     if not any(p.requires_grad for p in parameters.values()):
         problem = "all its parameters are frozen (requires_grad is False)" if parameters else "it has no parameters"
-        raise refusal(door, f"{problem}: nothing can be trained", "Hold them as nn.Parameter or in layers of torch.nn")
+        raise refusal(
+            called, f"{problem}: nothing can be trained", "Hold them as nn.Parameter or in layers of torch.nn"
+        )
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             way_out = "Keep it in a buffer"
-            raise refusal(door, f"its state_dict must hold tensors, got {type(value).__name__} ({name})", way_out)
+            raise refusal(called, f"its state_dict must hold tensors, got {type(value).__name__} ({name})", way_out)
 
 
-def check_logits(door: Door, logits: Any, n_images: int, n_classes: int, mode: str) -> None:
+def check_logits(called: str, logits: Any, n_images: int, n_classes: int, mode: str) -> None:
     """One finite float32 number an image and class."""
     if not isinstance(logits, Tensor):
         way_out = "Return the logits alone; auxiliary outputs often have an argument that leaves them out"
-        raise refusal(door, f"it must give a tensor of logits, in {mode} mode got {type(logits).__name__}", way_out)
+        raise refusal(called, f"it must give a tensor of logits, in {mode} mode got {type(logits).__name__}", way_out)
     if logits.shape != (n_images, n_classes):
         found = f"of {n_images} images, got {tuple(logits.shape)}"
         way_out = "Make its last layer as wide as n_classes says"
-        raise refusal(door, f"its logits must be ({n_images}, {n_classes}) {found}", way_out)
+        raise refusal(called, f"its logits must be ({n_images}, {n_classes}) {found}", way_out)
     if logits.dtype != torch.float32:
-        raise refusal(door, f"its logits must be float32, got {logits.dtype}", "Compute in float32")
+        raise refusal(called, f"its logits must be float32, got {logits.dtype}", "Compute in float32")
     if not logits.isfinite().all():
-        raise refusal(door, f"its logits must be numbers, in {mode} mode got {logits[~logits.isfinite()][0].item()}")
+        raise refusal(called, f"its logits must be numbers, in {mode} mode got {logits[~logits.isfinite()][0].item()}")
 
 
-def check_eval(door: Door, network: nn.Module, x: Tensor, n_classes: int) -> Tensor:
+def check_eval(called: str, network: nn.Module, x: Tensor, n_classes: int) -> Tensor:
     """What attacks rely on: an image's logits follow from its pixels alone. Returns those of x."""
     seen = x.clone()
-    with torch.no_grad(), said(door, f"it fails on images of shape {tuple(x.shape)}"):
+    with torch.no_grad(), said(called, f"it fails on images of shape {tuple(x.shape)}"):
         logits, repeated, one = network(x), network(x), network(x[:1])
-    check_logits(door, logits, 2, n_classes, "eval")
-    check_logits(door, one, 1, n_classes, "eval")
+    check_logits(called, logits, 2, n_classes, "eval")
+    check_logits(called, one, 1, n_classes, "eval")
     if not torch.equal(seen, x):
-        raise refusal(door, "it changes the images that it is given", "Write x = x - mean in place of x -= mean")
+        raise refusal(called, "it changes the images that it is given", "Write x = x - mean in place of x -= mean")
     if not torch.equal(logits, repeated):
         way_out = "Let it draw in train mode alone, as nn.Dropout; a function takes training=self.training"
-        raise refusal(door, "in eval mode it gives other logits for the same images", way_out)
+        raise refusal(called, "in eval mode it gives other logits for the same images", way_out)
     if (logits[:1] - one).abs().max() > APART * logits.abs().max():
         way_out = "Statistics over the batch belong into train mode"
-        raise refusal(door, "in eval mode an image's logits depend on the others of its batch", way_out)
+        raise refusal(called, "in eval mode an image's logits depend on the others of its batch", way_out)
     return logits
 
 
-def check_gradient(door: Door, network: nn.Module, x: Tensor, demands: Demands) -> None:
+def check_gradient(called: str, network: nn.Module, x: Tensor, demands: Demands) -> None:
     """The loss has a gradient to the pixels, and where the method asks for it, that one has one to the weights."""
     leaf, y = x.clone().requires_grad_(), torch.zeros(len(x), dtype=torch.int64)
-    with said(door, "its loss has no gradient to the pixels"):
+    with said(called, "its loss has no gradient to the pixels"):
         logits = network(leaf)
         (grad,) = torch.autograd.grad(cross_entropy(logits, y), leaf, allow_unused=True, create_graph=demands.twice)
     way_out = "Leave out detach(), no_grad() and rounding: attacks climb along this gradient"
     if grad is None:
-        raise refusal(door, "its loss has no gradient to the pixels", way_out)
+        raise refusal(called, "its loss has no gradient to the pixels", way_out)
     if not grad.isfinite().all():
-        raise refusal(door, f"its gradient must be of numbers, got {grad[~grad.isfinite()][0].item()}")
+        raise refusal(called, f"its gradient must be of numbers, got {grad[~grad.isfinite()][0].item()}")
     if not grad.any() and not torch.equal(logits[0], logits[1]):
-        raise refusal(door, "its gradient to the pixels is zero though its logits depend on them", way_out)
+        raise refusal(called, "its gradient to the pixels is zero though its logits depend on them", way_out)
     if demands.twice:
         problem, way_out = f"{demands.method} differentiates its gradient, which fails", "Train it by another method"
         learning = [p for p in network.parameters() if p.requires_grad]
-        with said(door, problem, way_out):
+        with said(called, problem, way_out):
             found = torch.autograd.grad((grad * x).sum(), learning, allow_unused=True)
         if not any(one is not None and one.any() for one in found):
-            raise refusal(door, f"{problem}: no weight moves it", way_out)
+            raise refusal(called, f"{problem}: no weight moves it", way_out)
 
 
-def check_parts(door: Door, network: nn.Module, x: Tensor, demands: Demands) -> None:
+def check_parts(called: str, network: nn.Module, x: Tensor, demands: Demands) -> None:
     """The parts that the method treats by themselves."""
     way_out = "Write it as forward(x) = trunk(stem(x)), or train it by another method"
     absent = [name for name in demands.parts if not isinstance(getattr(network, name, None), nn.Module)]
     if absent:
         needs = f"{demands.method} needs {' and '.join(demands.parts)} of a network"
-        raise refusal(door, f"{needs}, and it has no {' and no '.join(absent)}", way_out)
+        raise refusal(called, f"{needs}, and it has no {' and no '.join(absent)}", way_out)
     if {"stem", "trunk"} <= {*demands.parts}:
-        with torch.no_grad(), said(door, "trunk(stem(x)) fails", way_out):
+        with torch.no_grad(), said(called, "trunk(stem(x)) fails", way_out):
             same = torch.allclose(network.trunk(network.stem(x)), network(x), rtol=1e-4, atol=1e-5)  # type: ignore
         if not same:
-            raise refusal(door, f"{demands.method} needs forward(x) = trunk(stem(x)), and it gives others", way_out)
+            raise refusal(called, f"{demands.method} needs forward(x) = trunk(stem(x)), and it gives others", way_out)
 
 
-def check_train(door: Door, network: nn.Module, x: Tensor, n_classes: int, demands: Demands) -> None:
+def check_train(called: str, network: nn.Module, x: Tensor, n_classes: int, demands: Demands) -> None:
     """A step of the weights, on as many images as the last batch has at least."""
-    with said(door, "it fails in train mode"):
+    with said(called, "it fails in train mode"):
         logits = network(x)
-    check_logits(door, logits, 2, n_classes, "train")
-    with said(door, "its loss has no gradient to its parameters"):
+    check_logits(called, logits, 2, n_classes, "train")
+    with said(called, "its loss has no gradient to its parameters"):
         cross_entropy(logits, torch.zeros(2, dtype=torch.int64)).backward()
     if demands.batch_of_one:
         way_out = "Set `drop_last: true` in its recipe"
-        with said(door, "it fails in train mode on one image, as the last batch of an epoch has", way_out):
+        with said(called, "it fails in train mode on one image, as the last batch of an epoch has", way_out):
             network(x[:1])

@@ -198,11 +198,16 @@ def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
     """How many parameters the network has. One that is not ours is tried first: own.check."""
     if not recipe.network:
         return sum(p.numel() for p in network_on_meta(spec, recipe).parameters())
-    method, one_left = methods.module(spec.method), n_train % recipe.batch_size == 1 and not recipe.drop_last
-    parts, twice = getattr(method, "NEEDS", ()), "double_backward" in method.PASSES
-    demands = own.Demands(spec.method if parts or twice else "", parts, twice, recipe.average > 0, one_left)
+    demands = demands_of(spec, recipe, n_train)
     facts = catalog.required(spec.dataset)
     return checked(json.dumps(recipe.network, sort_keys=True), facts.shape, facts.n_classes, demands)
+
+
+def demands_of(spec: RunSpec, recipe: Recipe, n_train: int) -> own.Demands:
+    """What the training asks of a network."""
+    method, one_left = methods.module(spec.method), n_train % recipe.batch_size == 1 and not recipe.drop_last
+    parts, twice = getattr(method, "NEEDS", ()), "double_backward" in method.PASSES
+    return own.Demands(spec.method if parts or twice else "", parts, twice, recipe.average > 0, one_left)
 
 
 @functools.cache
