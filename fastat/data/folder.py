@@ -8,9 +8,9 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -223,7 +223,7 @@ def decoded(paths: list[str], options: dict[str, Any], where: str) -> np.ndarray
     fit.room_for(fit.bytes_of(len(paths), chosen), where)
     if pixels is None or chosen != guess:
         pixels = np.empty((len(paths), *chosen.shape), np.uint8)
-        seen = [replace(one, read=False) for one in seen]
+        seen = [one._replace(read=False) for one in seen]
     rest = [k for k, one in enumerate(seen) if not one.read]
     found = read_all(paths, rest, chosen, pixels, True)
     bad = [f"{paths[k]} ({one.problem})" for k, one in zip(rest, found, strict=True) if one.problem]
@@ -241,8 +241,7 @@ def first_guess(paths: list[str], options: dict[str, Any]) -> Fit:
     return Fit("RGB", 1, 1)
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What is known of a file. read: its pixels were taken. problem: why it is no whole image."""
 
     size: tuple[int, int] = (0, 0)
@@ -278,13 +277,12 @@ def read_some(paths: list[str], wanted: Fit, keeps: bool, fits: bool) -> tuple[l
     content: list[np.ndarray] = []
 
     def look(image: Image.Image) -> Seen:
-        about = Seen(image.size, image.mode)
         if fits and not keeps:
             image.load()
         elif fits or (keeps and fit.is_one(image, wanted)):
             content.append(fit.fitted(image, wanted))
-            return replace(about, read=True)
-        return about
+            return Seen(image.size, image.mode, True)
+        return Seen(image.size, image.mode)
 
     for path in paths:
         found = opened(path, look)
