@@ -13,7 +13,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import catalog, grid
+from fastat.config import catalog, grid, own_data
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed

@@ -239,7 +239,7 @@ def do_data(args: argparse.Namespace) -> None:
     from fastat.data import sources
 
     config = load_config(args.configfile)
-    options = config["datasets"].get(args.dataset) if args.options is None else read_json(args.options, "--options")
+    options = own_data.known(config).get(args.dataset) if args.options is None else read_json(args.options, "--options")
     if args.options is not None:
         validate({args.dataset: options}, "config#/properties/datasets", "--options")
     out = args.out or Path(f"results/data/{args.dataset}.safetensors")

@@ -51,7 +51,7 @@ def check_config(config: dict[str, Any]) -> None:
             parse_eps(eps)
     own = own_names(config)
     validate(config, "config", "config", own)
-    own_data.check(config["datasets"])
+    own_data.check(own_data.known(config))
     check_pgd_step(config["evaluation"], "config: evaluation/")
     for eps in config["table1_eps"].values():
         parse_eps(eps)
@@ -127,9 +127,8 @@ def made_the_same(one: RunSpec, other: RunSpec, config: dict[str, Any]) -> str:
 
 
 def own_names(config: dict[str, Any]) -> list[str]:
-    """The data sets of the user's own that a config names, which may still break every rule."""
-    named = config.get("datasets")
-    return [str(name) for name in named] if isinstance(named, dict) else []
+    """The data sets that are not ours: a config's, which may still break every rule, and installed packages'."""
+    return [*own_data.known(config)]
 
 
 def table1_eps(config: dict[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastat.config import catalog
 from fastat.config.catalog import CATALOG
+from fastat.config.plugins import entries
 from fastat.config.recipe import LIKE, named_recipes, resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
@@ -17,9 +18,18 @@ OF_IMAGES = ("size", "resize", "crop", "channels")
 DOORS = {  # where a data set comes from -> what may be said of it besides
     "folder": ("test", "seed", *OF_IMAGES),
     "npz": ("test", "seed", "layout"),
+    "reader": ("test", "seed", "layout"),
     "torchvision": ("parts", "download", *OF_IMAGES),
 }
+GROUP = "fastat.datasets"  # of entry points: a name, and the reader of a data set
 NEEDS = {"seed": "test", "resize": "size", "crop": "size"}  # an option, and the one without which it says nothing
+
+
+def known(config: dict[str, Any]) -> dict[str, Any]:
+    """Name -> options of every data set that is not ours: those that installed packages offer, and the config's."""
+    own = config.get("datasets")
+    offered = {name: {"reader": reader} for name, reader in entries(GROUP).items()}
+    return {**offered, **({str(name): options for name, options in own.items()} if isinstance(own, dict) else {})}
 
 
 def check(datasets: dict[str, dict[str, Any]]) -> None:
@@ -30,6 +40,8 @@ def check(datasets: dict[str, dict[str, Any]]) -> None:
             raise BadInput(f"{where}: a name is made of a-z, 0-9 and _, got {name!r}. Write {plain(str(name))!r}")
         if name in CATALOG:
             raise BadInput(f"{where} is the name of one of ours. Choose another, as my_{name}")
+        if entries(GROUP).get(name, options.get("reader")) != options.get("reader"):
+            raise BadInput(f"{where} is the name of an installed package's. Choose another, as my_{name}")
         check_options(options, where)
 
 
@@ -46,14 +58,16 @@ def check_options(options: dict[str, Any], where: str) -> None:
 
 
 def door(options: dict[str, Any], where: str) -> str:
-    """`folder`, `npz` or `torchvision`.
+    """`folder`, `npz`, `reader` or `torchvision`.
 
     Raises: BadInput unless exactly one is said.
     """
     said = [kind for kind in DOORS if kind in options]
     if len(said) != 1:
         rule = f"{where} must say exactly one of {', '.join(DOORS)}, got {' and '.join(said) or 'none'}"
-        raise BadInput(f"{rule}. As {{folder: PATH}}, {{npz: FILE}} or {{torchvision: SVHN}}")
+        raise BadInput(
+            f"{rule}. As {{folder: PATH}}, {{npz: FILE}}, {{reader: module:function}} or {{torchvision: SVHN}}"
+        )
     return said[0]
 
 
@@ -78,14 +92,14 @@ def lines(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
 
 def state(name: str, config: dict[str, Any]) -> list[str]:
     """What is known of a data set, and whether it was prepared from what the config says."""
-    known, options = catalog.learnt(name), config["datasets"].get(name)
+    learnt, options = catalog.learnt(name), known(config).get(name)
     again = f"python -m fastat data --dataset {name} --configfile FILE"
-    if known is None:
+    if learnt is None:
         return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {again}"]
-    said = [catalog.in_words(name, known.said)]
-    if options is not None and known.options is not None and options != known.options:
+    said = [catalog.in_words(name, learnt.said)]
+    if options is not None and learnt.options is not None and options != learnt.options:
         said.append(
-            f"{name}: WARNING: it was prepared from {json.dumps(known.options)}, but the config says "
+            f"{name}: WARNING: it was prepared from {json.dumps(learnt.options)}, but the config says "
             f"{json.dumps(options)}. Prepare it again: {again}"
         )
     return said

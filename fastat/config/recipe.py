@@ -18,6 +18,7 @@ from fastat.config.catalog import CATALOG
 from fastat.config.fields import defaults
 from fastat.config.method_files import method_file, method_names, method_version, their_recipes
 from fastat.config.networks import check_args, door_of
+from fastat.config.plugins import entries
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
@@ -233,7 +234,7 @@ def check_dataset(dataset: str, config: dict[str, Any]) -> None:
 
     Raises: BadInput if it is neither.
     """
-    own, known = config.get("datasets") or {}, named_recipes()["datasets"]
+    own, known = [*(config.get("datasets") or {}), *entries("fastat.datasets")], named_recipes()["datasets"]
     if dataset in CATALOG and dataset not in known:
         raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(known)}")
     if dataset not in known and dataset not in own and catalog.facts(dataset) is None:
@@ -474,7 +475,9 @@ def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
         yield "arch", r.arch, "left out with a network that is not ours: it names the authors of ours"
     stones = list(schedule.milestones)
     if stones != sorted(stone for stone in stones if 0 < stone < r.epochs):
-        yield "schedule: milestones", schedule.milestones, f"rising, and between 0 and epochs = {r.epochs}"
+        shorter = [round(share * r.epochs, 2) for share in (0.8, 0.93)]
+        way_out = f"Say them with the epochs, as schedule: {{milestones: {shorter}}}"
+        yield "schedule: milestones", schedule.milestones, f"rising, and between 0 and epochs = {r.epochs}. {way_out}"
     for name, kind in (("milestones", "piecewise"), ("points", "linear")):
         value = getattr(schedule, name)
         if value and schedule.kind != kind:
@@ -485,6 +488,7 @@ def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
         value = getattr(schedule, name)
         if (value or needed) and not is_line(value, r.epochs):
             rule = f"pairs [epoch, value] from epoch 0 to {r.epochs}, epochs not falling, values 0 or more"
+            rule += f". Say them with the epochs, as schedule: {{{name}: [[0, 0.1], [{r.epochs}, 0]]}}"
             yield f"schedule: {name}", value, rule
 
 

@@ -83,7 +83,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except BadInput as error:
         raise BadInput(f"{path}, {error}") from error
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from error
+        ours = not path.is_absolute() and (ROOT / path).is_file()
+        hint = f". Ours is {ROOT / path}: python -m fastat where {path}" if ours else ""
+        raise BadInput(f"cannot read {path}: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not YAML: it is no text in UTF-8 ({error.reason}). Save it as UTF-8") from error
     except RecursionError as error:
@@ -230,7 +232,8 @@ def explained(error: jsonschema.ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         extra = [str(key) for key in error.instance if key not in known]
-        return f"{place}unknown key {extra[0]!r}.{did_you_mean(extra[0], known)}"
+        hint = ". Parameters of a method stand below `params`" if "params" in known else ""
+        return f"{place}unknown key {extra[0]!r}.{did_you_mean(extra[0], known)}{hint}"
     if error.validator == "enum" and rule is None:
         known = [str(value) for value in error.validator_value]
         return f"{place}unknown value {error.instance!r}.{did_you_mean(str(error.instance), known)}"

@@ -1,7 +1,8 @@
-"""Arrays in an npz file as a data set of the user's own. Nothing is unpickled: a pickle may run anything."""
+"""Arrays as a data set of the user's own: in an npz file, of which nothing is unpickled, or from a function."""
 
 import zipfile
 import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastat.data.measure import Found
 from fastat.errors import BadInput
 from fastat.machine import seals
 from fastat.machine.foreign import head, instead
+from fastat.machine.others import imported, in_a_sentence
 
 PAIRS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 ONE = ("images", "labels")
@@ -29,6 +31,38 @@ def read(options: dict[str, Any], source: Path) -> Found:
     path, where = own_data.path_of(options["npz"], "npz"), f"npz {options['npz']}"
     held = loaded(path, where)
     origin = {"file": path.name, "bytes": path.stat().st_size, "sha256": seals.sha256(path)}
+    return in_parts(held, origin, options, where)
+
+
+def read_by(options: dict[str, Any], source: Path) -> Found:
+    """The data set that a function of others' gives, called without arguments: a mapping as an npz file is one.
+
+    Raises: BadInput if there is no such function, it fails, or what it gives cannot be used.
+    """
+    where = f"reader {options['reader']}"
+    try:
+        function = imported(options["reader"])
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
+    with in_a_sentence(where, "it fails"):
+        given = function()
+    if not isinstance(given, Mapping) or not all(isinstance(value, np.ndarray) for value in given.values()):
+        raise BadInput(f"{where} must give a mapping from names to numpy arrays, got {type(given).__name__}. {KEYS}")
+    if missing := [key for key in wanted(given) if key not in given]:
+        raise BadInput(f"{where} has no {fit.listed(missing)} (it has {fit.listed(given, 6)}). {KEYS}")
+    return in_parts(dict(given), {"reader": options["reader"]}, options, where)
+
+
+def wanted(held: Collection[str]) -> list[str]:
+    """The names of the arrays that make a data set, of those that are there."""
+    return sorted({key for pair in PAIRS.values() for key in pair} if "x_train" in held else ONE)
+
+
+def in_parts(held: dict[str, np.ndarray], origin: dict[str, Any], options: dict[str, Any], where: str) -> Found:
+    """The data set in these arrays; of `images` and `labels`, `test` is split off.
+
+    Raises: BadInput if one of them cannot be used.
+    """
     if "x_train" in held:
         if "test" in options:
             raise BadInput(f"{where} has x_train and x_test: there is nothing to split. Leave `test` out")
@@ -63,12 +97,11 @@ def loaded(path: Path, where: str) -> dict[str, np.ndarray]:
         raise BadInput(f"{where} is no npz file.{instead(beginning)} {KEYS}; np.savez_compressed writes one")
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            wanted = sorted({key for pair in PAIRS.values() for key in pair} if "x_train" in file else ONE)
-            if missing := [key for key in wanted if key not in file]:
+            if missing := [key for key in wanted(file) if key not in file]:
                 raise BadInput(f"{where} has no {fit.listed(missing)} (it has {fit.listed(file.files, 6)}). {KEYS}")
             with zipfile.ZipFile(path) as listing:
                 fit.room_for(sum(member.file_size for member in listing.infolist()), where)
-            return {key: array(file, key, where) for key in wanted}
+            return {key: array(file, key, where) for key in wanted(file)}
     except BadInput:
         raise
     except BROKEN as error:

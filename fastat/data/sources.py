@@ -238,6 +238,12 @@ def _npz(options: dict[str, Any], source: Path) -> Found:
     return arrays.read(options, source)
 
 
+def _reader(options: dict[str, Any], source: Path) -> Found:
+    from fastat.data import arrays
+
+    return arrays.read_by(options, source)
+
+
 def _torchvision(options: dict[str, Any], source: Path) -> Found:
     from fastat.data import image_sets
 
@@ -253,5 +259,6 @@ READERS: dict[str, Reader] = {
     "cifar100": ours(functools.partial(_cifar, "cifar100"), functools.partial(_cifar_files, "cifar100")),
     "folder": _folder,
     "npz": _npz,
+    "reader": _reader,
     "torchvision": _torchvision,
 }

@@ -8,11 +8,8 @@ import copy
 import difflib
 import hashlib
 import importlib
-import os
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +22,8 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils.hooks import RemovableHandle
 
 from fastat.config.networks import Door, kind_of, shown
-from fastat.errors import BadInput, did_you_mean
+from fastat.errors import BadInput
+from fastat.machine.others import imported, in_a_sentence
 from fastat.networks.models import CIFAR10, IMAGENET, Normalize
 
 STATISTICS = {"imagenet": IMAGENET, "cifar10": CIFAR10}
@@ -59,7 +57,7 @@ def build(door: Door, n_channels: int, n_classes: int) -> nn.Module:
 
     Raises: BadInput if it cannot be built.
     """
-    with said(shown(door), "cannot be built"):
+    with said(shown(door), "cannot be built", CALLED[kind_of(door)]):
         network = OPEN[kind_of(door)](door, n_channels, n_classes)
     if not isinstance(network, nn.Module):
         raise refusal(
@@ -100,26 +98,11 @@ def normalised(network: nn.Module, door: Door, n_channels: int) -> nn.Module:
 
 def by_factory(door: Door, n_channels: int, n_classes: int) -> Any:
     """What the door's function gives. Its module is looked for as `python -m` does: the current folder is first."""
-    name, _, attribute = door["factory"].partition(":")
-    if not {"", os.getcwd()} & {*sys.path}:
-        sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # of what the module itself imports
-        way_out = (
-            f"Put it into the folder where you start ({os.getcwd()}), install it, or name its folder in PYTHONPATH"
-        )
-        raise refusal(shown(door), f"there is no module {error.name}", way_out) from error
-    for step in attribute.split("."):
-        if not hasattr(found, step):
-            known = [key for key in vars(found) if not key.startswith("_")] if hasattr(found, "__dict__") else []
-            raise refusal(shown(door), f"{name} has no {step!r}.{did_you_mean(step, known)}"[:300])
-        found = getattr(found, step)
-    if not callable(found):
-        raise refusal(shown(door), f"{attribute} must be a function or class, got {type(found).__name__}")
-    return found(n_channels=n_channels, n_classes=n_classes, **door.get("args", {}))
+        factory = imported(door["factory"])
+    except BadInput as error:
+        raise refusal(shown(door), str(error)) from error
+    return factory(n_channels=n_channels, n_classes=n_classes, **door.get("args", {}))
 
 
 def by_timm(door: Door, n_channels: int, n_classes: int) -> Any:
@@ -146,6 +129,10 @@ def by_torchvision(door: Door, n_channels: int, n_classes: int) -> Any:
     return models.get_model(door["torchvision"], weights=None, num_classes=n_classes, **door.get("args", {}))
 
 
+CALLED = {  # what may be wrong with how it is called
+    "factory": "It is called with n_channels, n_classes and what `args` in the config says",
+    **dict.fromkeys(("timm", "torchvision"), "What it takes besides goes into `args` in the config, as {img_size: 8}"),
+}
 OPEN = {"factory": by_factory, "timm": by_timm, "torchvision": by_torchvision}
 
 
@@ -169,26 +156,12 @@ def refusal(called: str, problem: str, way_out: str = "") -> BadInput:
     return BadInput(f"network {called}: {problem}{f'. {way_out}' if way_out else ''}")
 
 
-@contextmanager
-def said(called: str, problem: str, way_out: str = "") -> Iterator[None]:
-    """Whatever the code of others raises inside, as one sentence with the place in that code.
+def said(called: str, problem: str, way_out: str = "") -> AbstractContextManager[None]:
+    """Whatever the code of others raises inside, as one sentence.
 
     Raises: BadInput.
     """
-    try:
-        yield
-    except (BadInput, MemoryError, torch.OutOfMemoryError):
-        raise
-    except (Exception, SystemExit) as error:  # anything may come out of code that is not ours
-        text = " ".join(str(error).split())[:300]
-        raise refusal(called, f"{problem}: {type(error).__name__}: {text}{place(error)}", way_out) from error
-
-
-def place(error: BaseException) -> str:
-    """` (mynets.py:12)`: the deepest line that is neither torch's nor of this file; ''."""
-    ours = (str(Path(torch.__file__).parent), __file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
-    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return in_a_sentence(f"network {called}", problem, way_out)
 
 
 @dataclass(frozen=True)
@@ -294,6 +267,9 @@ def check_eval(called: str, network: nn.Module, x: Tensor, n_classes: int) -> Te
         logits, repeated, one = network(x), network(x), network(x[:1])
     check_logits(called, logits, 2, n_classes, "eval")
     check_logits(called, one, 1, n_classes, "eval")
+    if logits.min() >= 0 and torch.allclose(logits.sum(1), torch.ones(len(x)), atol=1e-4):
+        way_out = "Leave out the softmax: the loss has its own, and attacks on probabilities find no gradient"
+        raise refusal(called, "it gives probabilities in place of logits: they add up to 1 for each image", way_out)
     if not torch.equal(seen, x):
         raise refusal(called, "it changes the images that it is given", "Write x = x - mean in place of x -= mean")
     if not torch.equal(logits, repeated):

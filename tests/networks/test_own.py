@@ -128,6 +128,7 @@ class Forward(Parts):
     def no_number(self, x): return super().forward(x) / 0
     def no_number_in_training(self, x): return super().forward(x) * (float("nan") if self.training else 1)
     def doubled(self, x): return super().forward(x).double()
+    def probable(self, x): return super().forward(x).softmax(1)
     def in_place(self, x): return super().forward(x.mul_(0.5))
     def drawing(self, x): return dropout(super().forward(x), 0.5)
     def coupled(self, x): return super().forward(x - x.mean())
@@ -208,6 +209,7 @@ BAD = [
     (factory("raising"), r"cannot be built: RuntimeError: two lines \(mynets.py:\d+\)"),
     (factory("leaving"), "cannot be built: SystemExit: 3"),
     (factory("nothing"), "it must be a torch.nn.Module, got NoneType"),
+    (forward("probable"), "it gives probabilities in place of logits: they add up to 1 for each image. Leave out"),
     (factory("half"), r"its parameters must be float32, got torch.float16 \(0.weight\). Leave out .half"),
     (factory("lazy"), "1.weight has no size before an image is seen"),
     (factory("elsewhere"), "its parameters must be on the CPU, got meta"),

@@ -8,8 +8,8 @@ rule data:
     params:
         source=config["data_dir"],
         options=lambda wildcards: (
-            f"--options {shlex.quote(json.dumps(config['datasets'][wildcards.dataset], sort_keys=True))}"
-            if wildcards.dataset in config["datasets"]
+            f"--options {shlex.quote(json.dumps(own_data.known(config)[wildcards.dataset], sort_keys=True))}"
+            if wildcards.dataset in own_data.known(config)
             else ""
         ),
     shell:

@@ -157,7 +157,7 @@ const columns = [
   ...(cells.some((cell) => !none(cell.best_epoch)) ? [
     accuracy("best_pgd50", "PGD50, best", "of the weights of the epoch that was best on held-out training images"),
     accuracy("best_aa", "AA, best", "of the weights of the epoch that was best on held-out training images"),
-    { title: "at epoch", number: true, value: (cell) => cell.best_epoch, text: (cell) => fixed(cell.best_epoch, 1), help: "the best on held-out training images, mean over seeds" },
+    { title: "best epoch", number: true, value: (cell) => cell.best_epoch, text: (cell) => fixed(cell.best_epoch, 1), help: "the best on held-out training images, mean over seeds" },
   ] : []),
   { title: "Verdict", help: "ours against the paper's number", value: (cell) => cell.verdict,
     node: (cell) => el("span", {}, verdictMark(cell.verdict), ...(none(cell.verdict) ? [] : [el("small", {}, heading(cell.verdict_metric))])) },
