@@ -253,6 +253,8 @@ def do_train(args: argparse.Namespace) -> int | None:
         config = load_config(args.configfile)
         networks.check_name(spec.model, config)
         recipe = resolve(spec, config)
+        for line in own_data.warnings(spec.dataset, config):
+            log.warning("%s", line)
     else:
         recipe = Recipe.from_json(args.recipe)
     numerics.pin(recipe.numerics, spec.dataset, args.device, args.threads)

@@ -48,11 +48,13 @@ class Learnt:
 
     said: what was measured when it was prepared (data/measure.py), or what a run.json kept of that.
     options: what it was prepared from, as `datasets` of the config says it; None: nobody knows.
+    state: of its files then (own_data.state_of); '' if it had none, or nobody knows.
     """
 
     facts: DatasetFacts
     said: dict[str, Any]
     options: dict[str, Any] | None
+    state: str = ""
 
 
 _learnt: dict[str, Learnt] = {}  # of the results folder that `learn` read last
@@ -100,7 +102,7 @@ def learn(results: Path) -> None:
         found = from_json(loaded(about.get("facts")))
         if found and about.get("dataset") == path.stem and path.stem not in CATALOG:
             options = loaded(about.get("options"))
-            _learnt[path.stem] = Learnt(found, loaded(about.get("facts")), options or None)
+            _learnt[path.stem] = Learnt(found, loaded(about.get("facts")), options or None, about.get("state", ""))
     for folder in sorted((results / "runs").glob("*")):
         if folder.name not in CATALOG and folder.name not in _learnt and NAME.fullmatch(folder.name):
             for about in run_jsons(folder):

@@ -3,7 +3,10 @@
 Rules of single options are in workflow/schemas/config.schema.yaml.
 """
 
+import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,38 @@ def path_of(text: str, where: str) -> Path:
     raise BadInput(f"{where}: a path must not be empty. The folder where you are is .")
 
 
+def state_of(options: dict[str, Any]) -> str:
+    """A hash of names, sizes and times of the files that a data set is read from; '' where there are none."""
+    place = options.get("folder") or options.get("npz")
+    if not place:
+        return ""
+    root = path_of(place, "datasets")
+    found = sorted(listed(root)) if root.is_dir() else [stamp(root, "")] if root.is_file() else []
+    return hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest() if found else ""
+
+
+def listed(root: Path, below: str = "") -> Iterator[str]:
+    """Name, size and time of every file below a folder; what cannot be read is not there."""
+    try:
+        with os.scandir(root / below) as entries_there:
+            for entry in entries_there:
+                if entry.is_dir():
+                    yield from listed(root, f"{below}{entry.name}/")
+                else:
+                    yield stamp(Path(entry.path), f"{below}{entry.name}")
+    except OSError:
+        return
+
+
+def stamp(path: Path, name: str) -> str:
+    """Of one file, which may be a link to nowhere."""
+    try:
+        found = path.stat()
+    except OSError:
+        return name
+    return f"{name} {found.st_size} {found.st_mtime_ns}"
+
+
 def lines(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
     """What is to be said of the own data sets of a grid before anything runs, in sentences."""
     first = {spec.dataset: spec for spec in reversed(specs) if spec.dataset not in CATALOG}
@@ -102,7 +137,18 @@ def state(name: str, config: dict[str, Any]) -> list[str]:
             f"{name}: WARNING: it was prepared from {json.dumps(learnt.options)}, but the config says "
             f"{json.dumps(options)}. Prepare it again: {again}"
         )
+    elif options is not None and learnt.state and learnt.state != state_of(options):
+        said.append(f"{name}: WARNING: its files have changed since it was prepared. Prepare it again: {again}")
     return said
+
+
+def warnings(name: str, config: dict[str, Any]) -> list[str]:
+    """Why a training on the prepared data may not be what the config means."""
+    if name in CATALOG or catalog.learnt(name) is None:
+        return []
+    unsaid = [f"{name}: no config says how it is trained: as {LIKE.upper()}. Name yours with --configfile"]
+    changed = [line for line in state(name, config) if "WARNING" in line]
+    return changed if name in known(config) or name in config["recipes"] else unsaid
 
 
 def augmentation(spec: RunSpec, config: dict[str, Any]) -> list[str]:

@@ -139,10 +139,15 @@ def part(
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         one_hot = labels.ndim == 2 and labels.shape[1] > 1
         way_out = f"Write {y}.argmax(1)" if one_hot else f"Write {y}.ravel().astype(np.int64)"
+        if labels.dtype.kind in "USO":
+            way_out = f"Write np.unique({y}, return_inverse=True)[1]"
         rule = f"{y} must be whole numbers, one an image, of shape (n,)"
         raise BadInput(f"{where}: {rule}, got {labels.dtype} {labels.shape}. {way_out}")
     if len(images) != len(labels) or not len(images):
-        raise BadInput(f"{where}: {x} and {y} must be as many and not none, got {len(images)} and {len(labels)}")
+        raise BadInput(
+            f"{where}: {x} and {y} must be as many and not none, got {len(images)} and {len(labels)}. "
+            "Give each image its label"
+        )
     return channels_first(images, x, options, where), labels.astype(np.int64)
 
 

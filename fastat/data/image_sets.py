@@ -82,19 +82,21 @@ def opened(cls: Any, asked: dict[str, Any], source: Path, where: str) -> Any:
 
     Raises: BadInput if it is not there, or the class wants something else.
     """
-    with said_as_bad_input(where, source, bool(asked.get("download"))):
+    place = source / cls.__name__ / "raw" if hasattr(cls, "raw_folder") else source  # of MNIST and its like
+    with said_as_bad_input(where, place, bool(asked.get("download"))):
         return cls(root=str(source), **asked)
 
 
 @contextmanager
-def said_as_bad_input(where: str, source: Path, downloads: bool) -> Iterator[None]:
+def said_as_bad_input(where: str, place: Path, downloads: bool) -> Iterator[None]:
     """Raises: BadInput for whatever the class says against its files or arguments."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, TypeError, ImportError, LookupError) as error:
         way_out = "" if downloads else ", or say `download: true`"
+        text = " ".join(str(error).split())[:300].replace(" You can use download=True to download it", "")
         raise BadInput(
-            f"{where}: {' '.join(str(error).split())[:300]}. Put its files into {source}, as torchvision would{way_out}"
+            f"{where}: {text.rstrip('.')}. Put its files, unpacked, where torchvision looks for them: {place}{way_out}"
         ) from error
 
 

@@ -158,9 +158,7 @@ def labels(path: Path, part: str) -> np.ndarray:
 
 def way_out(path: Path) -> str:
     """The sentence that ends every refusal: how the file is made."""
-    name = path.stem if path.stem in CATALOG else "NAME"
-    if catalog.learnt(path.stem):
-        name = f"{path.stem} --configfile FILE"
+    name = path.stem if path.stem in CATALOG else f"{path.stem} --configfile FILE"
     return f"Prepare it again: python -m fastat data --dataset {name} --out {shlex.quote(str(path))}"
 
 

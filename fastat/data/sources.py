@@ -64,7 +64,9 @@ def check_names(name: str, out: Path, options: dict[str, Any] | None) -> None:
     """Raises: BadInput for a data set that nobody knows, or a file that would be named like another one."""
     if options is None and name not in CATALOG:
         said = did_you_mean(name, CATALOG)
-        raise BadInput(f"unknown dataset {name!r}: neither one of ours nor in `datasets` of the config.{said}")
+        raise BadInput(
+            f"unknown dataset {name!r}: neither one of ours nor in `datasets` of the config (--configfile).{said}"
+        )
     if out.is_dir():
         raise BadInput(f"--out must be a file, as {out / name}.safetensors, but {out} is a folder.")
     if out.stem != name and (out.stem in CATALOG or options is not None):
@@ -78,9 +80,11 @@ def prepare_own(name: str, source: Path, out: Path, options: dict[str, Any]) -> 
     Raises: BadInput as its reader does.
     """
     own_data.check({name: options})
+    before = own_data.state_of(options)
     found = READERS[own_data.door(options, name)](options, source)
     facts = measure.facts(found)
-    write(name, found, out, {"facts": json.dumps(facts), "options": json.dumps(options, sort_keys=True)})
+    more = {"facts": json.dumps(facts), "options": json.dumps(options, sort_keys=True), "state": before}
+    write(name, found, out, more)
     log.info("%s", catalog.in_words(name, facts))
     for part, counts in facts["per_class"].items():
         names = facts["classes"] or range(len(counts))

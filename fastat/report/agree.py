@@ -321,7 +321,8 @@ def described(found: Agreement) -> list[str]:
     """What was found, for people: the last line says it all."""
     here, there = found.here.folder, found.there.folder
     if not found.runs:
-        return [f"nothing in common: {here} has {len(found.here.runs)} runs, {there} {len(found.there.runs)}."]
+        sizes = f"{here} has {len(found.here.runs)} runs, {there} {len(found.there.runs)}"
+        return [f"nothing to compare: no run is in both. {sizes}."]
     alone = [len(kept.runs) - len(found.runs) for kept in (found.here, found.there)]
     text = [f"here: {here} ({machine(found.here)})", f"there: {there} ({machine(found.there)})"]
     text.append(f"runs in both: {len(found.runs)}, only here: {alone[0]}, only there: {alone[1]}")

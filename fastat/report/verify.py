@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import catalog
+from fastat.config.catalog import CATALOG
 from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
 from fastat.config.recipe import LATER, fingerprint, resolve
 from fastat.config.spec import PATTERN, RunSpec
@@ -87,7 +88,8 @@ class Checked:
 
     def wrong(self, file: str, wrong: Wrong, verb: str) -> None:
         """Note a problem that `verb` mends."""
-        way_out = f"Make it again: python -m fastat {verb} --run {self.name}"
+        with_config = "" if self.name.partition("/")[0] in CATALOG else " --configfile FILE, the config that names it"
+        way_out = f"Make it again: python -m fastat {verb} --run {self.name}{with_config}"
         self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
 
 

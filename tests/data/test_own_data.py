@@ -479,14 +479,14 @@ def test_a_set_with_split_or_train_is_read_in_both_parts(tmp_path, fakes, name, 
 
 def test_a_set_that_is_not_there_is_not_downloaded_unless_that_is_said(tmp_path, fakes):
     said = refused(tmp_path, {"torchvision": "Fake"}, tmp_path / "data")
-    assert "Dataset not found" in said and f"Put its files into {tmp_path / 'data'}" in said
+    assert "Dataset not found" in said and f"unpacked, where torchvision looks for them: {tmp_path / 'data'}" in said
     assert said.endswith("or say `download: true`")
 
 
 def test_svhn_and_mnist_say_what_they_lack(tmp_path):
     for name in ("SVHN", "KMNIST"):
         said = refused(tmp_path, {"torchvision": name}, tmp_path / "data")
-        assert "Put its files into" in said and "download: true" in said
+        assert "Put its files, unpacked, where torchvision looks" in said and "download: true" in said
 
 
 @pytest.mark.parametrize(
@@ -571,8 +571,11 @@ def test_a_file_of_another_data_set_is_refused(tmp_path):
     [
         ({"Mine": {"folder": "a"}}, "a name is made of a-z, 0-9 and _, got 'Mine'. Write 'mine'"),
         ({"digits": {"folder": "a"}}, "datasets: digits is the name of one of ours. Choose another, as my_digits"),
-        ({"mine": {}}, "must say exactly one of folder, npz, torchvision, got none"),
-        ({"mine": {"folder": "a", "npz": "b"}}, "must say exactly one of folder, npz, torchvision, got folder and npz"),
+        ({"mine": {}}, "must say exactly one of folder, npz, reader, torchvision, got none"),
+        (
+            {"mine": {"folder": "a", "npz": "b"}},
+            "must say exactly one of folder, npz, reader, torchvision, got folder and npz",
+        ),
         ({"mine": {"npz": "b", "size": 8}}, "size says nothing of a data set from npz."),
         ({"mine": {"folder": "a", "layout": "NHW"}}, "layout says nothing of a data set from folder."),
         ({"mine": {"folder": "a", "seed": 1}}, "seed says nothing without test. Say test, or leave seed out"),
@@ -792,3 +795,30 @@ def test_the_jpeg_copy_of_cifar10_is_prepared_in_under_a_minute(tmp_path):
     assert facts["per_class"] == {"train": [5000] * 10, "test": [1000] * 10} and facts["shape"] == [3, 32, 32]
     assert np.allclose(facts["mean"], [0.491, 0.482, 0.447], atol=5e-4)  # as its README rounds them
     assert np.allclose(facts["std"], [0.245, 0.243, 0.261], atol=5e-4)
+
+
+def test_files_that_changed_since_are_noticed_by_check_and_train(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    for part, n in (("train", 12), ("test", 4)):
+        for name in ("cat", "dog"):
+            (tmp_path / f"photos/{part}/{name}").mkdir(parents=True)
+            for k in range(n):
+                pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / f"photos/{part}/{name}/{k}.png")
+    (tmp_path / "own.yaml").write_text(
+        "datasets: {photos: {folder: photos}}\n"
+        "grid: [{dataset: photos, model: preact_tiny, eps: 8/255, method: clean, seed: 0}]\n"
+        "recipes: {photos: {every: {epochs: 1, schedule: {kind: triangular, lr: 0.1}}}}\n"
+        "evaluation: {autoattack: {n_images: 4, batch_size: 4}}\n"
+    )
+    command = ["--configfile", "own.yaml"]
+    assert main(["data", "--dataset", "photos", *command]) == 0
+    before = own_data.state_of({"folder": "photos"})
+    assert main(["check", *command]) == 0 and "WARNING" not in capsys.readouterr().out
+    (tmp_path / "photos/train/cat/0.png").unlink()
+    assert own_data.state_of({"folder": "photos"}) != before
+    assert main(["check", *command]) == 0
+    assert "photos: WARNING: its files have changed since it was prepared. Prepare it again" in capsys.readouterr().out
+    assert main(["train", "--run", "photos/preact_tiny/eps8/clean/paper/seed0", *command]) == 0
+    assert "photos: WARNING: its files have changed" in caplog.text
+    assert own_data.state_of({"torchvision": "SVHN"}) == own_data.state_of({"folder": "nowhere"}) == ""

@@ -233,7 +233,7 @@ def test_nothing_in_common_is_said(tmp_path):
     write(tmp_path / "here", WHO[:9])
     write(tmp_path / "there", WHO[9:])
     code, lines = answer(tmp_path)
-    assert code == 0 and len(lines) == 1 and lines[0].startswith("nothing in common: ")
+    assert code == 0 and len(lines) == 1 and lines[0].startswith("nothing to compare: no run is in both. ")
 
 
 def test_a_part_is_compared_and_the_rest_counted(tmp_path):

@@ -12,6 +12,10 @@ rule data:
             if wildcards.dataset in own_data.known(config)
             else ""
         ),
+        # changed files are prepared again
+        state=lambda wildcards: own_data.state_of(
+            own_data.known(config).get(wildcards.dataset, {})
+        ),
     shell:
         "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} {params.options}"
         " --out {output} >> {log} 2>&1"
