@@ -6,7 +6,7 @@ Rules of single options are in workflow/schemas/config.schema.yaml.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def state_of(options: dict[str, Any]) -> str:
     if not place:
         return ""
     root = path_of(place, "datasets")
-    found = sorted(listed(root)) if root.is_dir() else [stamp(root, "")] if root.is_file() else []
+    found = sorted(listed(root)) if root.is_dir() else [stamp(root.stat, "")] if root.is_file() else []
     return hashlib.sha256("\n".join(found).encode(errors="surrogateescape")).hexdigest() if found else ""
 
 
@@ -105,15 +105,15 @@ def listed(root: Path, below: str = "") -> Iterator[str]:
                 if entry.is_dir():
                     yield from listed(root, f"{below}{entry.name}/")
                 else:
-                    yield stamp(Path(entry.path), f"{below}{entry.name}")
+                    yield stamp(entry.stat, f"{below}{entry.name}")
     except OSError:
         return
 
 
-def stamp(path: Path, name: str) -> str:
+def stamp(stat: Callable[[], os.stat_result], name: str) -> str:
     """Of one file, which may be a link to nowhere."""
     try:
-        found = path.stat()
+        found = stat()
     except OSError:
         return name
     return f"{name} {found.st_size} {found.st_mtime_ns}"
