@@ -1,7 +1,7 @@
 """fastat: the reproducibility suite for fast adversarial training.
 
-`fastat.train` and `fastat.attacks` are for use in one's own Python (docs/library.md). Nothing loads torch before they
-are asked for: reports and the workflow do without.
+`fastat.train`, `fastat.evaluate` and `fastat.attacks` are for use in one's own Python (docs/library.md). Nothing loads
+torch before they are asked for: reports and the workflow do without.
 """
 
 import importlib
@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastat import attacks
     from fastat.errors import BadInput
+    from fastat.evaluator import evaluate
     from fastat.library import Diverged, train
 
-__all__ = ["BadInput", "Diverged", "attacks", "train"]
+__all__ = ["BadInput", "Diverged", "attacks", "evaluate", "train"]
 __version__ = "0.1.0"
 CODE = Path(__file__).resolve().parent.parent  # the folder with the packages fastat and methods
 IN_CLONE = (CODE / "Snakefile").is_file()
 ROOT = CODE if IN_CLONE else CODE / "fastat/_suite"  # has Snakefile, config/, workflow/, docs/
-PLACES = {"BadInput": "fastat.errors", "Diverged": "fastat.library", "train": "fastat.library"}  # name -> its module
+PLACES = {  # name -> its module
+    "BadInput": "fastat.errors",
+    "Diverged": "fastat.library",
+    "evaluate": "fastat.evaluator",
+    "train": "fastat.library",
+}
 
 
 def __getattr__(name: str) -> Any:

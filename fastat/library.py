@@ -124,6 +124,17 @@ def classes(y: Tensor | np.ndarray, n: int) -> Tensor:
     return labels.long()
 
 
+def radius(eps: float) -> float:
+    """The radius as it is.
+
+    Raises: BadInput if it is none in the unit of pixels.
+    """
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 0.5:
+        hint = f" Did you mean {eps:g} / 255?" if isinstance(eps, int | float) and 0.5 <= eps < 128 else ""
+        raise BadInput(f"eps must be above 0 and below 0.5, in the unit of pixels, got {eps!r}.{hint}")
+    return float(eps)
+
+
 def spec_of(method: str, variant: str, dataset: str | None, network: nn.Module | str, eps: float, seed: int) -> RunSpec:
     """The names of what is trained.
 
@@ -135,9 +146,7 @@ def spec_of(method: str, variant: str, dataset: str | None, network: nn.Module |
         raise BadInput(f"unknown model {network!r}.{did_you_mean(network, models.MODELS)}. Or give a torch.nn.Module")
     if not isinstance(network, str | nn.Module):
         raise BadInput(f"network must be a torch.nn.Module or the name of one of ours, got {type(network).__name__}")
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < 0.5:
-        hint = f" Did you mean {eps} / 255?" if isinstance(eps, int) and 0 < eps < 128 else ""
-        raise BadInput(f"eps must be above 0 and below 0.5, in the unit of pixels, got {eps!r}.{hint}")
+    radius(eps)
     if type(seed) is not int or seed < 0:
         raise BadInput(f"seed must be a whole number, 0 or more, got {seed!r}")
     name = network if isinstance(network, str) else "own"

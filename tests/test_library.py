@@ -229,6 +229,6 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(changes, message):
 
 def test_the_readme_s_example_is_ten_lines_and_runs(tmp_path):
     block = next(code for code in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
-    assert "fastat.train(" in block and "fastat.attacks." in block and len(block.splitlines()) <= 10
+    assert "fastat.train(" in block and "fastat.evaluate(" in block and len(block.splitlines()) <= 10
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True, timeout=300)
     assert not list(tmp_path.iterdir())

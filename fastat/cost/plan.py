@@ -124,7 +124,7 @@ def describe(lines: list[Line]) -> str:
         "",
         f"{n_runs} trainings and {n_evaluated} evaluations; each line is of one run",
         f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
-        + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: see --calibrate)"),
+        + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate FILE)"),
         f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
         f"data sets; each run that is under way up to {max(line.each.state for line in lines) / 1e9:.1f} GB more",
         f"most memory: {largest.dataset}/{largest.model}/{largest.method}: {parts}",

@@ -738,14 +738,25 @@ def test_the_workflow_prepares_it_from_the_config(tmp_path):
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
     command += ["--configfile", str(tmp_path / "config.yaml"), "--cores", "1"]
     wanted = "results/data/mine.safetensors"
-    said = subprocess.run([*command, "--dry-run", "--printshellcmds"], capture_output=True, text=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # whose python the rules call
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *more], capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False
+        )
+
+    said = run("--dry-run", "--printshellcmds")
     assert said.returncode == 0, said.stdout + said.stderr
     assert re.search(r"fastat data --dataset mine --source data --options '{\"folder\": \"in\"}'", said.stdout)
-    done = subprocess.run([*command, wanted], capture_output=True, text=True)
+    done = run(wanted)
     assert done.returncode == 0 and (tmp_path / wanted).exists(), done.stdout + done.stderr
+    assert "Nothing to be done" in run("--dry-run", wanted).stdout
+    image = next((tmp_path / "in").rglob("*.png"), None) or next((tmp_path / "in").rglob("*.jpg"))
+    os.utime(image, ns=(0, 0))
+    assert "Params have changed" in run("--dry-run", wanted).stdout
     text = (tmp_path / "config.yaml").read_text().replace("folder: in", "folder: in\n    channels: 1")
     (tmp_path / "config.yaml").write_text(text)
-    said = subprocess.run([*command, "--dry-run", wanted], capture_output=True, text=True)
+    said = run("--dry-run", wanted)
     assert said.returncode == 0 and "Params have changed" in said.stdout, said.stdout + said.stderr
 
 
