@@ -97,7 +97,8 @@ def evaluate(
             broken = autoattack.standard(
                 network, part.take, index, eps=eps, batch_size=batch_size, seed=seed, partial=partial
             )
-    return summed_up(rows, broken, steps)
+        n_classes = int(network(part.take(torch.zeros(1, dtype=torch.int64, device=place))[0]).shape[1])
+    return summed_up(rows, broken, steps, n_classes)
 
 
 def tried(model: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
@@ -121,14 +122,15 @@ def tried(model: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
     return network
 
 
-def summed_up(rows: list[Row], broken: list[Row], steps: list[Row]) -> Evaluation:
+def summed_up(rows: list[Row], broken: list[Row], steps: list[Row], n_classes: int) -> Evaluation:
     """The accuracies with their intervals, and the sanity panel's word."""
     every = {"whitebox": rows, "autoattack": broken, "steps": steps}
     tables = {name: as_arrays(part) for name, part in every.items() if part}
     numbers = [(metric, value, n) for metric, _, value, n in evaluated(tables)]
     found = {str(metric): (float(str(value)), int(str(n))) for metric, value, n in numbers if metric in SHOWN}
     lines = [(name, *found[name], *wilson(*found[name])) for name in SHOWN if name in found]
-    seen = pd.DataFrame([(*NOBODY, metric, None, value, n) for metric, value, n in numbers], columns=MEASURED)
+    every_number = [*numbers, ("n_classes", n_classes, None)]
+    seen = pd.DataFrame([(*NOBODY, metric, None, value, n) for metric, value, n in every_number], columns=MEASURED)
     panel = sanity.panel(of_rows(seen).runs)
     failed = panel.loc[panel["holds"] == 0, "check"].astype(str).tolist()
     table = pd.DataFrame(lines, columns=["attack", "accuracy", "n", "low", "high"])

@@ -83,7 +83,8 @@ def far_leaves_nothing(wide: pd.DataFrame) -> pd.DataFrame:
     far, n = values(wide, "far")
     names = wide.index.get_level_values("dataset")
     classes = {name: facts.n_classes if (facts := catalog.facts(name)) else np.nan for name in set(names)}
-    guessing = pd.Series([100 / classes[name] for name in names], wide.index)
+    said, _ = values(wide, "n_classes")  # of a data set that has no name
+    guessing = 100 / said.fillna(pd.Series([classes[name] for name in names], wide.index, dtype=float))
     return judged("far <= guessing", far, guessing + slack(guessing, n), 1)
 
 
