@@ -86,7 +86,8 @@ def evaluate(
     place = device_of(device)
     with as_it_was(), tempfile.TemporaryDirectory() as folder:
         devices.set_precision("float32")
-        network = tried(model, images, labels).to(place)
+        network, n_classes = tried(model, images, labels)
+        network = network.to(place)
         part = Part(images.to(place), labels.to(place), (images.shape[2], images.shape[3]))
         protocol = whitebox.Protocol(eps, batch_size, pgd_step, pgd_restarts, seed)
         rows = list(whitebox.attack_all(network, part, protocol))
@@ -97,12 +98,11 @@ def evaluate(
             broken = autoattack.standard(
                 network, part.take, index, eps=eps, batch_size=batch_size, seed=seed, partial=partial
             )
-        n_classes = int(network(part.take(torch.zeros(1, dtype=torch.int64, device=place))[0]).shape[1])
     return summed_up(rows, broken, steps, n_classes)
 
 
-def tried(model: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
-    """A copy of the model on the CPU, which gives logits of its own for every image.
+def tried(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[nn.Module, int]:
+    """A copy of the model on the CPU, which gives logits of its own for every image, and how many.
 
     Raises: BadInput for weights that are no numbers, logits that are none, and labels beyond them.
     """
@@ -119,7 +119,7 @@ def tried(model: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
     own.check_eval(called, network, x, int(logits.shape[1]) if wide else int(labels.max()) + 1)
     if int(labels.max()) >= logits.shape[1]:
         raise BadInput(f"labels must be below the network's {logits.shape[1]} classes, got {int(labels.max())}")
-    return network
+    return network, int(logits.shape[1])
 
 
 def summed_up(rows: list[Row], broken: list[Row], steps: list[Row], n_classes: int) -> Evaluation:
