@@ -203,14 +203,16 @@ def device_of(wanted: str | torch.device) -> torch.device:
 
 @contextmanager
 def as_it_was() -> Iterator[None]:
-    """What a training sets for the whole process is set back: torch's generators and the precision of its products."""
+    """What a training sets for the whole process is set back: torch's generators, and how products are computed."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = matmul.fp32_precision, conv.fp32_precision
+    deterministic = torch.backends.cudnn.deterministic
     try:
         with torch.random.fork_rng():
             yield
     finally:
         matmul.fp32_precision, conv.fp32_precision = before
+        torch.backends.cudnn.deterministic = deterministic
 
 
 @contextmanager

@@ -14,21 +14,20 @@ import methods
 from fastat.attacks import eval_mode, input_gradient
 from fastat.cost.passes import Rehearsal, rehearse
 from fastat.networks import models
+from fastat.networks.models import Network
 
 SHAPES = {"preact_tiny": (1, 8, 8), "preact_tiny_s2": (1, 28, 28), "preact_resnet18": (3, 32, 32)}
 KINDS = ("input_backward", "parameter_backward", "joint_backward", "double_backward")
 
 
 def step_and_passes(
-    model_name: str, name: str, batch_size: int = 128
+    model_name: str, name: str, batch_size: int = 128, device: str = "cpu"
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """The method's step, and its passes alone, on the same network and batch."""
-    shape = SHAPES[model_name]
-    torch.manual_seed(0)
-    model = models.build(model_name, shape[0], 10).to(memory_format=torch.channels_last)
-    one = rehearse(partial(methods.build, name), model, shape, batch_size=batch_size)
+    one = rehearsal(model_name, name, batch_size, device)
     count = Counter(methods.module(name).PASSES)
-    x, y = one.batch.x, one.batch.y
+    model, x, y = one.model, one.batch.x, one.batch.y
+    assert isinstance(model, Network)
 
     params = list(model.parameters())
     backward = {kind: round(count[kind]) for kind in KINDS}  # SDI's 2.1 and 3.1: the batches that train no generator
@@ -58,6 +57,14 @@ def step_and_passes(
         model.zero_grad(set_to_none=True)
 
     return one.step(), passes
+
+
+def rehearsal(model_name: str, name: str, batch_size: int = 128, device: str = "cpu") -> Rehearsal:
+    """The method with a network and a batch on the device."""
+    shape = SHAPES[model_name]
+    torch.manual_seed(0)
+    model = models.build(model_name, shape[0], 10).to(device).to(memory_format=torch.channels_last)
+    return rehearse(partial(methods.build, name), model, shape, batch_size=batch_size)
 
 
 def stem_passes(stem: torch.nn.Module, x: torch.Tensor, count: Counter[str]) -> None:

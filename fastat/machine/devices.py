@@ -94,10 +94,14 @@ def memory(device: torch.device) -> int:
 
 
 def set_precision(precision: str) -> None:
-    """float32 means float32: torch's own default lets cuDNN round convolutions to TF32."""
+    """float32 means float32: torch's own default lets cuDNN round convolutions to TF32.
+
+    And cuDNN adds up in the same order every time: by default it may take kernels that do not.
+    """
     kind = "tf32" if precision == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = kind
     torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined]
+    torch.backends.cudnn.deterministic = True
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

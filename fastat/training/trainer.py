@@ -101,6 +101,7 @@ def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
     """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
 
     The state lies in `folder`/state, is replaced after every epoch and on SIGTERM or Ctrl-C, and is removed at the end.
+    One that takes long to write (a gigabyte, beside epochs of seconds) is replaced more rarely: see `Saves`.
     Processes that share a run step together, and process 0 alone writes. Their state is not saved on a signal, which
     they may hear in different batches: they go on from the last epoch.
     Returns the rows of log.csv, and why training diverged, or ''.
@@ -168,6 +169,7 @@ def run_epochs(
     draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()) or bool(recipe.network)
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
+    saves = Saves()
     while now.epoch <= recipe.epochs:
         model.train()
         before, started = now.seconds, time.perf_counter()
@@ -210,14 +212,40 @@ def run_epochs(
         totals.clear()
         if path is None:
             continue
-        state = {**run.state(), "instances": instances.state_dict(), "best": best.weights}
-        if processes.rank == 0:
-            if run.snapshots:
-                snapshot = path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors"
-                write_weights(run.learner.reported.state_dict(), snapshot)
-            checkpoint.save(path, state, now, run.made_from)
+        if run.snapshots and processes.rank == 0:
+            snapshot = path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors"
+            write_weights(run.learner.reported.state_dict(), snapshot)
+        if processes.size == 1 and not saves.due():
+            continue
+        with saves:
+            state = {**run.state(), "instances": instances.state_dict(), "best": best.weights}
+            if processes.rank == 0:
+                checkpoint.save(path, state, now, run.made_from)
     bar.close()
     return ""
+
+
+class Saves:
+    """When the state is written: after every epoch, unless that took over a second and a tenth of the time between.
+
+    What kill -9 costs is then at most ten times what a save takes; a signal that is heard saves at once.
+    """
+
+    SHARE, FREE = 0.1, 1.0  # of the time since the last one; seconds
+
+    def __init__(self) -> None:
+        self.took, self.ended = 0.0, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether enough time has passed for another."""
+        return self.took <= max(self.FREE, self.SHARE * (time.monotonic() - self.ended))
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_error: object) -> None:
+        self.ended = time.monotonic()
+        self.took = self.ended - self.began
 
 
 class Totals:

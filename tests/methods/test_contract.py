@@ -1,7 +1,11 @@
-"""What every method promises. Methods are found by listing the folder."""
+"""What every method promises. Methods are found by listing the folder.
+
+On a GPU: FASTAT_TEST_DEVICE=cuda python -m pytest tests/methods/test_contract.py
+"""
 
 import ast
 import importlib
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +21,11 @@ from fastat.networks import models
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner
-from fastat.types import Batch, Task
+from fastat.types import Batch, Task, View
 
 RECIPE = Recipe(epochs=30, batch_size=4, schedule=Schedule("piecewise", 0.01), weight_decay=5e-4)
 HERE = Path(__file__).parent
+DEVICE = torch.device(os.environ.get("FASTAT_TEST_DEVICE", "cpu"))
 EXAMPLES = {  # what every method's test file says, for a method as FGSM-RS
     "CARD": '{"forward": 2, "input_backward": 1, "parameter_backward": 1}  # passes per batch, by its paper',
     "BATCHNORM_UPDATES": "2  # of the running statistics, by a batch that is not the first of its epoch",
@@ -46,10 +51,10 @@ def build(name, task, **params):
 def tiny(n_classes=10, n_channels=1, seed=0):
     """A task, a network of width 4 and a learner."""
     torch.manual_seed(seed)
-    model = models.PreActResNet(4, (1, 1), 1, n_channels, n_classes).train()
+    model = models.PreActResNet(4, (1, 1), 1, n_channels, n_classes).train().to(DEVICE)
     n_params = sum(p.numel() for p in model.parameters())
-    shape, frame, rng = (n_channels, 8, 8), (n_channels, 10, 10), torch.Generator().manual_seed(seed)
-    task = Task(0.1, 12, n_classes, shape, frame, 30, 4, 3, n_params, torch.device("cpu"), rng)
+    shape, frame, rng = (n_channels, 8, 8), (n_channels, 10, 10), torch.Generator(DEVICE).manual_seed(seed)
+    task = Task(0.1, 12, n_classes, shape, frame, 30, 4, 3, n_params, DEVICE, rng)
     return task, model, SGDLearner(model, RECIPE)
 
 
@@ -58,13 +63,19 @@ def batch_of(task, n=4, epoch=2, number=1):
     x = torch.rand((n, *task.image_shape), generator=rng)
     y = torch.randint(task.n_classes, (n,), generator=rng)
     index = torch.randperm(12, generator=rng)[:n]
-    return Batch(x, y, index, views.draw(n, (2, 2), True, rng), epoch, number)
+    view = views.draw(n, (2, 2), True, rng)
+    x, y, index, *view = (tensor.to(DEVICE) for tensor in (x, y, index, *view))
+    return Batch(x, y, index, View(*view), epoch, number)
 
 
 def begin(name, task, model, learner, **params):
     method = build(name, task, **params)
     method.begin_epoch(model, learner, 1)
     return method
+
+
+def global_generators():
+    return [torch.random.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
 @pytest.fixture(params=methods.names())
@@ -102,9 +113,9 @@ def test_attack_stays_in_its_radius_and_in_the_pixel_range(name):
 def test_modes_gradients_and_the_global_generator_are_left_as_found(name):
     task, model, learner = tiny()
     method = begin(name, task, model, learner)
-    before = torch.random.get_rng_state()
+    before = global_generators()
     report = method.train_batch(model, batch_of(task, number=0), learner)
-    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(map(torch.equal, before, global_generators()))
     assert all(module.training for module in model.modules())
     assert all(p.grad is None for p in [*model.parameters(), *method.parameters()])
     assert torch.isfinite(report.loss)
@@ -173,7 +184,7 @@ def resume_at_every_cut(name, recipe, tmp_path):
         model.load_state_dict(parts["model"])
         method.load_state_dict(parts.get("method", {}))
         learner.load_state_dict(parts.get("learner", {}))
-        task.rng.set_state(parts["rng"]["rng"])
+        task.rng.set_state(parts["rng"]["rng"].cpu())
         found = go_on((task, model, method, learner), first)
         for part, tensors in expected.items():
             for key, tensor in tensors.items():
@@ -196,6 +207,19 @@ def test_no_step_waits_for_the_device_or_mixes_devices(name):
     one = rehearse(partial(methods.build, name), model, (3, 32, 32), pad=4, n_train=50_000)
     for number in (0, 1):
         one.step(number)()
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="needs FASTAT_TEST_DEVICE=cuda")
+def test_no_step_waits_for_the_gpu(name):
+    task, model, learner = tiny(n_channels=3)
+    method = begin(name, task, model, learner)
+    batches = [batch_of(task, number=number) for number in range(3)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches:
+            method.train_batch(model, batch, learner)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_unknown_parameters_are_refused_by_name(tiny_task):
