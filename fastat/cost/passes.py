@@ -90,6 +90,7 @@ def rehearse(
     pad: int = 0,
     n_train: int = 1280,
     batch_size: int = 128,
+    layout: torch.memory_format = torch.channels_last,
 ) -> Rehearsal:
     """Set `build`'s method up on the network's device, in its second epoch. On `meta` nothing is computed."""
     (channels, height, width), device = image_shape, next(model.parameters()).device
@@ -103,7 +104,7 @@ def rehearse(
     recipe = Recipe(60, batch_size, Schedule("piecewise", 0.01), weight_decay=5e-4)
     method, learner = build(task), SGDLearner(model.train(), recipe)
     method.begin_epoch(model, learner, 1)
-    x = torch.rand((batch_size, *image_shape), device=device).contiguous(memory_format=torch.channels_last)
+    x = torch.rand((batch_size, *image_shape), device=device).contiguous(memory_format=layout)
     y = torch.arange(batch_size, device=device) % 10
     index = torch.arange(batch_size, device=device)
     return Rehearsal(method, model, learner, Batch(x, y, index, views.centred(batch_size, pad, device), 2, 1))

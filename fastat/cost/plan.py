@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import methods
 from fastat.config import catalog
-from fastat.config.recipe import Recipe, resolve
+from fastat.config.recipe import Recipe, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.cost import passes
 from fastat.data import views
@@ -27,6 +27,7 @@ from fastat.machine.processes import Processes
 from fastat.report.results import published
 from fastat.training.learner import SGDLearner
 from fastat.training.run import build_method, network, network_on_meta
+from fastat.training.trainer import watched_at_once
 from fastat.types import Batch, Task
 
 # AutoAttack: forwards and backwards over one image that still stands, and how many do, from Table I (ATAS, CIFAR10).
@@ -182,7 +183,7 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     """The cost of a run, without hours; memory is of one process's share."""
     facts, batch_size = catalog.required(spec.dataset), recipe.batch_size // processes.size
     task, method = build_method(spec, recipe, META)
-    _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
+    mine, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
     assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
     model = network_on_meta(spec, recipe)
     memory = {
@@ -193,7 +194,8 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     }
     try:
         with META:  # also where the network makes tensors
-            memory["activations"] = activation_bytes(model, batch_size, facts.shape)
+            at_once = max(batch_size, min(watched_at_once(mine), most_watched(recipe, task.n_train)))
+            memory["activations"] = activation_bytes(model, at_once, facts.shape)
             per_image, forward = flops_per_image(spec, recipe, task, model, method)
     except Exception:  # code that is not ours may raise anything where images have no values
         if not recipe.network:
@@ -208,6 +210,11 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     flops, disk = per_image * n_images, weights_bytes(model) + rows + remembered
     rounds = flops / (3 * forward * (recipe.n_train or facts.n_train))
     return Cost(n_images, rounds, flops, attacks * n_test, memory, disk, state)
+
+
+def most_watched(recipe: Recipe, n_train: int) -> int:
+    """Images that are attacked after an epoch: a sample of those trained on, or all that are held out."""
+    return max(min(recipe.monitor_images, n_train), n_held_out(recipe.hold_out, n_train))
 
 
 def weights_bytes(model: nn.Module) -> int:
@@ -285,10 +292,9 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
         facts = catalog.required(dataset)
         spec = RunSpec(dataset, name, 8, "clean", "paper", 0)
         recipe = replace(resolve(spec, config), arch="shared")
-        options = {"pad": recipe.pad, "batch_size": recipe.batch_size}
         build = partial(methods.build, "clean")
         model = network(spec, recipe).to(device).to(memory_format=torch.channels_last)
-        step = passes.rehearse(build, model, facts.shape, **options).step()
+        step = passes.rehearse(build, model, facts.shape, pad=recipe.pad, batch_size=recipe.batch_size).step()
         flops = passes.flops(step)
 
         def timed(step: Callable[[], object] = step) -> None:

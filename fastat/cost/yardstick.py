@@ -21,10 +21,14 @@ KINDS = ("input_backward", "parameter_backward", "joint_backward", "double_backw
 
 
 def step_and_passes(
-    model_name: str, name: str, batch_size: int = 128, device: str = "cpu"
+    model_name: str,
+    name: str,
+    batch_size: int = 128,
+    device: str = "cpu",
+    layout: torch.memory_format = torch.channels_last,
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """The method's step, and its passes alone, on the same network and batch."""
-    one = rehearsal(model_name, name, batch_size, device)
+    one = rehearsal(model_name, name, batch_size, device, layout)
     count = Counter(methods.module(name).PASSES)
     model, x, y = one.model, one.batch.x, one.batch.y
     assert isinstance(model, Network)
@@ -59,12 +63,18 @@ def step_and_passes(
     return one.step(), passes
 
 
-def rehearsal(model_name: str, name: str, batch_size: int = 128, device: str = "cpu") -> Rehearsal:
+def rehearsal(
+    model_name: str,
+    name: str,
+    batch_size: int = 128,
+    device: str = "cpu",
+    layout: torch.memory_format = torch.channels_last,
+) -> Rehearsal:
     """The method with a network and a batch on the device."""
     shape = SHAPES[model_name]
     torch.manual_seed(0)
-    model = models.build(model_name, shape[0], 10).to(device).to(memory_format=torch.channels_last)
-    return rehearse(partial(methods.build, name), model, shape, batch_size=batch_size)
+    model = models.build(model_name, shape[0], 10).to(device).to(memory_format=layout)
+    return rehearse(partial(methods.build, name), model, shape, batch_size=batch_size, layout=layout)
 
 
 def stem_passes(stem: torch.nn.Module, x: torch.Tensor, count: Counter[str]) -> None:

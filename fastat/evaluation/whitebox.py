@@ -4,6 +4,7 @@ Every attack leaves one row per attacked image: attack, index, label, correct (1
 that the model got wrong (empty where the attack does not say). Every later statistic comes from these rows.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from fastat.errors import BadInput
 from fastat.machine.seeds import generator
 from fastat.units import in_pixels
 
+log = logging.getLogger(__name__)
 COLUMNS = ["attack", "index", "label", "correct", "step"]
 FAR = 128 / 255  # where any image can be made grey all over: nothing is left to recognise
 FAR_IMAGES = 100
@@ -79,13 +81,16 @@ def attack_all(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row
     everyone = torch.arange(len(part), device=part.labels.device)
     for name, attack in attacks.items():
         chosen = everyone if name != "far" else stratified(part.labels, min(FAR_IMAGES, len(part)), seed=0)
+        right = 0
         for number, index in enumerate(chosen.split(protocol.batch_size)):
             x, y = part.take(index)
             x = x.contiguous(memory_format=torch.channels_last)
             found = attack(x, y, number * protocol.batch_size)
+            right += int(found.correct.sum())
             yield from rows(name, index, y, found)
             if name == "pgd50":
                 yield from rows("inside", index, y, found._replace(correct=inside(found.x_adv, x, eps)))
+        log.info("%s: %d of %d", name, right, len(chosen))
 
 
 def looked_at(model: nn.Module, x: Tensor, y: Tensor) -> Attacked:

@@ -36,7 +36,7 @@ LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a train
 
 BEST = "best.safetensors"  # the weights of the best epoch, where images are held out
 HELD_OUT = "held_out_pgd10_acc"  # the column of log.csv that says which it is
-HELD_OUT_BATCH = 500  # images
+WATCHED_AT_ONCE = 512 * 3 * 32 * 32  # pixels that are attacked at once to watch a training, or a batch of its own
 
 
 class Stopped(Exception):
@@ -288,13 +288,21 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
     part, eps = run.watched, run.task.eps
     x, y = part.take(stratified(part.labels, min(run.recipe.monitor_images, len(part)), seed=0))
     rng = generator(run.task.device, run.seed, "monitor", epoch)
-    model = run.learner.reported
-    with eval_mode(model):
-        single = fgsm(model, x, y, eps)
-        many = pgd(model, x, y, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
-    share = {"clean_acc": single.step != 0, "fgsm_acc": single.correct, "pgd10_acc": many.correct}
-    shares = {key: float(correct.double().mean()) for key, correct in share.items()}
-    return {**shares, "pgd10_loss": float(many.loss.double().mean())}
+    model, n = run.learner.reported, watched_at_once(run.task)
+    seen: dict[str, list[Tensor]] = {"clean_acc": [], "fgsm_acc": [], "pgd10_acc": [], "pgd10_loss": []}
+    for some, labels in zip(x.split(n), y.split(n), strict=True):
+        with eval_mode(model):
+            single = fgsm(model, some, labels, eps)
+            many = pgd(model, some, labels, eps=eps, alpha=eps / 5, n_steps=10, rng=rng)
+        found = (single.step != 0, single.correct, many.correct, many.loss)
+        for values, more in zip(seen.values(), found, strict=True):
+            values.append(more)
+    return {key: float(torch.cat(values).double().mean()) for key, values in seen.items()}
+
+
+def watched_at_once(task: Task) -> int:
+    """How many images are attacked at once while a training is watched: no more memory than 512 of CIFAR's need."""
+    return max(task.batch_size, WATCHED_AT_ONCE // math.prod(task.image_shape))
 
 
 def on_held_out(run: Training, epoch: int) -> dict[str, float]:
@@ -302,7 +310,7 @@ def on_held_out(run: Training, epoch: int) -> dict[str, float]:
     if run.held_out is None:
         return {}
     rng, model, right = generator(run.task.device, run.seed, "held_out", epoch), run.learner.reported, 0
-    for index in torch.arange(len(run.held_out), device=run.task.device).split(HELD_OUT_BATCH):
+    for index in torch.arange(len(run.held_out), device=run.task.device).split(watched_at_once(run.task)):
         x, y = run.held_out.take(index)
         with eval_mode(model):
             right += int(pgd(model, x, y, eps=run.task.eps, alpha=run.task.eps / 5, n_steps=10, rng=rng).correct.sum())

@@ -74,7 +74,7 @@ def test_a_calibrated_device_takes_the_papers_place(tmp_path, capsys):
 def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
     found = lines(block(method="atas"))
     plan.check_memory(found, 32 * 10**9, "a V100")
-    with pytest.raises(BadInput, match=r"cifar10/preact_resnet18/atas needs 2\.\d GB, but a small GPU has 1\.0"):
+    with pytest.raises(BadInput, match=r"cifar10/preact_resnet18/atas needs 3\.8 GB, but a small GPU has 1\.0"):
         plan.check_memory(found, 10**9, "a small GPU")
     plan.check_disk(found, tmp_path / "not/yet")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**8))
@@ -84,8 +84,15 @@ def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
     (tmp_path / "data/cifar10.safetensors").touch()
     with pytest.raises(BadInput, match=r"the results need 1\.4 GB, but"):  # without its 60,000 images of 3,072 bytes
         plan.check_disk(found, tmp_path)
-    with pytest.raises(BadInput, match=r"needs 2\.\d GB \(runs_per_gpu: 3 at once\)"):
+    with pytest.raises(BadInput, match=r"needs 3\.8 GB \(runs_per_gpu: 3 at once\)"):
         plan.check_memory(found, 5 * 10**9, "a small GPU", at_once=3)
+
+
+@pytest.mark.parametrize("method,measured", [("atas", 3.910e9), ("fgsm_rs", 3.038e9)])
+def test_the_memory_of_a_training_is_what_an_h100_counted(method, measured):
+    """Most of it is the sample of 512 images attacked after every epoch: docs/gpu.md."""
+    (line,) = lines(block(method=method))
+    assert sum(line.each.memory.values()) == pytest.approx(measured, rel=0.07)
 
 
 def test_passes_are_in_forwards_and_backwards_over_the_images():

@@ -17,6 +17,7 @@ import methods
 from fastat.config.recipe import Recipe, Schedule
 from fastat.cost.passes import count_passes, rehearse
 from fastat.data import views
+from fastat.machine import devices
 from fastat.networks import models
 from fastat.training import checkpoint
 from fastat.training.checkpoint import Standing
@@ -30,6 +31,12 @@ EXAMPLES = {  # what every method's test file says, for a method as FGSM-RS
     "CARD": '{"forward": 2, "input_backward": 1, "parameter_backward": 1}  # passes per batch, by its paper',
     "BATCHNORM_UPDATES": "2  # of the running statistics, by a batch that is not the first of its epoch",
 }
+
+
+@pytest.fixture(autouse=True)
+def kernels_of_a_training():
+    """cuDNN may otherwise take some that add up in another order every time."""
+    devices.set_precision("float32")
 
 
 def declared(name, constant, otherwise=None, folder=HERE):
@@ -210,12 +217,13 @@ def test_no_step_waits_for_the_device_or_mixes_devices(name):
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="needs FASTAT_TEST_DEVICE=cuda")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_no_step_waits_for_the_gpu(name):
     task, model, learner = tiny(n_channels=3)
     method = begin(name, task, model, learner)
     batches = [batch_of(task, number=number) for number in range(3)]
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for batch in batches:
             method.train_batch(model, batch, learner)
     finally:
