@@ -4,6 +4,7 @@ import base64
 import csv
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,7 @@ from fastat.report.verify import Checked, Problem, Rows
 from fastat.training import collapse
 from fastat.units import eps_text
 
+log = logging.getLogger(__name__)
 CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]
 MEASURED = [*RUN, "metric", "epoch", "value", "n"]
@@ -53,6 +55,8 @@ def write_all(results: Path, out: Path, config: dict[str, Any] | None = None, fu
         why = f"{runs[0].run.problems[0]}" if runs else "there is no run.json"
         raise BadInput(f"nothing to gather below {results / 'runs'}: {why}")
     write_tables(runs, out)
+    if packed := sum(bool(gathered.run.left_out) for gathered in runs):
+        log.info("%d runs came without files or data that were whole when they were packed: see `verify`", packed)
     problems = [*strays, *(problem for gathered in runs for problem in gathered.run.problems)]
     with atomic(out / "problems.csv") as partial:
         pd.DataFrame([asdict(problem) for problem in problems], columns=verify.PROBLEM).to_csv(partial, index=False)

@@ -40,6 +40,7 @@ COLUMNS = {
 BEST = ("best_whitebox", "best_autoattack")  # of the weights of the best epoch on held-out images
 NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
 ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
+PACKED = "packed.json"  # of a run that came in an archive: sha256 of what was whole then and did not come along
 
 Rows = dict[str, NDArray[Any]]  # a table's columns by name: a data frame per file costs ten times as much
 
@@ -76,6 +77,7 @@ class Checked:
     sidecars: what each of these was made from.
 
     unverified: what nothing could be held against, as weights that are not there.
+    packed: its packed.json; left_out: what is not there, and was whole when the run was packed.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Checked:
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
+    packed: dict[str, Any] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def wrong(self, file: str, wrong: Wrong, verb: str) -> None:
         """Note a problem that `verb` mends."""
@@ -112,6 +116,7 @@ class Checker:
         try:
             spec = RunSpec.parse(name)
             run.about = self.run_json(spec, run)
+            run.packed = self.packed(spec, run)
             self.against_data(spec, run.about, run)
             file = "log.csv"
             run.log = read_log(self.bytes_of(spec, file, run), run.about)
@@ -159,6 +164,21 @@ class Checker:
                 raise Wrong("is of another name, recipe or data than it says", f"made_from {about['made_from']}")
         return about
 
+    def packed(self, spec: RunSpec, run: Checked) -> dict[str, Any]:
+        """packed.json, which only a run that came in an archive has; {} without, and where it cannot be believed."""
+        path = self.results / "runs" / spec.name / PACKED
+        if not path.exists():
+            return {}
+        try:
+            about = sealed(path, run)
+        except Wrong as wrong:
+            run.unverified.append(f"{PACKED} {wrong.rule}")
+            return {}
+        good = about.get("run") == spec.name and isinstance(about.get("files"), dict)
+        if not good:
+            run.unverified.append(f"{PACKED} is of another run")
+        return about if good else {}
+
     def recipe(self, spec: RunSpec) -> dict[str, Any]:
         """What the config asks for. A seed changes no recipe."""
         assert self.config is not None
@@ -181,7 +201,7 @@ class Checker:
             with safe_open(path, framework="numpy"):  # one without a hash may be damaged
                 pass
         except FileNotFoundError:
-            run.unverified.append(f"{file} is not there")
+            self.absent(file, run)
         except OSError as error:
             raise Wrong("cannot be read", error.strerror) from error
         except SafetensorError as error:
@@ -195,6 +215,15 @@ class Checker:
             run.unverified.append("run.json names no files: it was made before they had hashes")
         elif said.get(file) != found:
             raise Wrong("is not what this run wrote", f"sha256 {found[:16]}, run.json says {str(said.get(file))[:16]}")
+
+    def absent(self, file: str, run: Checked) -> None:
+        """A file that is not there: left out of an archive, where it was the one of run.json, or nobody knows why."""
+        assert run.about is not None
+        said = (run.about.get("files") or {}).get(file)
+        if said and said == run.packed.get("files", {}).get(file):
+            run.left_out.append(file)
+        else:
+            run.unverified.append(f"{file} is not there")
 
     # The data
 
@@ -211,12 +240,14 @@ class Checker:
         """The run must be of the data that lie there."""
         data = self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None
         if data is None:
-            run.unverified.append("its data are not there")
-        elif "data_sha256" in about:
-            n_train, n_test = sizes(spec, about)
-            assert n_train is not None and n_test is not None  # the facts have them
-            if prepared.data_sha256(data[0], n_train, n_test) != about["data_sha256"]:
-                raise Wrong("is of other data than results/data holds", f"data_sha256 {about['data_sha256'][:16]}")
+            packed = run.packed.get("data")
+            then = trained_on(packed, spec, about) if isinstance(packed, str) else None
+            if then is not None and then == about.get("data_sha256"):
+                run.left_out.append("its data")
+            else:
+                run.unverified.append("its data are not there")
+        elif "data_sha256" in about and trained_on(data[0], spec, about) != about["data_sha256"]:
+            raise Wrong("is of other data than results/data holds", f"data_sha256 {about['data_sha256'][:16]}")
 
     # The evaluations
 
@@ -290,6 +321,8 @@ def lines(results: Path, names: list[str] | None, config: dict[str, Any] | None)
     said = []
     for run in runs:
         good = f"unverified: {'; '.join(dict.fromkeys(run.unverified))}" if run.unverified else "ok"
+        if run.left_out:
+            good += f"; not here, but whole when it was packed: {', '.join(run.left_out)}"
         said += [str(problem) for problem in run.problems] or [f"{run.name}: {good}"]
     return said, any(run.problems for run in runs)
 
@@ -430,6 +463,12 @@ def sizes(spec: RunSpec, about: dict[str, Any]) -> tuple[int | None, int | None]
     known = (facts.n_train, facts.n_test) if facts else (None, None)
     said = (about["recipe"].get("n_train"), about["recipe"].get("n_test"))
     return said[0] or known[0], said[1] or known[1]
+
+
+def trained_on(sha256: str, spec: RunSpec, about: dict[str, Any]) -> str | None:
+    """The data_sha256 that the run has if it is of the data set with this sha256; None: its sizes are unknown."""
+    n_train, n_test = sizes(spec, about)
+    return prepared.data_sha256(sha256, n_train, n_test) if n_train is not None and n_test is not None else None
 
 
 def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from fastat.cli import main
 from fastat.config.grid import load_config
+from fastat.data import prepared
 from fastat.machine import seals
 from fastat.report import results, tidy, verify
 from tests import fabricate
@@ -256,6 +257,54 @@ def test_what_nothing_can_be_held_against_is_unverified(folder):
     assert found.problems.empty and found.runs["unverified"].tolist() == [1, 1]
     assert any("2 of 2 runs are unverified" in note for note in found.notes)
     assert results.cells(found.runs, ["aa"])["unverified"].tolist() == [2]
+
+
+def packed(folder: Path, name: str, **changes) -> None:
+    """Take weights and data away, as an archive does that says what they were."""
+    run = folder / "runs" / name
+    files = {"weights.safetensors": seals.sha256(run / "weights.safetensors")}
+    data = prepared.header(folder / "data/digits.safetensors")["sha256"]
+    seals.write(run / "packed.json", {"run": name, "files": files, "data": data, **changes})
+    (run / "weights.safetensors").unlink()
+
+
+def test_what_an_archive_left_out_is_said_and_the_tables_are_the_same(folder, capsys):
+    tidy.write_all(folder, folder)
+    before = [(folder / file).read_bytes() for file in ("measured.csv", "correct.csv", "evidence.jsonl")]
+    packed(folder, ONE), packed(folder, TWO)
+    (folder / "data/digits.safetensors").unlink()
+    assert main(["verify", "--results", str(folder), "--all"]) == 0
+    said = "ok; not here, but whole when it was packed: its data, weights.safetensors"
+    assert capsys.readouterr().out.splitlines() == [f"{ONE}: {said}", f"{TWO}: {said}"]
+    tidy.write_all(folder, folder)
+    assert [(folder / file).read_bytes() for file in ("measured.csv", "correct.csv", "evidence.jsonl")] == before
+
+
+@pytest.mark.parametrize(
+    "changes,said",
+    [
+        ({"files": {"weights.safetensors": "f" * 64}}, "weights.safetensors is not there"),
+        ({"files": {}}, "weights.safetensors is not there"),
+        ({"files": [1]}, "packed.json is of another run; weights.safetensors is not there"),
+        ({"run": TWO}, "packed.json is of another run; weights.safetensors is not there"),
+        ({"seal": "x"}, "weights.safetensors is not there"),
+    ],
+)
+def test_an_archive_s_word_counts_for_no_other_weights(folder, changes, said, capsys):
+    packed(folder, ONE, **changes)
+    if "seal" in changes:
+        edited(folder / f"runs/{ONE}/packed.json", '"data": "', '"data": "0')
+        said = f"packed.json is damaged; {said}"
+    assert main(["verify", "--results", str(folder), ONE]) == 0
+    assert capsys.readouterr().out == f"{ONE}: unverified: {said}\n"
+
+
+def test_an_archive_s_word_counts_for_no_other_data(folder, capsys):
+    packed(folder, ONE, data="f" * 64)
+    (folder / "data/digits.safetensors").unlink()
+    assert main(["verify", "--results", str(folder), ONE]) == 0
+    shown = "unverified: its data are not there; not here, but whole when it was packed: weights.safetensors"
+    assert capsys.readouterr().out == f"{ONE}: {shown}\n"
 
 
 def test_the_verb_says_ok_or_what_is_wrong(folder, capsys):
