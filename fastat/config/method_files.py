@@ -112,6 +112,11 @@ def method_version(name: str) -> int:
     return node.value
 
 
+def cited(name: str) -> str:
+    """What follows the first line of a method's docstring, on one line; it begins with the paper, if there is one."""
+    return " ".join((ast.get_docstring(tree_of(name)) or "").partition("\n")[2].split())
+
+
 def title(name: str) -> str:
     """The first line of a method's docstring."""
     return (ast.get_docstring(tree_of(name)) or "").partition("\n")[0]
