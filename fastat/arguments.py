@@ -39,6 +39,8 @@ EXAMPLES = {  # what may follow each verb
     "page": "--out results/report/index.html",
     "agree": "--with ../other/results",
     "compare": "digits/preact_tiny/eps77/atas digits/preact_tiny/eps77/atta",
+    "export": f"{RUN} --out atas-digits",
+    "import": "atas-digits --results results",
     "docs": "--results results",
 }
 SHELLS = ("bash", "zsh", "fish")
@@ -203,6 +205,16 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument(
         "--with", type=file_path, default=ROOT / "docs/results", dest="others", metavar="FOLDER", help=WITH
     )
+    sub = verb("export", "Write a finished run as a folder that needs no fastat, or a grid's evidence as one archive.")
+    sub.add_argument("run", nargs="?", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--all", action="store_true", help="every run that results/config.json or --configfile names")
+    sub.add_argument("--out", type=file_path, required=True, help="a new folder; with --all a file, .tar or .tar.gz")
+    sub.add_argument("--weights", action="store_true", help="with --all: the networks, too")
+    add_report(sub)
+    add_network(sub)
+    sub = verb("import", "Put what `export` wrote into a results folder, after every hash was checked.")
+    sub.add_argument("source", type=file_path, metavar="FOLDER_OR_ARCHIVE")
+    sub.add_argument("--results", type=file_path, default=Path("results"))
     sub = verb("docs", "Renew README's table and picture, and docs/methods, from code, recipes and docs/results.")
     sub.add_argument("--results", type=file_path, help="a finished default run, whose tables docs/results takes first")
 

@@ -416,6 +416,30 @@ def do_compare(args: argparse.Namespace) -> None:
     print(json.dumps(rows, indent=1) if args.json else "\n".join(versus.described(rows)))
 
 
+def do_export(args: argparse.Namespace) -> None:
+    """Write a run's folder, or a grid's archive, and say what is in it."""
+    if bool(args.run) == args.all:
+        raise BadInput("name the run to be exported, or write --all")
+    if args.all:
+        from fastat.exchange import archive
+
+        print(archive.write(existing(args.results, "--results"), args.out, config_of(args), args.weights))
+        return
+    if args.weights:
+        raise BadInput("--weights belongs to --all: the folder of one run has its weights")
+    from fastat.exchange import folder
+
+    spec = RunSpec.parse(args.run)
+    print(folder.write(spec, args.results, args.out, config_of(args), network_of(args, spec)))
+
+
+def do_import(args: argparse.Namespace) -> None:
+    """Say of each run whether it is there now, or was already, and which data are missing."""
+    from fastat.exchange import arrival
+
+    print("\n".join(arrival.take_in(args.source, args.results)))
+
+
 def do_draw(args: argparse.Namespace) -> None:
     """Write figures/*."""
     from fastat.report import figures

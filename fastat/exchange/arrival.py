@@ -1,0 +1,176 @@
+"""What others exported, put into a results folder: every hash first, then all of it or nothing. Never torch."""
+
+import filecmp
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from fastat.config import catalog
+from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
+from fastat.exchange import archive, card, contents
+from fastat.machine import files, seals
+from fastat.report import verify
+from fastat.report.verify import PACKED, Checked
+
+FEW = 20  # runs, each of which has a line
+NOTHING = "Nothing was imported."
+
+
+def take_in(source: Path, results: Path) -> list[str]:
+    """Put the run of a folder, or the runs of an archive, below `results`; lines that say what came of it.
+
+    Raises: BadInput if a file is damaged, belongs nowhere, or is there already with another content.
+    """
+    if not source.exists():
+        raise BadInput(f"there is no {source}. Name a folder or an archive that `export` wrote.")
+    for left in contents.abandoned(results):
+        shutil.rmtree(left, ignore_errors=True)
+    staging, is_new = contents.beside(results / "import"), not results.exists()
+    try:
+        files_made(staging)
+        if source.is_dir():
+            copy_folder(source, staging)
+        else:
+            archive.unpack(source, staging)
+        return settle(source, staging, results)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # something is in it, as there should be
+                results.rmdir()
+
+
+def files_made(staging: Path) -> None:
+    """Make the folder.
+
+    Raises: BadInput if that cannot be.
+    """
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise files.unwritable(f"into {staging.parent}", error.errno) from error
+
+
+def copy_folder(folder: Path, staging: Path) -> None:
+    """Copy what a run's folder, or an archive that was unpacked, has for results, after all its hashes were checked.
+
+    Raises: BadInput.
+    """
+    listed = contents.read_sums(folder)
+    single = "evidence/run.json" in listed
+    run = str(seals.read(folder / "evidence/run.json").get("run")) if single else ""
+    for name in listed:
+        below = of_a_run(name, RunSpec.parse(run).name, str(folder)) if single else archive.target(name, str(folder))
+        if below:
+            (staging / below).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, staging / below)
+
+
+def of_a_run(name: str, run: str, where: str) -> str:
+    """Where a file of an exported run belongs below results; '' of load.py and the like.
+
+    Raises: BadInput for evidence that no run has.
+    """
+    file = name.removeprefix("evidence/")
+    if name == file and name not in contents.WEIGHTS:
+        return ""
+    if not contents.is_of_a_run(file):
+        raise BadInput(f"{where} holds {name[:100]!r}, which no exported run has. {NOTHING}")
+    return f"runs/{run}/{file}"
+
+
+def settle(source: Path, staging: Path, results: Path) -> list[str]:
+    """Move what is staged into its place, if every run is whole and nothing else is there."""
+    runs = believed(source, staging, results)
+    paths = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
+    known = {run.name for run in runs if (results / "runs" / run.name / "run.json").exists()}
+    paths = [path for path in paths if not (path.name == PACKED and run_of(path) in known)]
+    check_vacant(source, staging, results, paths)
+    new = [path for path in paths if not (results / path).exists()]
+    for run in runs:
+        mine = [path for path in new if run_of(path) == run.name]
+        if mine:
+            with files.exclusive(results / "runs" / run.name / "state"):
+                move(staging, results, sorted(mine, key=lambda path: path.name == "run.json"))
+    move(staging, results, [path for path in new if not run_of(path)])
+    return [*described(runs, known, new, results), *missing_data(runs, results)]
+
+
+def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
+    """The staged runs, none of which `verify` has something to say against, beside the data of `results`.
+
+    Raises: BadInput.
+    """
+    catalog.learn(staging)
+    names = sorted(verify.runs_below(staging / "runs")[0])
+    if not names:
+        raise BadInput(f"{source} holds no run. {NOTHING}")
+    checker = verify.Checker(staging, full=True)
+    for dataset in {name.partition("/")[0] for name in names}:
+        checker.data[dataset] = verify.read_prepared(results / f"data/{dataset}.safetensors", full=False)
+    runs = [checker.check(name) for name in names]
+    for run, wrong in [*verify.among_neighbours(runs)]:
+        run.wrong("run.json", wrong, "train")
+    for problem in (problem for run in runs for problem in run.problems):
+        other = "other data" in problem.rule
+        way_out = "Name another --results, whose data they are" if other else contents.AGAIN
+        raise BadInput(f"{source}: {problem.run}/{problem.file} {problem.rule} ({problem.found}). {NOTHING} {way_out}.")
+    return runs
+
+
+def run_of(path: Path) -> str:
+    """The run that a path below results belongs to, or ''."""
+    return "/".join(path.parts[1:7]) if path.parts[0] == "runs" else ""
+
+
+def check_vacant(source: Path, staging: Path, results: Path, paths: list[Path]) -> None:
+    """Raises: BadInput if a file is there with another content, or a training of that name is not finished."""
+    for path in sorted(paths, key=lambda path: path.name != "run.json"):
+        there, run = results / path, run_of(path)
+        if os.path.lexists(there) and not (there.is_file() and filecmp.cmp(staging / path, there, shallow=False)):
+            what = "another run has that name" if path.name == "run.json" else "it was made otherwise, or is damaged"
+            raise BadInput(
+                f"{there} is there, with another content than in {source}: {what if run else 'it is of another grid'}. "
+                f"{NOTHING} Name another --results, or move what is there away."
+            )
+        begun = results / "runs" / run / "state/state.safetensors"
+        if run and begun.exists() and not (results / "runs" / run / "run.json").exists():
+            raise BadInput(f"{results / 'runs' / run} has a training that is not finished. {NOTHING} Move it away.")
+
+
+def move(staging: Path, results: Path, paths: list[Path]) -> None:
+    """Into their places, in this order.
+
+    Raises: BadInput if one cannot be written.
+    """
+    for path in paths:
+        try:
+            (results / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).replace(results / path)
+        except OSError as error:
+            raise files.unwritable(str(results / path), error.errno) from error
+
+
+def described(runs: list[Checked], known: set[str], new: list[Path], results: Path) -> list[str]:
+    """A line for each of few runs, or for all."""
+    added = {run.name: [path.name for path in new if run_of(path) == run.name] for run in runs}
+    if len(runs) > FEW:
+        n = sum(run.name not in known for run in runs)
+        more = sum(bool(added[name]) for name in known)
+        got = f", of which {more} got files that they lacked" if more else ""
+        return [f"{n} runs are now in {results}; {len(known)} were there already{got}"]
+    lines = []
+    for run in runs:
+        came = f"is there already, and got {', '.join(added[run.name])}" if added[run.name] else "is there already"
+        line = f"{run.name}: {came if run.name in known else f'is now in {results}'}"
+        lines.append(f"{line} (unverified: {'; '.join(run.unverified)})" if run.unverified else line)
+    return lines
+
+
+def missing_data(runs: list[Checked], results: Path) -> list[str]:
+    """A sentence for each data set that is not prepared there."""
+    datasets = sorted({run.name.partition("/")[0] for run in runs})
+    absent = [name for name in datasets if not (results / f"data/{name}.safetensors").exists()]
+    return [card.how_to_get(name, results) for name in absent]
