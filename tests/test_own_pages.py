@@ -1,4 +1,4 @@
-"""The commands of the pages on one's own data, network, method and recipe, run as they stand there.
+"""The commands of the pages on one's own data, network, method, recipe and results, run as they stand there.
 
 Of a page, a fenced block whose first line is `# NAME` becomes that file, and the lines of a `console` block that begin
 with `$ ` are run, one after the other, in a folder with small made-up inputs. The lines below a command must be in what
@@ -49,6 +49,7 @@ def nothing(_folder: Path) -> None:
 
 
 PAGES: dict[str, Callable[[Path], None]] = {  # page -> what makes the inputs it speaks of
+    "export.md": nothing,
     "own-data.md": own_data,
     "own-method.md": nothing,
     "own-network.md": nothing,

@@ -129,7 +129,8 @@ def check_vacant(source: Path, staging: Path, results: Path, paths: list[Path]) 
     """Raises: BadInput if a file is there with another content, or a training of that name is not finished."""
     for path in sorted(paths, key=lambda path: path.name != "run.json"):
         there, run = results / path, run_of(path)
-        if os.path.lexists(there) and not (there.is_file() and filecmp.cmp(staging / path, there, shallow=False)):
+        rows = path.with_suffix(".csv") if path.parent.name == "eval" else path  # the same verdicts, at another time
+        if os.path.lexists(there) and not same(staging / path, there) and not same(staging / rows, results / rows):
             what = "another run has that name" if path.name == "run.json" else "it was made otherwise, or is damaged"
             raise BadInput(
                 f"{there} is there, with another content than in {source}: {what if run else 'it is of another grid'}. "
@@ -138,6 +139,11 @@ def check_vacant(source: Path, staging: Path, results: Path, paths: list[Path]) 
         begun = results / "runs" / run / "state/state.safetensors"
         if run and begun.exists() and not (results / "runs" / run / "run.json").exists():
             raise BadInput(f"{results / 'runs' / run} has a training that is not finished. {NOTHING} Move it away.")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether both are files, with the same content."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def move(staging: Path, results: Path, paths: list[Path]) -> None:

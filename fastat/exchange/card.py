@@ -116,7 +116,7 @@ def origin(spec: RunSpec, about: dict[str, Any], network: str) -> str:
         "network": f"{network}, {about['n_parameters']:,} parameters" if "n_parameters" in about else network,
         "threat model": f"{LINF}, eps {eps_text(spec.eps_255)} of pixels in [0, 1]",
         "method": f"{title(spec.method)} Recipe `{spec.variant}`." if is_ours(spec) else spec.method,
-        "trained": trained(about),
+        "trained": trained(about) if is_ours(spec) else elsewhere(about.get("source")),
         "made by": ", ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items()),
         "commit": about.get("git_commit"),
         "device": about.get("device"),
@@ -128,6 +128,12 @@ def origin(spec: RunSpec, about: dict[str, Any], network: str) -> str:
 def plain(text: object) -> str:
     """In a cell of a table: on one line, and no cell's end."""
     return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def elsewhere(source: Any) -> str:
+    """Where a checkpoint of others comes from. source: of its run.json."""
+    known = source if isinstance(source, dict) else {}
+    return f"elsewhere; read from {known.get('file', 'a file')}, sha256 {known.get('sha256', 'unknown')}"
 
 
 def trained(about: dict[str, Any]) -> str:
@@ -152,7 +158,7 @@ def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     ]
     if not rows:
         return "It was not attacked."
-    table = "| epoch | attack | accuracy in % | 95 % interval | test images |\n| --- | --- | --- | --- | --- |"
+    table = "| epoch | attack | accuracy in % | 95 % interval | images |\n| --- | --- | --- | --- | --- |"
     why = f" ({'; '.join(failed)})" if failed else ""
     said = "\n".join([table, *rows])
     said += "\n\nThe interval is Wilson's, of so many images; of other seeds it says nothing.\n\n"

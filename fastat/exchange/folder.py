@@ -109,10 +109,10 @@ def write_evidence(spec: RunSpec, results: Path, run: Checked, folder: Path) -> 
 
 def write_code(run: Finished, checked: Checked, folder: Path) -> None:
     """Write network.py, load.py and their licence."""
-    facts, arch = catalog.required(run.spec.dataset), run.about["recipe"].get("arch", "shared")
+    facts, (door, arch) = catalog.required(run.spec.dataset), built_by(run)
     kept = {about.get("numerics") for about in checked.sidecars.values()} or {run.about.get("numerics")}
     texts = {
-        "network.py": source.network_py(run.spec.model, run.door, facts.shape, facts.n_classes, arch),
+        "network.py": source.network_py(run.spec.model, door, facts.shape, facts.n_classes, arch),
         "load.py": source.load_py(
             run.spec.name, facts.shape, facts.n_classes, numerics.PINNED if kept == {"portable"} else {}
         ),
@@ -120,6 +120,22 @@ def write_code(run: Finished, checked: Checked, folder: Path) -> None:
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def built_by(run: Finished) -> tuple[Door, str]:
+    """How its network is built: the door of one that is not ours, and whose rules it has of ours.
+
+    Of a checkpoint that was trained elsewhere run.json says what was `found` of it.
+    Raises: BadInput for one that pools as its authors do on padded images: no network of ours does.
+    """
+    found, recipe = run.about.get("found") or {}, run.about["recipe"]
+    if recipe.get("protocol") == "released":
+        raise BadInput(
+            f"{run.spec.name} was evaluated by the protocol `released`, on padded images, and its network pools for "
+            "these. Evaluate it by the usual one, and export that."
+        )
+    stated = {"normalise": found["normalise"]} if run.door and found.get("normalise") else {}
+    return {**run.door, **stated}, found.get("arch") or recipe.get("arch") or "shared"
 
 
 def tried(run: Finished, folder: Path) -> str:
@@ -142,8 +158,7 @@ def tried(run: Finished, folder: Path) -> str:
 
 def write_words(run: Finished, checked: Checked, folder: Path, logits: str) -> None:
     """Write README.md, robustbench.json and CITATION.bib."""
-    spec, arch = run.spec, run.about["recipe"].get("arch", "shared")
-    network = source.called(spec.model, run.door, arch)
+    spec, network = run.spec, source.called(run.spec.model, *built_by(run))
     facts = {
         "network": network,
         "files": {

@@ -301,9 +301,12 @@ def test_another_run_of_that_name_stays(exported, tmp_path, capsys):
     assert "run.json is there, with another content than in" in (said := capsys.readouterr().err)
     assert "another run has that name. Nothing was imported." in said and contents(there) == before
     shutil.rmtree(there), with_network(there, RUN)
-    (there / "runs" / RUN / "eval/whitebox.json").write_text("{}")
+    path = there / "runs" / RUN / "eval/whitebox.json"
+    seals.write(path, seals.read(path) | {"seconds": 7})  # evaluated again, to the same verdicts
+    assert take_in(exported, there) == 0 and seals.read(path)["seconds"] == 7
+    path.with_suffix(".csv").write_text("attack,index,label,correct\n")
     assert take_in(exported, there) == 2
-    assert "whitebox.json is there, with another content than in" in (said := capsys.readouterr().err)
+    assert "whitebox.csv is there, with another content than in" in (said := capsys.readouterr().err)
     assert "it was made otherwise, or is damaged" in said
     begun = tmp_path / "begun/runs" / RUN / "state"
     begun.mkdir(parents=True)
