@@ -29,28 +29,21 @@ def take_in(source: Path, results: Path) -> list[str]:
         shutil.rmtree(left, ignore_errors=True)
     staging, is_new = contents.beside(results / "import"), not results.exists()
     try:
-        files_made(staging)
+        staging.mkdir(parents=True)
         if source.is_dir():
             copy_folder(source, staging)
         else:
             archive.unpack(source, staging)
         return settle(source, staging, results)
+    except OSError as error:
+        if error.errno not in files.WAYS_OUT or files.elsewhere(error, staging):
+            raise
+        raise files.unwritable(f"into {results}", error.errno) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if is_new:
             with suppress(OSError):  # something is in it, as there should be
                 results.rmdir()
-
-
-def files_made(staging: Path) -> None:
-    """Make the folder.
-
-    Raises: BadInput if that cannot be.
-    """
-    try:
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise files.unwritable(f"into {staging.parent}", error.errno) from error
 
 
 def copy_folder(folder: Path, staging: Path) -> None:
@@ -116,7 +109,8 @@ def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
     for problem in (problem for run in runs for problem in run.problems):
         other = "other data" in problem.rule
         way_out = "Name another --results, whose data they are" if other else contents.AGAIN
-        raise BadInput(f"{source}: {problem.run}/{problem.file} {problem.rule} ({problem.found}). {NOTHING} {way_out}.")
+        found = "".join(sign if sign.isprintable() else "?" for sign in problem.found[:200])
+        raise BadInput(f"{source}: {problem.run}/{problem.file} {problem.rule} ({found}). {NOTHING} {way_out}.")
     return runs
 
 

@@ -7,7 +7,7 @@ protocol, or not whole, is a `Problem`, and no number is made from it.
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ COLUMNS = {
 BEST = ("best_whitebox", "best_autoattack")  # of the weights of the best epoch on held-out images
 NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
 ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
+KINDS = {  # what run.json says, where it says it
+    "files": dict, "versions": dict, "machine": dict, "collapse": dict, "data": dict, "network": dict,
+    "n_parameters": int, "epochs_done": int, "best_epoch": int,
+    "data_sha256": str, "made_from": str, "git_commit": str, "device": str, "numerics": str,
+}  # fmt: skip
+OF_RECIPE = {"n_train": int, "n_test": int, "epochs": int, "arch": str, "network": dict, "params": dict}
+OF_SIDECAR = {"protocol": dict, "versions": dict, "numerics": str, "run": str, "weights": str, "data": str, "rows": str}
 PACKED = "packed.json"  # of a run that came in an archive: sha256 of what was whole then and did not come along
 
 Rows = dict[str, NDArray[Any]]  # a table's columns by name: a data frame per file costs ten times as much
@@ -162,6 +169,9 @@ class Checker:
             text = json.dumps(about["recipe"], sort_keys=True, separators=(",", ":"))
             if fingerprint(spec.name, text, about["data_sha256"]) != about["made_from"]:
                 raise Wrong("is of another name, recipe or data than it says", f"made_from {about['made_from']}")
+        check_kinds(about, KINDS)
+        check_kinds(about["recipe"], OF_RECIPE)
+        check_kinds(about.get("files") or {}, dict.fromkeys(about.get("files") or {}, str))
         return about
 
     def packed(self, spec: RunSpec, run: Checked) -> dict[str, Any]:
@@ -290,6 +300,8 @@ class Checker:
             run.unverified.append(f"eval/{name}.csv was made before evaluations named their weights")
             return wanted or {}
         about = sealed(path, run)
+        check_kinds(about, OF_SIDECAR)
+        check_kinds(about.get("protocol") or {}, {"autoattack": dict})
         weights = (run.about.get("files") or {}).get("best.safetensors" if name in BEST else "weights.safetensors")
         expected = {"run": spec.name, "data": run.about.get("data_sha256"), "rows": rows}
         for key, value in ({**expected, "weights": weights} if weights else expected).items():
@@ -390,6 +402,13 @@ def sealed(path: Path, run: Checked) -> dict[str, Any]:
     if seals.SEAL not in about:
         run.unverified.append(f"{path.name} has no seal: it was made before there were any")
     return about
+
+
+def check_kinds(about: dict[str, Any], kinds: Mapping[str, type]) -> None:
+    """Values are of these kinds, where there are any: what reads them later relies on it."""
+    for key, kind in kinds.items():
+        if about.get(key) is not None and not isinstance(about[key], kind):
+            raise Wrong(f"has a {key} that is no {kind.__name__}", str(about[key])[:100])
 
 
 def read_rows(content: bytes, columns: list[str]) -> Rows:

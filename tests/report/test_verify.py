@@ -320,6 +320,28 @@ def test_the_verb_says_ok_or_what_is_wrong(folder, capsys):
     assert main(["verify", "--results", str(folder / "nowhere"), "--all"]) == 2
 
 
+@pytest.mark.parametrize(
+    "key,value",
+    [("files", "x"), ("files", {"weights.safetensors": [1]}), ("versions", 1), ("collapse", []), ("n_parameters", "9")],
+)
+def test_what_run_json_says_is_of_the_right_kind(folder, key, value, capsys):
+    path = folder / f"runs/{ONE}/run.json"
+    seals.write(path, {**seals.read(path), key: value})
+    assert main(["verify", "--results", str(folder), ONE]) == 1
+    assert (
+        f"run.json has a {'weights.safetensors' if value == {'weights.safetensors': [1]} else key} that is no"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("key,value", [("protocol", {"autoattack": 0}), ("numerics", []), ("versions", 1.5)])
+def test_what_an_evaluation_says_is_of_the_right_kind(folder, key, value, capsys):
+    path = folder / f"runs/{ONE}/eval/autoattack.json"
+    seals.write(path, {**seals.read(path), key: value})
+    assert main(["verify", "--results", str(folder), ONE]) == 1
+    assert "eval/autoattack.csv has a" in capsys.readouterr().out
+
+
 def test_a_large_file_is_read_once_until_it_changes(folder, monkeypatch):
     read = []
     monkeypatch.setattr(seals, "sha256", lambda path, sha256=seals.sha256: read.append(path.name) or sha256(path))
