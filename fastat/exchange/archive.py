@@ -27,6 +27,7 @@ from fastat.machine.files import atomic
 from fastat.machine.foreign import head, instead
 from fastat.report import clean, verify
 from fastat.report.verify import PACKED, Checked
+from fastat.report.versus import counted
 
 TOP, MANIFEST, README = "evidence", "manifest.json", "README.md"
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -35,6 +36,7 @@ LARGEST_MANIFEST = 100_000_000  # bytes; 205 runs have 0.5 MB
 DENSEST = 100  # times its own size, an archive may unpack to; ours: 5 to 15
 AROUND = 4096  # bytes of tar, at most, around a member
 BLOCK = 2**20
+GZIP = b"\x1f\x8b"  # how a packed one begins
 DAMAGED = (tarfile.TarError, zlib.error, EOFError, ValueError)  # what reading an archive raises, besides OSError
 Content = Path | bytes
 
@@ -61,7 +63,7 @@ def write(results: Path, out: Path, config: dict[str, Any] | None, with_weights:
     listed[contents.SUMS] = digest(members[contents.SUMS])
     write_tar(out, {MANIFEST: manifest(runs, listed), **dict(sorted(members.items()))})
     size = clean.size(sum(about["bytes"] for about in listed.values()))
-    return f"{out}: {len(runs)} runs, {len(listed)} files, {size} in {clean.size(out.stat().st_size)}."
+    return f"{out}: {counted(len(runs), 'run')}, {len(listed)} files, {size} in {clean.size(out.stat().st_size)}."
 
 
 def whole_grid(results: Path, config: dict[str, Any] | None) -> list[Checked]:
@@ -115,7 +117,7 @@ def readme(runs: list[Checked], with_weights: bool) -> str:
     commits = sorted({str(run.about["git_commit"]) for run in runs if run.about and run.about.get("git_commit")})
     methods = ", ".join(sorted({spec.method for spec in specs}))
     weights = "with the weights" if with_weights else "without the weights, whose sha256 each run.json has"
-    return f"""# The evidence of {len(runs)} runs
+    return f"""# The evidence of {counted(len(runs), "run")}
 
 Trained and attacked by fastat; {weights}. Data sets: {", ".join(datasets)}. Methods: {methods}.
 Code: {", ".join(commits) or "unknown commits"}.
@@ -176,7 +178,9 @@ def unpack(path: Path, staging: Path) -> None:
     except DAMAGED as error:
         if isinstance(error, BadInput):
             raise
-        raise damaged(path, f"{error or type(error).__name__}.{instead(beginning)}") from error
+        what = str(error).rstrip(".") or type(error).__name__
+        known = "" if beginning.startswith(GZIP) else instead(beginning)
+        raise damaged(path, f"{what}.{known}".rstrip(".")) from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -208,7 +212,7 @@ class Bounded:
 def opened(path: Path) -> Iterator[Bounded]:
     """The archive's bytes, unpacked if they are packed."""
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        packed = file.read(2) == GZIP
     with gzip.open(path, "rb") if packed else open(path, "rb") as stream:
         yield Bounded(stream, path)  # type: ignore[arg-type]
 

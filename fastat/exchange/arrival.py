@@ -57,8 +57,7 @@ def copy_folder(folder: Path, staging: Path) -> None:
     for name in listed:
         below = of_a_run(name, RunSpec.parse(run).name, str(folder)) if single else archive.target(name, str(folder))
         if below:
-            (staging / below).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, staging / below)
+            contents.copy(folder / name, staging / below)
 
 
 def of_a_run(name: str, run: str, where: str) -> str:

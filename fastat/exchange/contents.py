@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,13 @@ def check_file(folder: Path, name: str, wanted: str) -> None:
 
 
 # Folders
+
+
+def copy(one: Path, other: Path) -> None:
+    """The content of a file, into a folder that is made. An error in writing names no file, as shutil's does."""
+    other.parent.mkdir(parents=True, exist_ok=True)
+    with open(one, "rb") as source, open(other, "wb") as out:
+        shutil.copyfileobj(source, out)
 
 
 def beside(out: Path) -> Path:

@@ -92,7 +92,7 @@ def in_place_of(out: Path) -> Iterator[Path]:
 
 def write_weights(path: Path, folder: Path) -> None:
     """Copy a file of weights as it is, and as the plain state dict that torch.load reads."""
-    shutil.copyfile(path, folder / path.name)
+    contents.copy(path, folder / path.name)
     held = io.BytesIO()  # into a path, torch.save writes the path's name
     torch.save(load_file(path), held)
     (folder / f"{path.stem}.pt").write_bytes(held.getvalue())
@@ -102,8 +102,7 @@ def write_evidence(spec: RunSpec, results: Path, run: Checked, folder: Path) -> 
     """Copy what proves the numbers, and say what of the run does not come along."""
     along = contents.evidence(spec, results, run, with_weights=False)
     for file in along:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(results / "runs" / spec.name / file, folder / file)
+        contents.copy(results / "runs" / spec.name / file, folder / file)
     files.write_json(folder / PACKED, contents.packed(spec, results, run, [*along, *contents.WEIGHTS]))
 
 

@@ -3,18 +3,21 @@
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from fastat import ROOT
 from fastat.cli import main
 from fastat.exchange import archive
-from fastat.machine import seals
+from fastat.machine import files, seals
 from fastat.networks import models  # noqa: F401 (torch's own allocations come before any is measured)
 from tests import fabricate
 from tests.exchange.conftest import RUN, with_network
@@ -24,18 +27,28 @@ OTHER = RUN.replace("atas", "atta")
 SECOND = RUN.replace("seed0", "seed1")
 
 
-@pytest.fixture
-def grid(tmp_path, monkeypatch) -> Path:
-    """A folder with the results of three runs, two methods, the config that names them and a cost table."""
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with the results of three runs, two methods, and a cost table, and the archive of it."""
+    home = tmp_path_factory.mktemp("made")
     for k, name in enumerate((RUN, SECOND, OTHER)):
         with_network(home / "results", name, seed=k)
     (home / "results/tables").mkdir()
     cost = "method,forward,seconds,against_clean\natas,2,0.5,2.0\natta,2,0.5,2.0\n"
     (home / "results/tables/cost.csv").write_text(cost)
     (home / "results/tables/cost.md").write_text("| method |\n")
-    monkeypatch.chdir(home)
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(home)
+        assert pack(home / "grid.tar.gz") == 0
     return home
+
+
+@pytest.fixture
+def grid(made, tmp_path, monkeypatch) -> Path:
+    """A copy of that folder, as the current one."""
+    shutil.copytree(made / "results", tmp_path / "home/results")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
 
 
 def pack(out: Path, *more: str) -> int:
@@ -47,11 +60,9 @@ def take_in(path: Path, results: Path) -> int:
 
 
 @pytest.fixture
-def packed(grid, tmp_path, capsys) -> Path:
+def packed(made, tmp_path) -> Path:
     """The archive of it, without weights."""
-    assert pack(tmp_path / "grid.tar.gz") == 0
-    capsys.readouterr()
-    return tmp_path / "grid.tar.gz"
+    return Path(shutil.copy(made / "grid.tar.gz", tmp_path))
 
 
 def reported(folder: Path) -> dict[str, bytes]:
@@ -174,6 +185,25 @@ def test_a_grid_of_another_config_keeps_its_own(grid, packed, tmp_path, capsys):
     (there / "tables/cost.csv").write_text("mine")
     assert take_in(packed, there) == 2
     assert "it is of another grid. Nothing was imported" in capsys.readouterr().err and not (there / "runs").exists()
+
+
+def test_neither_way_needs_torch(grid, packed, tmp_path):
+    code = "import sys; from fastat.cli import main; sys.exit(main(sys.argv[1:]) or 'torch' in sys.modules)"
+    for words in (["export", "--all", "--out", str(tmp_path / "again.tgz")],
+                  ["import", str(packed), "--results", str(tmp_path / "there")],
+                  ["verify", "--all", "--results", str(tmp_path / "there")]):  # fmt: skip
+        subprocess.run([sys.executable, "-c", code, *words], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert (tmp_path / "again.tgz").read_bytes() == packed.read_bytes()
+
+
+def test_what_a_killed_import_left_goes_with_the_next(packed, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    there = tmp_path / "there"
+    left, others = (there / f".import.{host}.{dead.pid}.part/runs/x" for host in (files.HOST, "another-host"))
+    left.mkdir(parents=True), others.mkdir(parents=True)
+    assert take_in(packed, there) == 0
+    assert not left.exists() and others.exists()
 
 
 # What may not come out of one

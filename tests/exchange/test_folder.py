@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fastat import ROOT
 from fastat.cli import main
 from fastat.config import catalog
 from fastat.config.grid import load_config, protocol_for
@@ -241,6 +242,19 @@ def test_nothing_is_written_over(results, tmp_path, capsys):
     assert main(["export", RUN, "--all", "--out", str(tmp_path / "x")]) == 2
     assert export(results, tmp_path / "x", "--weights") == 2
     assert export(results, tmp_path / "x", run="../../etc") == 2
+
+
+def test_a_full_disk_leaves_nothing_and_says_where(results, exported, tmp_path):
+    limited = 'ulimit -f 100; exec "$0" -m fastat "$@"'  # 100 blocks: less than the weights
+    for words, where in (
+        (["export", RUN, "--results", str(results), "--out", str(tmp_path / "new")], tmp_path / "new"),
+        (["import", str(exported), "--results", str(tmp_path / "there")], tmp_path / "there"),
+    ):
+        call = ["bash", "-c", limited, sys.executable, *words]
+        done = subprocess.run(call, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.returncode == 2 and f"{where}: File too large" in done.stderr, done.stderr
+        assert not where.exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_a_config_says_what_the_run_should_be(results, tmp_path, capsys):
