@@ -88,7 +88,7 @@ def packed(results: Path, runs: list[Checked], with_weights: bool) -> dict[str, 
     }
     for run in runs:
         spec, folder = RunSpec.parse(run.name), f"results/runs/{run.name}"
-        along = contents.evidence(spec, results, run, with_weights)
+        along = contents.evidence(results, run, with_weights)
         if with_weights and (lost := [file for file in run.left_out if file.endswith(".safetensors")]):
             raise BadInput(f"{run.name} came without {', '.join(lost)}. Leave --weights out, or get them first.")
         members |= {f"{folder}/{file}": results / "runs" / run.name / file for file in along}

@@ -80,13 +80,14 @@ def settle(source: Path, staging: Path, results: Path) -> list[str]:
     known = {run.name for run in runs if (results / "runs" / run.name / "run.json").exists()}
     paths = [path for path in paths if not (path.name == PACKED and run_of(path) in known)]
     check_vacant(source, staging, results, paths)
-    new = [path for path in paths if not (results / path).exists()]
-    for run in runs:
-        mine = [path for path in new if run_of(path) == run.name]
-        if mine:
-            with files.exclusive(results / "runs" / run.name / "state"):
-                move(staging, results, sorted(mine, key=lambda path: path.name == "run.json"))
-    move(staging, results, [path for path in new if not run_of(path)])
+    new: dict[str, list[Path]] = {}  # run, or '' -> its files, run.json last
+    for path in sorted(paths, key=lambda path: path.name == "run.json"):
+        if not (results / path).exists():
+            new.setdefault(run_of(path), []).append(path)
+    move(staging, results, new.pop("", []))
+    for run, mine in new.items():
+        with files.exclusive(results / "runs" / run / "state"):
+            move(staging, results, mine)
     return [*described(runs, known, new, results), *missing_data(runs, results)]
 
 
@@ -110,7 +111,19 @@ def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
         way_out = "Name another --results, whose data they are" if other else contents.AGAIN
         found = "".join(sign if sign.isprintable() else "?" for sign in problem.found[:200])
         raise BadInput(f"{source}: {problem.run}/{problem.file} {problem.rule} ({found}). {NOTHING} {way_out}.")
+    for run in runs:
+        if run.unverified:
+            raise BadInput(f"{source}: {run.name} is unverified: {'; '.join(run.unverified)}. {NOTHING}")
+    check_nothing_else(source, staging, runs)
     return runs
+
+
+def check_nothing_else(source: Path, staging: Path, runs: list[Checked]) -> None:
+    """Raises: BadInput for a file that belongs to no run that was checked, or that nothing of its run names."""
+    proven = {run.name: {PACKED, *contents.evidence(staging, run, with_weights=True)} for run in runs}
+    for path in (path.relative_to(staging) for path in staging.glob("runs/**/*") if path.is_file()):
+        if "/".join(path.parts[7:]) not in proven.get(run_of(path), ()):
+            raise BadInput(f"{source}: nothing in it proves {path}. {NOTHING} {contents.AGAIN}.")
 
 
 def run_of(path: Path) -> str:
@@ -152,19 +165,17 @@ def move(staging: Path, results: Path, paths: list[Path]) -> None:
             raise files.unwritable(str(results / path), error.errno) from error
 
 
-def described(runs: list[Checked], known: set[str], new: list[Path], results: Path) -> list[str]:
-    """A line for each of few runs, or for all."""
-    added = {run.name: [path.name for path in new if run_of(path) == run.name] for run in runs}
+def described(runs: list[Checked], known: set[str], new: dict[str, list[Path]], results: Path) -> list[str]:
+    """A line for each of few runs, or for all. known: those that were there; new: the files that runs got."""
     if len(runs) > FEW:
-        n = sum(run.name not in known for run in runs)
-        more = sum(bool(added[name]) for name in known)
+        n, more = len(new.keys() - known), len(new.keys() & known)
         got = f", of which {more} got files that they lacked" if more else ""
         return [f"{n} runs are now in {results}; {len(known)} were there already{got}"]
     lines = []
     for run in runs:
-        came = f"is there already, and got {', '.join(added[run.name])}" if added[run.name] else "is there already"
-        line = f"{run.name}: {came if run.name in known else f'is now in {results}'}"
-        lines.append(f"{line} (unverified: {'; '.join(run.unverified)})" if run.unverified else line)
+        added = ", ".join(path.name for path in new.get(run.name, []))
+        there = f"is there already, and got {added}" if added else "is there already"
+        lines.append(f"{run.name}: {there if run.name in known else f'is now in {results}'}")
     return lines
 
 

@@ -44,17 +44,21 @@ def cure(run: Checked) -> str:
     return f" {prepared.way_out(path)}" if "its data are not there" in run.unverified else ""
 
 
-def evidence(spec: RunSpec, results: Path, run: Checked, with_weights: bool) -> list[str]:
+def evidence(results: Path, run: Checked, with_weights: bool) -> list[str]:
     """The files of a run that prove its numbers: run.json, what that names and what was believed of eval/.
 
     Snapshots stay, weights too unless asked for. A diverged run has evaluations without rows.
+    Raises: BadInput for a file that is not what run.json names.
     """
     assert run.about is not None
-    named = [file for file in run.about.get("files", {}) if SMALL.fullmatch(file)]
-    names = run.rows or verify.COLUMNS
-    found = ["run.json", *named, *(f"eval/{name}.{ending}" for name in names for ending in ("csv", "json"))]
-    folder = results / "runs" / spec.name
-    return [file for file in found if (file not in WEIGHTS or with_weights) and (folder / file).is_file()]
+    folder, said = results / "runs" / run.name, run.about.get("files") or {}
+    named = [file for file in said if SMALL.fullmatch(file) and (file not in WEIGHTS or with_weights)]
+    named = [file for file in named if (folder / file).is_file()]
+    for file in named:
+        if seals.sha256(folder / file) != said[file]:
+            raise BadInput(f"{folder / file} is not what this run wrote: run.json has another sha256. Train it again.")
+    pairs = (f"eval/{name}.{ending}" for name in run.rows or verify.COLUMNS for ending in ("csv", "json"))
+    return ["run.json", *named, *(file for file in pairs if (folder / file).is_file())]
 
 
 def packed(spec: RunSpec, results: Path, run: Checked, along: list[str]) -> dict[str, Any]:

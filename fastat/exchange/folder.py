@@ -24,6 +24,7 @@ from fastat.machine import files, numerics, seals
 from fastat.report import tidy, verify
 from fastat.report.verify import PACKED, Checked
 
+EPOCHS = {"weights.safetensors": "the last epoch's weights, twice", "best.safetensors": "the best epoch's, twice"}
 TRIED = 16  # made-up images on which the logits must be equal
 WORDS = {  # what is written besides weights and evidence
     "load.py": "gives the network",
@@ -100,7 +101,7 @@ def write_weights(path: Path, folder: Path) -> None:
 
 def write_evidence(spec: RunSpec, results: Path, run: Checked, folder: Path) -> None:
     """Copy what proves the numbers, and say what of the run does not come along."""
-    along = contents.evidence(spec, results, run, with_weights=False)
+    along = contents.evidence(results, run, with_weights=False)
     for file in along:
         contents.copy(results / "runs" / spec.name / file, folder / file)
     files.write_json(folder / PACKED, contents.packed(spec, results, run, [*along, *contents.WEIGHTS]))
@@ -177,9 +178,6 @@ def write_words(run: Finished, checked: Checked, folder: Path, logits: str) -> N
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-
-
-EPOCHS = {"weights.safetensors": "the last epoch's weights, twice", "best.safetensors": "the best epoch's, twice"}
 
 
 def needs(run: Finished) -> str:

@@ -1,6 +1,7 @@
 """A grid's evidence as one archive: the report is made again from it, and nothing else can come out of one."""
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -299,6 +300,34 @@ def test_a_manifest_cannot_name_what_no_archive_has(packed, tmp_path, name, said
 
     content = [*relisted(members(packed), change), named(f"evidence/{name}")]
     assert said in refused(written(tmp_path / "evil.tar", content), tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "file,said",
+    [
+        ("eval/best_whitebox.csv", "nothing in it proves"),
+        ("other.csv", "nothing in it proves"),
+        ("best.safetensors", "nothing in it proves"),
+        (None, "nothing in it proves"),
+    ],
+)
+def test_a_file_that_no_run_names_is_not_imported(packed, tmp_path, file, said, capsys):
+    """Also of a run without its run.json, which may be there already and lack an evaluation."""
+    name = f"results/runs/{RUN}/{file}" if file else f"results/runs/{RUN.replace('seed0', 'seed5')}/eval/whitebox.csv"
+
+    def change(about):
+        about["files"][name] = {"bytes": 4, "sha256": hashlib.sha256(b"mine").hexdigest()}
+
+    content = [*relisted(members(packed), change), named(f"evidence/{name}")]
+    assert said in refused(written(tmp_path / "evil.tar", content), tmp_path, capsys)
+
+
+def test_an_archive_without_its_word_on_what_it_left_out_is_refused(packed, tmp_path, capsys):
+    lost = f"results/runs/{RUN}/packed.json"
+    content = relisted(members(packed), lambda about: about["files"].pop(lost))
+    content = [one for one in content if one[0].name != f"evidence/{lost}"]
+    said = refused(written(tmp_path / "evil.tar", content), tmp_path, capsys)
+    assert "is unverified: its data are not there; weights.safetensors is not there" in said
 
 
 def log(about):
