@@ -1,4 +1,7 @@
-"""What others exported, put into a results folder: every hash first, then all of it or nothing. Never torch."""
+"""What others exported, put into a results folder: everything is checked before anything is moved. Never torch.
+
+An import that is killed while it moves is finished by the next: files that are there already stay.
+"""
 
 import filecmp
 import os
