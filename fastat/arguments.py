@@ -147,7 +147,16 @@ def add_measurements(verb: Verb) -> None:
     sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
     sub = verb("evaluate", "Attack the weights of one run, and look at its loss surfaces.")
     add_run(sub)
-    sub.add_argument("--suite", choices=("whitebox", "autoattack", "all"), default="all", help="AutoAttack, the rest")
+    suites = ("whitebox", "autoattack", "attacks", "all")
+    sub.add_argument("--suite", choices=suites, default="all", help="AutoAttack, the rest, or the attacks of --attacks")
+    sub.add_argument(
+        "--attacks",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help='more attacks, as "pgd-20 alpha=0.25eps restarts=10 best" "autoattack L2 eps=0.5" (docs/attacks.md); '
+        "by default the config says which",
+    )
     sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
     sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
     add_network(sub)

@@ -11,7 +11,8 @@ from typing import Any
 from fastat import IN_CLONE, ROOT
 from fastat.arguments import parse, parser
 from fastat.config import catalog, networks, own_data
-from fastat.config.grid import expand, load_config, protocol_for, protocol_from, table1_eps, warnings
+from fastat.config.attack_names import parse_list
+from fastat.config.grid import attacks_for, expand, load_config, protocol_for, protocol_from, table1_eps, warnings
 from fastat.config.method_files import title
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
@@ -62,9 +63,11 @@ def main(argv: list[str] | None = None) -> int:
 def what_is_kept(args: argparse.Namespace) -> str:
     """What an interrupted verb leaves to go on from, in a sentence."""
     if args.verb == "evaluate":
-        kept = sorted((args.results / "runs" / args.run.strip("/") / "state").glob("autoattack-*.csv"))
+        state = args.results / "runs" / args.run.strip("/") / "state"
+        kept = [*sorted(state.glob("attack-*.csv")), *sorted(state.glob("autoattack-*.csv"))]
         if kept:
-            return f"AutoAttack's finished images are kept in {kept[-1]}: run again to go on."
+            whose = "AutoAttack's" if kept[-1].name.startswith("auto") else "An attack's"
+            return f"{whose} finished images are kept in {kept[-1]}: run again to go on."
     return "Nothing is half written: run again."
 
 
@@ -274,15 +277,25 @@ def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
     spec = RunSpec.parse(args.run)
     if args.protocol is None:
-        protocol = protocol_for(load_config(args.configfile), spec.dataset)
+        config = load_config(args.configfile)
+        protocol, attacks = protocol_for(config, spec.dataset), attacks_for(config, spec.dataset)
     else:
         protocol = protocol_from(args.protocol)
+        attacks = parse_list(protocol.pop("attacks", []), "--protocol: attacks")
+    if args.attacks is not None:
+        attacks = parse_list(args.attacks, "--attacks")
+    if args.suite == "attacks" and not attacks:
+        raise BadInput('--suite attacks: no attack is asked for. Name one, as --attacks "autoattack L2 eps=0.5"')
+    if args.suite == "attacks" and args.epoch == "best":
+        raise BadInput("--suite attacks: the last epoch's weights alone are attacked. Leave --epoch best out")
+    if args.attacks is not None and args.suite not in ("attacks", "all"):
+        raise BadInput(f"--suite {args.suite} leaves out what --attacks names. Write --suite attacks, or all")
     door = network_of(args, spec)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import run
 
-    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door)
+    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door, attacks)
 
 
 def do_probe(args: argparse.Namespace) -> None:

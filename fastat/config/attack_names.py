@@ -314,7 +314,10 @@ def check(attack: Attack, eps: float, shape: tuple[int, ...] | None = None, n_cl
     Raises: BadInput for an attack that cannot be made.
     """
     if attack.kind == "pgd":
-        check_step(attack.alpha, shown(attack.alpha, attack.norm), attack.radius(eps), attack.steps)
+        try:
+            check_step(attack.alpha, shown(attack.alpha, attack.norm), attack.radius(eps), attack.steps)
+        except BadInput as error:
+            raise BadInput(f"{attack}: {error}") from error
     if n_classes is not None and attack.targets != ALL and int(attack.targets) >= n_classes:
         raise BadInput(f"{attack}: of {n_classes} classes {n_classes - 1} are others than the label. Write targets=all")
     if n_classes is not None and n_classes < 4 and "apgd-t" in attack.parts and attack.is_partial:

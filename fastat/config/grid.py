@@ -9,6 +9,7 @@ from typing import Any
 
 from fastat import ROOT
 from fastat.config import catalog, own_data, sweep
+from fastat.config.attack_names import check, parse, parse_list
 from fastat.config.networks import check_models, check_name
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
@@ -81,6 +82,20 @@ def check_config(config: dict[str, Any]) -> None:
                 f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
+    check_attacks(specs, config)
+
+
+def check_attacks(specs: Iterable[RunSpec], config: dict[str, Any]) -> None:
+    """Raises: BadInput for an attack that is none, or cannot be made on a run of the grid."""
+    for name in config["evaluation"].get("datasets") or {}:
+        attacks_for(config, name)
+    for dataset, eps_255 in sorted({(spec.dataset, spec.eps_255) for spec in specs}):
+        facts = catalog.facts(dataset)
+        for name in attacks_for(config, dataset):
+            try:
+                check(parse(name), eps_255 / 255, facts.shape if facts else None, facts.n_classes if facts else None)
+            except BadInput as error:
+                raise BadInput(f"config: evaluation/attacks, {dataset} at eps {eps_text(eps_255)}: {error}") from error
 
 
 def check_sweep(config: dict[str, Any], named: set[RunSpec]) -> None:
@@ -219,10 +234,28 @@ def named_runs(config: dict[str, Any]) -> set[RunSpec]:
 
 
 def protocol_for(config: dict[str, Any], dataset: str) -> dict[str, Any]:
-    """How runs of this data set are attacked: `evaluation` with what it says of the data set, and numerics."""
+    """How runs of this data set are attacked by the standard suites: `evaluation`, as it is for it, and numerics."""
     common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
     common["numerics"] = config["numerics"]
-    return overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+    whole = overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
+    return {key: value for key, value in whole.items() if key != "attacks"}
+
+
+def attacks_for(config: dict[str, Any], dataset: str) -> tuple[str, ...]:
+    """The attacks beyond the standard suites that are asked for on this data set, by their canonical names.
+
+    Raises: BadInput for what names no attack.
+    """
+    mine = (config["evaluation"].get("datasets") or {}).get(dataset) or {}
+    where = f"config: evaluation/{f'datasets/{dataset}/' if 'attacks' in mine else ''}attacks"
+    return parse_list(mine.get("attacks", config["evaluation"].get("attacks", [])), where)
+
+
+def protocols_of(attacks: Iterable[str], protocol: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the rows of each of these attacks depend on besides its name; numerics besides, in all."""
+    whitebox = {key: protocol[key] for key in ("batch_size", "seed")}
+    by_parts = {**protocol["autoattack"], "seed": protocol["seed"]}
+    return {name: by_parts if parse(name).parts else whitebox for name in attacks}
 
 
 # What in a protocol the rows of each file depend on; numerics besides, in all.
@@ -231,6 +264,7 @@ PROTOCOL = {
     "surfaces": ("seed",),
     "steps": ("seed",),
     "autoattack": ("autoattack", "seed"),
+    "attacks": ("attacks",),  # protocols_of
     "surfaces_by_epoch": (),
 }
 PROTOCOL |= {f"best_{name}": PROTOCOL[name] for name in ("whitebox", "autoattack")}  # of the best epoch's weights
@@ -252,6 +286,8 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
         left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]
+        if attacks_for(config, spec.dataset):
+            left += [f"eval/attacks.{e}" for e in ENDINGS]
         if resolve(spec, config).hold_out:
             left += [f"eval/best_{name}.{e}" for name in ("whitebox", "autoattack") for e in ENDINGS]
     return [*left, *(f"eval/surfaces_by_epoch.{e}" for e in ENDINGS)] if keeps_snapshots(spec, config) else left

@@ -16,6 +16,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from fastat.attacks import Attacked
+from fastat.config.attack_names import PARTS
 from fastat.errors import BadInput
 from fastat.evaluation.whitebox import COLUMNS, Row, looked_at, require_eval, rows
 from fastat.machine import files
@@ -27,13 +28,23 @@ Take = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def standard(
-    model: nn.Module, take: Take, index: Tensor, *, eps: float, batch_size: int, seed: int, partial: Path
+    model: nn.Module,
+    take: Take,
+    index: Tensor,
+    *,
+    eps: float,
+    batch_size: int,
+    seed: int,
+    partial: Path,
+    norm: str = "Linf",
+    parts: tuple[str, ...] = PARTS,
 ) -> list[Row]:
     """Rows of `clean` and of each attack on the images that were still standing before it.
 
     index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a shard at
     a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol. Half a
-    shard, of a file that was cut, is attacked again: every image is accounted for.
+    shard, of a file that was cut, is attacked again: every image is accounted for. norm: or L2. parts: fewer than all
+    are not the standard attack.
     Raises: BadInput for images out of range, a model in train mode, or a damaged `partial`.
     """
     require_eval(model)
@@ -42,7 +53,9 @@ def standard(
         with torch.no_grad():
             n_classes = model(checked(take(index[:1])[0])).shape[1]
         earlier: list[str] = []
-        for name, perturb in {"clean": checked_alone, **attacks(model, n_classes, eps, seed, index.device)}.items():
+        every = attacks(model, n_classes, eps, seed, index.device, norm)
+        wanted_parts = {name: perturb for name, perturb in every.items() if name in parts}
+        for name, perturb in {"clean": checked_alone, **wanted_parts}.items():
             fallen = {row["index"] for row in found if row["attack"] in earlier and not row["correct"]}
             standing = torch.tensor([i for i in index.tolist() if i not in fallen], device=index.device).long()
             for at in standing.split(batch_size):
@@ -72,9 +85,9 @@ def checked(x: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device):
+def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device, norm: str = "Linf"):
     """The standard sequence, name -> perturb(x, y). Under 10 classes fewer targets; up to 3, no targeted APGD."""
-    kit = AutoAttack(model, eps=eps, norm="Linf", seed=seed, version="standard", device=device)
+    kit = AutoAttack(model, eps=eps, norm=norm, seed=seed, version="standard", device=device)
     targets = min(9, n_classes - 1)
     kit.apgd.loss, kit.apgd_targeted.n_target_classes = "ce", targets
     kit.fab.targeted, kit.fab.n_target_classes = True, targets

@@ -15,14 +15,15 @@ from torch import nn
 
 from fastat import __version__
 from fastat.config import catalog
-from fastat.config.grid import check_n_images, protocol_of
+from fastat.config.attack_names import check, parse
+from fastat.config.grid import check_n_images, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
 from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
-from fastat.evaluation import autoattack, probes, whitebox
+from fastat.evaluation import autoattack, named, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
 from fastat.networks import models, own
 from fastat.training.collapse import Collapse, detect
@@ -34,6 +35,7 @@ COLUMNS = {
     "surfaces": probes.SURFACE_COLUMNS,
     "steps": probes.STEP_COLUMNS,
     "autoattack": whitebox.COLUMNS,
+    "attacks": whitebox.COLUMNS,
     "best_whitebox": whitebox.COLUMNS,
     "best_autoattack": whitebox.COLUMNS,
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
@@ -139,8 +141,18 @@ class Finished:
             log.warning("%s: the code of its network was %s when it was trained, is now %s", self.spec.name, then, now)
         return model
 
-    def write(self, name: str, rows: Iterable[dict[str, Any]], protocol: dict[str, Any], epoch: str = "last") -> None:
-        """Write eval/NAME.csv, and eval/NAME.json: what it was made from. epoch: whose weights, `last` or `best`."""
+    def write(
+        self,
+        name: str,
+        rows: Iterable[dict[str, Any]],
+        protocol: dict[str, Any],
+        epoch: str = "last",
+        made: dict[str, Any] | None = None,
+    ) -> None:
+        """Write eval/NAME.csv, and eval/NAME.json: what it was made from. epoch: whose weights, `last` or `best`.
+
+        made: what is to be said of single attacks.
+        """
         path = self.folder / f"eval/{name}.csv"
         files.write_rows(path, COLUMNS[name], list(rows))
         about = {
@@ -152,6 +164,7 @@ class Finished:
             "rows": seals.sha256(path),
             "seconds": time.perf_counter() - self.started,
             "versions": versions(),
+            **({"made": made} if made is not None else {}),
         }
         seals.write(path.with_suffix(".json"), about)
         self.started = time.perf_counter()
@@ -170,12 +183,13 @@ def evaluate(
     suite: str,
     epoch: str | None,
     door: Door,
+    attacks: tuple[str, ...] = (),
 ) -> None:
     """Attack the weights and look at their loss: whitebox, surfaces, steps and autoattack. A diverged run has no rows.
 
-    protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack` or `all`. epoch: whose
-    weights, `last`, or `best` on held-out images; None: both, where images were held out. door: how a network that is
-    not ours is built.
+    protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack`, `attacks` or `all`. epoch:
+    whose weights, `last`, or `best` on held-out images; None: both, where images were held out. door: how a network
+    that is not ours is built. attacks: more of them, by name, on the last epoch's weights.
     """
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
@@ -183,11 +197,17 @@ def evaluate(
     held_out = bool(run.about["recipe"].get("hold_out"))
     if epoch == "best" and not held_out:
         raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
+    facts = catalog.required(spec.dataset)
+    for name in attacks:
+        check(parse(name), spec.eps, facts.shape, facts.n_classes)
     with files.exclusive(run.folder / "state"):
-        if suite in ("autoattack", "all"):
+        if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
             check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
         for one in (epoch,) if epoch else ("last", "best") if held_out else ("last",):
-            evaluate_epoch(run, protocol, suite, one)
+            if suite != "attacks":
+                evaluate_epoch(run, protocol, suite, one)
+        if suite in ("attacks", "all") and attacks and epoch != "best":
+            evaluate_attacks(run, protocol, attacks)
 
 
 def evaluate_epoch(run: Finished, protocol: dict[str, Any], suite: str, epoch: str) -> None:
@@ -226,6 +246,50 @@ def autoattacked(
     partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
     options = {"eps": run.spec.eps, "batch_size": aa["batch_size"], "seed": seed}
     return autoattack.standard(model, data.test.take, index, **options, partial=partial)
+
+
+def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str, ...]) -> None:
+    """Rows of the attacks, and of others that eval/attacks.csv has. What was attacked is not attacked again."""
+    by_name = protocols_of(attacks, protocol)
+    if run.about["status"] == "diverged":
+        run.write("attacks", [], {**protocol, "attacks": by_name}, made={})
+        return
+    rows, earlier = attacked_before(run, protocol["numerics"])
+    same = {name for name, (said, _) in earlier.items() if name not in by_name or said == by_name[name]}
+    found = [row for row in rows if row["attack"] in same]
+    made = {name: earlier[name] for name in same}
+    made |= {name: (by_name[name], versions()) for name in by_name.keys() - same}
+    if by_name.keys() - same:
+        data, model = run.data(), run.network()
+        for name in sorted(by_name.keys() - same):
+            whole = [name, by_name[name], run.spec.eps_255, run.about["data_sha256"], run.weights[WEIGHTS["last"]]]
+            packages = {key: version for key, version in versions().items() if key != "fastat"}
+            partial = run.folder / f"state/attack-{fingerprint(*whole, protocol['numerics'], packages)}.csv"
+            found += named.attack_all(model, data.test, name, eps=run.spec.eps, protocol=by_name[name], partial=partial)
+    found.sort(key=lambda row: str(row["attack"]))
+    said, by_whom = ({name: made[name][k] for name in sorted(made)} for k in (0, 1))
+    run.write("attacks", found, {**protocol, "attacks": said}, made=by_whom)
+
+
+def attacked_before(run: Finished, wanted: str) -> tuple[list[dict[str, Any]], dict[str, tuple[Any, Any]]]:
+    """The rows of eval/attacks.csv, and attack -> (its protocol, what it was made with): of these weights and data.
+
+    wanted: numerics. What is damaged, or of others, is as if it were not there.
+    """
+    path = run.folder / "eval/attacks.csv"
+    expected = {"run": run.spec.name, "weights": run.weights.get(WEIGHTS["last"]), "data": run.about["data_sha256"]}
+    if not path.exists() or not path.with_suffix(".json").exists():
+        return [], {}
+    try:
+        about = seals.read(path.with_suffix(".json"))
+        if {**expected, "numerics": wanted, "rows": seals.sha256(path)}.items() <= about.items():
+            with open(path, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            protocols, made = about["protocol"]["attacks"], about["made"]
+            return rows, {name: (protocols[name], made[name]) for name in protocols}
+    except (BadInput, KeyError, TypeError, ValueError) as error:
+        log.warning("%s is damaged (%s): its attacks are made again", path, error)
+    return [], {}
 
 
 def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str, door: Door) -> None:

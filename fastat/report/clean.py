@@ -18,7 +18,7 @@ from fastat.machine import files
 
 KINDS = {  # name -> what it is, and what its removal costs
     "states": "what unfinished trainings and evaluations would go on from; without it they start afresh",
-    "attacks": "AutoAttack's partial files of finished evaluations; an evaluation made again attacks afresh",
+    "attacks": "partial files of finished attacks; an evaluation made again attacks afresh",
     "snapshots": "weights of every epoch; `probe` needs them until it has run",
     "parts": "half-written files that killed processes left",
     "logs": "what jobs said; `status` reads from them why one failed",
@@ -114,8 +114,9 @@ def kind_of(path: Path, parts: tuple[str, ...], owner: str, grid: set[str], age:
             return "snapshots"
         case ("state", "state.safetensors"):
             return "states"
-        case ("state", name) if name.startswith("autoattack-") and name.endswith(".csv"):
-            return "attacks" if (path.parent.parent / "eval/autoattack.csv").exists() else "states"
+        case ("state", name) if name.startswith(("autoattack-", "attack-")) and name.endswith(".csv"):
+            whole = "autoattack" if name.startswith("auto") else "attacks"
+            return "attacks" if (path.parent.parent / f"eval/{whole}.csv").exists() else "states"
     return KEPT
 
 

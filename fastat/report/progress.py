@@ -25,7 +25,7 @@ LOGS = {"training": "train/{}.log", "evaluation": "evaluate/{}.log", "probe": "e
 STATE, PARTIAL = "state/state.safetensors", "state/autoattack-"
 TAIL = 64_000  # bytes of a log that are read
 ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
-AT_WORK = re.compile(r"epoch=\d+/|[\w-]+: broke \d+ of |(?:fastat )?\S+: (finished|diverged|stopped|resumed)\b")
+AT_WORK = re.compile(r"epoch=\d+/|[\w=./+ -]+: broke \d+ of |(?:fastat )?\S+: (finished|diverged|stopped|resumed)\b")
 Files = dict[str, os.stat_result]
 
 

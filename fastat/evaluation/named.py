@@ -1,0 +1,146 @@
+"""The attacks that a config or a command line asks for by name (config/attack_names.py), image by image.
+
+Each has its own generators, those of PGD10 and PGD50 where it is as they are: no attack depends on another's being
+asked for. FGSM and PGD attack all test images, AutoAttack and its parts those of `evaluation: autoattack:`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fastat.attacks import L2, LINF, Attacked, first_wrong, iterates
+from fastat.config.attack_names import ALL, Attack, parse
+from fastat.data.datasets import Part
+from fastat.data.subsets import stratified
+from fastat.evaluation import autoattack
+from fastat.evaluation.whitebox import Row, require_eval, rows, worse
+from fastat.machine.seeds import generator
+
+log = logging.getLogger(__name__)
+BALLS = {"Linf": LINF, "L2": L2}
+Loss = Callable[[Tensor], Tensor]  # logits (B, K) -> (B,)
+
+
+def attack_all(
+    model: nn.Module, part: Part, name: str, *, eps: float, protocol: dict[str, Any], partial: Path
+) -> list[Row]:
+    """A row per image, under the attack's canonical name.
+
+    eps: the run's. protocol: this attack's, as grid.protocols_of gives it. Finished batches are kept in `partial`; the
+    caller names that file after weights, attack and protocol. step: as whitebox.py has it; of AutoAttack the part that
+    broke the image, `clean` if it was wrong before.
+    Raises: BadInput for a damaged `partial`, a model in train mode, and losses that are no numbers.
+    """
+    require_eval(model)
+    attack, everyone = parse(name), torch.arange(len(part), device=part.labels.device)
+    if attack.parts:
+        n = len(part) if protocol["n_images"] == ALL else protocol["n_images"]
+        found = autoattack.standard(
+            model, part.take, stratified(part.labels, n, seed=0), eps=attack.radius(eps), norm=attack.norm,
+            parts=attack.parts, batch_size=protocol["batch_size"], seed=protocol["seed"], partial=partial,
+        )  # fmt: skip
+        return last_words(found, name)
+    found = autoattack.read_partial(partial, everyone)
+    for number, index in enumerate(everyone.split(protocol["batch_size"])):
+        wanted = set(index.tolist())
+        if wanted <= {row["index"] for row in found}:
+            continue
+        x, y = part.take(index)
+        x = x.contiguous(memory_format=torch.channels_last)
+        broken = attacked(model, x, y, attack, eps=eps, seed=protocol["seed"], first=number * protocol["batch_size"])
+        found = [row for row in found if row["index"] not in wanted] + rows(name, index, y, broken)
+        autoattack.write_partial(partial, found)
+    log.info("%s: broke %d of %d", name, sum(not row["correct"] for row in found), len(found))
+    return found
+
+
+def last_words(found: list[Row], name: str) -> list[Row]:
+    """AutoAttack's rows, one for each part and image -> one for each image, with the part that broke it as its step."""
+    broken = {row["index"]: row["attack"] for row in found if not row["correct"]}
+    return [
+        {**row, "attack": name, "correct": int(row["index"] not in broken), "step": broken.get(row["index"], "")}
+        for row in found
+        if row["attack"] == "clean"
+    ]
+
+
+def attacked(model: nn.Module, x: Tensor, y: Tensor, attack: Attack, *, eps: float, seed: int, first: int) -> Attacked:
+    """A batch under FGSM or PGD: every target, with every restart, of the images that none before has broken.
+
+    first: the position of the batch's first image. Targeted or not, an image is broken where the model is wrong.
+    """
+    ball, radius = BALLS[attack.norm], attack.radius(eps)
+    at_start = attack.kind == "fgsm"
+    alpha, n_steps = (radius, 1) if at_start else (attack.step(eps), attack.steps)
+    worst: Attacked | None = None
+    for rank, target in enumerate(targets(model, x, y, attack.targets)):
+        for restart in range(attack.restarts):
+            other = [attack.norm] * (attack.norm != "Linf") + [f"target {rank}"] * (target is not None)
+            rng = generator(x.device, seed, f"pgd{n_steps}", restart, first, *other)
+            x_start = x if at_start else (x + ball.uniform(x, radius, rng)).clamp_(0, 1)
+            at = torch.arange(len(y), device=y.device) if worst is None else worst.correct.nonzero().flatten()
+            if not len(at):
+                continue
+            toward = None if target is None else target[at]
+            walk = iterates(
+                model, packed(x, at), y[at], eps=radius, alpha=alpha, n_steps=n_steps, x_start=packed(x_start, at),
+                ball=ball, target=toward,
+            )  # fmt: skip
+            found = counted(walk, y[at], attack.counts, objective(y[at], toward))
+            worst = found if worst is None else joined(worst, at, found)
+    assert worst is not None
+    return worst
+
+
+def targets(model: nn.Module, x: Tensor, y: Tensor, wanted: int | str) -> list[Tensor | None]:
+    """Of each image the other classes (B,), those with the highest logits first; [None]: untargeted."""
+    if not wanted:
+        return [None]
+    with torch.no_grad():
+        logits = model(x)
+    others = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :-1]
+    return list(others.T[: None if wanted == ALL else int(wanted)])
+
+
+def objective(y: Tensor, target: Tensor | None) -> Loss:
+    """What the attack raises: the cross-entropy of the labels, or less that of the targets."""
+    if target is None:
+        return lambda logits: cross_entropy(logits, y, reduction="none")
+    return lambda logits: -cross_entropy(logits, target, reduction="none")
+
+
+def counted(walk: Iterable[tuple[Tensor, Tensor]], y: Tensor, counts: str, loss_of: Loss) -> Attacked:
+    """Of an attack's iterates the `last`, the `best` (of the highest loss) or `any` that the model gets wrong.
+
+    A loss that is no number on the way is one at the end.
+    """
+    kept: Attacked | None = None
+    step = torch.full_like(y, -1)
+    for k, (x_adv, logits) in enumerate(walk):
+        step = first_wrong(step, k, logits, y)
+        here = Attacked(x_adv, logits.argmax(1) == y, step, loss_of(logits))
+        if kept is None or counts == "last":
+            kept = here
+            continue
+        better = here.loss > kept.loss if counts == "best" else kept.correct & ~here.correct
+        loss = torch.where(better, here.loss, kept.loss) + 0 * here.loss
+        x_kept = torch.where(better[:, None, None, None], x_adv, kept.x_adv)
+        kept = Attacked(x_kept, torch.where(better, here.correct, kept.correct), step, loss)
+    assert kept is not None
+    return kept
+
+
+def packed(x: Tensor, at: Tensor) -> Tensor:
+    """The images at these positions, as they lie in memory; all of them as they are."""
+    return x if len(at) == len(x) else x[at].contiguous(memory_format=torch.channels_last)
+
+
+def joined(worst: Attacked, at: Tensor, found: Attacked) -> Attacked:
+    """What an attack left of the images `at`, in its place among all."""
+    before = Attacked(*(whole[at] for whole in worst))
+    return Attacked(*(whole.index_copy(0, at, part) for whole, part in zip(worst, worse(before, found), strict=True)))
