@@ -2,7 +2,8 @@
 
 import copy
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from fastat.config.attack_names import check, parse, parse_list
+from fastat.config.grid import protocols_of
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
-from fastat.evaluation import autoattack, probes, whitebox
+from fastat.evaluation import autoattack, named, probes, whitebox
 from fastat.evaluation.whitebox import Row
 from fastat.library import as_it_was, classes, device_of, pixels, radius
 from fastat.machine import devices
@@ -36,6 +39,7 @@ class Evaluation:
     table: accuracy in % of clean, FGSM, PGD10, PGD50 and AutoAttack (aa), on n images, with the 95 % interval (low,
     high) that so few images leave.
     sanity: `ok`, `masking suspected` or `not measured`; failed: the checks that say so (docs/warnings.md).
+    attacks: likewise rows, of the attacks that were asked for by name, as eval/attacks.csv has them.
     """
 
     whitebox: list[Row]
@@ -43,6 +47,7 @@ class Evaluation:
     table: pd.DataFrame
     sanity: str
     failed: list[str]
+    attacks: list[Row] = field(default_factory=list)
 
     def __str__(self) -> str:
         """The table, and what the panel says."""
@@ -57,6 +62,7 @@ def evaluate(
     eps: float,
     *,
     n_autoattack: int | None = None,
+    attacks: Sequence[str] = (),
     batch_size: int = 500,
     pgd_step: str = "0.2 eps",
     pgd_restarts: int = 1,
@@ -70,6 +76,8 @@ def evaluate(
     eps:     the L-infinity radius in pixel units, as 8 / 255.
     n_autoattack: how many images AutoAttack attacks, every class in its share; None: all, 0: none. It takes most of the
              time.
+    attacks: more of them by name, as ["pgd-20 alpha=0.25eps restarts=10 best", "autoattack L2 eps=0.5"]
+             (docs/attacks.md); those of AutoAttack attack n_autoattack images.
     batch_size, seed: part of the protocol: draws depend on them.
     Effects: none on the model, on torch's global generators and precision. The same arguments give the same verdicts.
     Raises:  BadInput (a ValueError) naming rule, value and way out.
@@ -83,10 +91,15 @@ def evaluate(
             f"n_autoattack must be a number of images from 0 to {len(images)}, or None, got {n_autoattack!r}"
         )
     whitebox.require_eval(model)
+    names = parse_list(attacks, "attacks")
+    if not n and (by_parts := [name for name in names if parse(name).parts]):
+        raise BadInput(f"n_autoattack is 0, and {by_parts[0]!r} attacks so many images. Leave one of them out")
     place = device_of(device)
     with as_it_was(), tempfile.TemporaryDirectory() as folder:
         devices.set_precision("float32")
         network, n_classes = tried(model, images, labels)
+        for name in names:
+            check(parse(name), eps, tuple(images.shape[1:]), n_classes)
         network = network.to(place)
         part = Part(images.to(place), labels.to(place), (images.shape[2], images.shape[3]))
         protocol = whitebox.Protocol(eps, batch_size, pgd_step, pgd_restarts, seed)
@@ -98,7 +111,12 @@ def evaluate(
             broken = autoattack.standard(
                 network, part.take, index, eps=eps, batch_size=batch_size, seed=seed, partial=partial
             )
-    return summed_up(rows, broken, steps, n_classes)
+        sizes = {"batch_size": batch_size, "seed": seed, "autoattack": {"n_images": n, "batch_size": batch_size}}
+        by_name: list[Row] = []
+        for number, (name, said) in enumerate(protocols_of(names, sizes).items()):
+            partial = Path(folder) / f"{number}.csv"
+            by_name += named.attack_all(network, part, name, eps=eps, protocol=said, partial=partial)
+    return summed_up(rows, broken, steps, n_classes, by_name)
 
 
 def tried(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[nn.Module, int]:
@@ -122,19 +140,20 @@ def tried(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[nn.Module, 
     return network, int(logits.shape[1])
 
 
-def summed_up(rows: list[Row], broken: list[Row], steps: list[Row], n_classes: int) -> Evaluation:
+def summed_up(rows: list[Row], broken: list[Row], steps: list[Row], n_classes: int, by_name: list[Row]) -> Evaluation:
     """The accuracies with their intervals, and the sanity panel's word."""
-    every = {"whitebox": rows, "autoattack": broken, "steps": steps}
+    every = {"whitebox": rows, "autoattack": broken, "steps": steps, "attacks": by_name}
     tables = {name: as_arrays(part) for name, part in every.items() if part}
     numbers = [(metric, value, n) for metric, _, value, n in evaluated(tables)]
-    found = {str(metric): (float(str(value)), int(str(n))) for metric, value, n in numbers if metric in SHOWN}
-    lines = [(name, *found[name], *wilson(*found[name])) for name in SHOWN if name in found]
+    shown = [*SHOWN, *dict.fromkeys(row["attack"] for row in by_name)]
+    found = {str(metric): (float(str(value)), int(str(n))) for metric, value, n in numbers if metric in shown}
+    lines = [(name, *found[name], *wilson(*found[name])) for name in shown if name in found]
     every_number = [*numbers, ("n_classes", n_classes, None)]
     seen = pd.DataFrame([(*NOBODY, metric, None, value, n) for metric, value, n in every_number], columns=MEASURED)
     panel = sanity.panel(of_rows(seen).runs)
     failed = panel.loc[panel["holds"] == 0, "check"].astype(str).tolist()
     table = pd.DataFrame(lines, columns=["attack", "accuracy", "n", "low", "high"])
-    return Evaluation(rows, broken, table, str(panel["verdict"].iloc[0]), failed)
+    return Evaluation(rows, broken, table, str(panel["verdict"].iloc[0]), failed, by_name)
 
 
 def as_arrays(rows: list[Row]) -> dict[str, np.ndarray]:

@@ -243,11 +243,11 @@ def finished(results: Path, name: str, right: int = 12, seed: int = 0, **recipe:
     return folder
 
 
-def evaluation(folder: Path, suite: str, rows: list[str]) -> None:
+def evaluation(folder: Path, suite: str, rows: list[str], protocol: dict[str, Any] | None = None) -> None:
     """eval/SUITE.csv with these lines, and what it says that it was made from."""
     path, about = folder / f"eval/{suite}.csv", seals.read(folder / "run.json")
     path.write_text("\n".join(rows) + "\n")
-    protocol = {**protocol_of(suite, {**load_config()["evaluation"], "numerics": "native"})}
+    protocol = protocol or {**protocol_of(suite, {**load_config()["evaluation"], "numerics": "native"})}
     if suite == "autoattack":
         protocol = {**protocol, "autoattack": {"n_images": 20, "batch_size": 50}}
     made_from = {

@@ -18,6 +18,7 @@ from fastat.data import datasets
 from fastat.networks import models
 
 NAME = "digits/preact_tiny/eps26/clean/paper/seed0"
+NAMES = ["apgd-ce+square L2 eps=0.2", "pgd-5 alpha=0.25eps L2 eps=0.3 restarts=2 best"]
 X = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(8) % 3
 
@@ -38,7 +39,7 @@ def test_it_gives_the_rows_and_numbers_of_the_command_line(tmp_path):
     run = ["--run", NAME, "--results", str(tmp_path), "--device", "cpu"]
     assert main(["data", "--dataset", "digits", "--out", str(tmp_path / "data/digits.safetensors")]) == 0
     assert main(["train", *run, "--recipe", recipe]) == 0
-    assert main(["evaluate", *run, "--protocol", protocol]) == 0
+    assert main(["evaluate", *run, "--protocol", protocol, "--attacks", ", ".join(NAMES)]) == 0
 
     data = datasets.load(tmp_path / "data/digits.safetensors", torch.device("cpu"), 200, 30)
     model = models.build("preact_tiny", 1, 10)
@@ -46,15 +47,16 @@ def test_it_gives_the_rows_and_numbers_of_the_command_line(tmp_path):
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     before = torch.random.get_rng_state()
     found = fastat.evaluate(
-        model.eval(), data.test.images, data.test.labels, 26 / 255, n_autoattack=12, batch_size=20, device="cpu"
-    )
+        model.eval(), data.test.images, data.test.labels, 26 / 255, n_autoattack=12, batch_size=20, device="cpu",
+        attacks=NAMES,
+    )  # fmt: skip
     assert torch.equal(before, torch.random.get_rng_state())
-    for name, rows in (("whitebox", found.whitebox), ("autoattack", found.autoattack)):
+    for name, rows in (("whitebox", found.whitebox), ("autoattack", found.autoattack), ("attacks", found.attacks)):
         written = pd.read_csv(folder / f"eval/{name}.csv", keep_default_na=False)
         mine = pd.DataFrame(rows).astype(written.dtypes)
         pd.testing.assert_frame_equal(mine, written)
-    assert found.table["attack"].tolist() == ["clean", "fgsm", "pgd10", "pgd50", "aa"]
-    assert found.table["n"].tolist() == [30, 30, 30, 30, 12]
+    assert found.table["attack"].tolist() == ["clean", "fgsm", "pgd10", "pgd50", "aa", *NAMES]
+    assert found.table["n"].tolist() == [30, 30, 30, 30, 12, 12, 30]
     assert (found.table["low"] <= found.table["accuracy"]).all() and str(found).endswith(f"sanity: {found.sanity}")
     assert found.failed == []
 
@@ -88,6 +90,10 @@ class Nan(nn.Sequential):
         ({"model": nn.Identity().eval()}, "logits must be"),
         ({"model": "preact_tiny"}, "model must be a torch.nn.Module, got str"),
         ({"n_autoattack": 9}, "n_autoattack must be a number of images from 0 to 8, or None, got 9"),
+        ({"attacks": ["pgd-20 eps=8"]}, "attacks: '8' is no Linf radius.*Did you mean 8/255"),
+        ({"attacks": "pgd-20"}, "attacks must be a list of names"),
+        ({"attacks": ["pgd-20 targets=3"]}, "of 3 classes 2 are others than the label"),
+        ({"attacks": ["autoattack L2 eps=0.5"]}, "n_autoattack is 0, and 'autoattack L2 eps=0.5' attacks so many"),
         ({"device": "gpu"}, "device must be auto, cpu, cuda or cuda:N"),
     ],
 )

@@ -19,6 +19,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fastat.config import catalog
+from fastat.config.attack_names import parse
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import claims, figure_data, pairs, sanity, verdicts
@@ -51,12 +52,14 @@ def write_html(results: Path, figures: Path, out: Path) -> None:
     found = read(results)
     notes = list(found.notes)
     tables = {name: read_table(results / name, columns, notes) for name, columns in TABLES.items()}
-    board, runs = leaderboard(found.runs, tables["verdicts.csv"], tables["sanity.csv"]), numbered(found.runs)
+    board = leaderboard(found.runs, tables["verdicts.csv"], tables["sanity.csv"], found.attacks)
+    runs = numbered(found.runs)
     facts, listed = interned(found, notes)
     surfaces = landscapes(tables["figures/surfaces.csv"], board, notes)
     data = {
         "cells": packed(board),
         "runs": packed(runs[list(dict.fromkeys(["cell", "seed", *found.metrics, "device", "aa_n", "cause", *ALWAYS]))]),
+        "attacks": [{"name": name, "words": parse(name).in_words()} for name in found.attacks],
         "curves": curves(found),
         "facts": facts,
         "evidence": listed,
@@ -84,11 +87,17 @@ def read_table(path: Path, columns: list[str], notes: list[str]) -> pd.DataFrame
 # From rows to the page's data
 
 
-def leaderboard(runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame) -> pd.DataFrame:
-    """A row per cell, in the order of its runs: means over its seeds, and what there is to say against them."""
-    by, found = runs.groupby(CELL, sort=False), cells(runs, [*MEANS, "train_seconds"])
+def leaderboard(
+    runs: pd.DataFrame, verdicts: pd.DataFrame, sanity: pd.DataFrame, attacks: list[str] | None = None
+) -> pd.DataFrame:
+    """A row per cell, in the order of its runs: means over its seeds, and what there is to say against them.
+
+    attacks: those by name that have columns.
+    """
+    means = [*MEANS, *(attacks or [])]
+    by, found = runs.groupby(CELL, sort=False), cells(runs, [*means, "train_seconds"])
     several = found["hardware"].map(len) > 1
-    shown = found[["seeds", "diverged", *(f"{m}{end}" for m in MEANS for end in ("", "_std", "_seeds"))]].assign(
+    shown = found[["seeds", "diverged", *(f"{m}{end}" for m in means for end in ("", "_std", "_seeds"))]].assign(
         aa_low=found["aa_low"],
         aa_high=found["aa_high"],
         aa_n=found["aa_n"],

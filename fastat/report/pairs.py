@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastat.config.attack_names import is_name
 from fastat.machine.files import atomic
 from fastat.report.results import PLACE, Results
 from fastat.report.statistics import by_cell, compare, holm
@@ -26,14 +27,16 @@ def write_csv(results: Results, out: Path) -> None:
 
 
 def compared(correct: pd.DataFrame) -> pd.DataFrame:
-    """correct.csv -> a row for every method against ATAS, and against the best, under PGD50 and AutoAttack.
+    """correct.csv -> a row for every method against ATAS, and against the best, under PGD50, AutoAttack and by name.
 
     Two methods are compared on the seeds that both have and the images that both were attacked on. The interval of the
-    difference and p are one answer, for other seeds and other images (statistics.paired); p_adjusted: Holm's over the
-    table. only_a, only_b: verdicts on which they differ.
+    difference and p are one answer, for other seeds and other images (statistics.paired); p_adjusted: Holm's over
+    PGD50 and AutoAttack and, by itself, over the attacks asked for by name: asking for one moves no other's. only_a,
+    only_b: verdicts on which they differ.
     """
     rows: list[dict[str, Any]] = []
-    wanted = correct[correct["attack"].isin(ATTACKS)]
+    named = [attack for attack in correct["attack"].unique() if is_name(attack)]
+    wanted = correct[correct["attack"].isin([*ATTACKS, *named])]
     for (dataset, model, eps, attack), part in wanted.groupby([*PLACE, "attack"], sort=True):
         cells = by_cell(part)
         if not cells:
@@ -48,4 +51,7 @@ def compared(correct: pd.DataFrame) -> pd.DataFrame:
                 names = {"method_a": one[0], "variant_a": one[1], "method_b": other[0], "variant_b": other[1]}
                 rows.append({"dataset": dataset, "model": model, "eps": eps, "attack": attack, **names, **found})
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.assign(p_adjusted=holm(table["p"].to_numpy(float)))
+    p, of_named = table["p"].to_numpy(float).copy(), table["attack"].isin(named).to_numpy()
+    for family in (of_named, ~of_named):
+        p[family] = holm(p[family])
+    return table.assign(p_adjusted=p)

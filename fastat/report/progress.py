@@ -21,8 +21,11 @@ from fastat.machine import locks
 
 STATUSES = ("done", "running", "failed", "stopped", "waiting")
 SILENCE = 600.0  # seconds without a sign of life after which a run without a lock here counts as stopped
-LOGS = {"training": "train/{}.log", "evaluation": "evaluate/{}.log", "probe": "evaluate/{}-probe.log"}
-STATE, PARTIAL = "state/state.safetensors", "state/autoattack-"
+LOGS = {
+    "training": "train/{}.log", "evaluation": "evaluate/{}.log", "attacks": "evaluate/{}-attacks.log",
+    "probe": "evaluate/{}-probe.log",
+}  # fmt: skip
+STATE, PARTIAL = "state/state.safetensors", ("state/autoattack-", "state/attack-")
 TAIL = 64_000  # bytes of a log that are read
 ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
 AT_WORK = re.compile(r"epoch=\d+/|[\w=./+ -]+: broke \d+ of |(?:fastat )?\S+: (finished|diverged|stopped|resumed)\b")
@@ -110,7 +113,10 @@ def stage_of(missing: list[str], trains: bool) -> str:
         return "training"
     if not missing:
         return ""
-    return "probe" if all(name.startswith("eval/surfaces_by_epoch") for name in missing) else "evaluation"
+    if all(name.startswith("eval/surfaces_by_epoch") for name in missing):
+        return "probe"
+    later = ("eval/attacks", "eval/surfaces_by_epoch")
+    return "attacks" if all(name.startswith(later) for name in missing) else "evaluation"
 
 
 def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
@@ -157,8 +163,8 @@ def advance(run: Progress, spec: RunSpec, files: Files, place: Place) -> None:
         if run.stage == "training" and STATE in files:
             run.of = resolve(spec, place.config).epochs
             run.done, run.seconds = epochs_done(folder / STATE)
-        elif run.stage == "evaluation" and partials:
-            newest = max(partials, key=lambda name: files[name].st_mtime)
+        elif run.stage == "evaluation" and (standard := [name for name in partials if name.startswith(PARTIAL[0])]):
+            newest = max(standard, key=lambda name: files[name].st_mtime)
             run.of = n_attacked(spec, place.config)
             run.done = images_done(folder / newest)
     except BadInput as error:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.config import catalog, sweep
+from fastat.config.attack_names import is_name
 from fastat.config.recipe import Recipe, fingerprint
 from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
@@ -79,6 +80,11 @@ class Results:
         rows = self.measured[self.measured["epoch"].isna()]
         return sorted(set(rows["metric"].astype(str)) - set(TEXTS))
 
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks by name (config/attack_names.py) among them."""
+        return [metric for metric in self.metrics if is_name(metric)]
+
     def by_epoch(self, *metrics: str) -> pd.DataFrame:
         """A row per run (the index) and epoch at which any of the metrics has a value, with `epoch` and the metrics."""
         rows = self.measured[self.measured["metric"].isin(metrics)].dropna(subset=["epoch", "value"])
@@ -130,7 +136,8 @@ def of_rows(
     rows = rows.reset_index(drop=True)
     said = rows["metric"].isin(TEXTS)
     rows["text"], rows["value"] = rows["value"].astype(object).where(said), finite(rows["value"])
-    beyond = rows["metric"].isin(SHARES) & ~rows["value"].between(0, 100) & rows["value"].notna()
+    shares = [name for name in rows["metric"].unique() if name in SHARES or is_name(name)]
+    beyond = rows["metric"].isin(shares) & ~rows["value"].between(0, 100) & rows["value"].notna()
     if beyond.any():
         notes.append(f"measured.csv: {beyond.sum()} accuracies are not from 0 to 100 %; they are left empty.")
         rows["value"] = rows["value"].mask(beyond)

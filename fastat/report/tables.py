@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fastat.config.attack_names import is_name, parse
 from fastat.config.grid import load_config, middle
 from fastat.config.recipe import resolve
 from fastat.config.spec import SUBSET, RunSpec
@@ -52,12 +53,15 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     two = summary(main, columns[2])
     none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
     note = SUSPECT if runs["masking"].any() else ""
-    every = [name for name in HEADINGS if held_out or not name.startswith("best_")]
+    every = [*(name for name in HEADINGS if held_out or not name.startswith("best_")), *results.attacks]
+    by_name = "".join(f" `{name}`: {parse(name).in_words()}." for name in results.attacks)
     note += HELD_OUT if held_out else ""
     attacked = summary(runs[~runs["variant"].str.fullmatch(SUBSET)], every)
     write_table(out / "table1", one, readable(one, columns[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
     write_table(out / "table2", two, readable(two, columns[2], marks), note + CAPTIONS[2], by_eps(two, marks))
-    write_table(out / "supplement", attacked, readable(attacked, every, of_all), note + CAPTIONS["supplement"])
+    write_table(
+        out / "supplement", attacked, readable(attacked, every, of_all), note + CAPTIONS["supplement"] + by_name
+    )
     for number, table in ((3, table3(runs)), (4, table4(runs)), (5, table5())):
         write_table(out / f"table{number}", table, table.map(text), CAPTIONS[number])
 
@@ -131,6 +135,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     for metric in metrics:
         columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high") if metric == "aa" else ())]
         table[columns] = found[columns]
+        if is_name(metric):
+            table[f"{metric}_n"] = by[f"{metric}_n"].max()
     return table.reset_index().pipe(beside_paper, metrics)
 
 
@@ -166,9 +172,15 @@ def co(first: float, at_end: float) -> str:
     return f"{int(first)} end" if at_end == 1 else f"{int(first)} while"
 
 
+def is_accuracy(metric: str) -> bool:
+    """Whether it says what withstands an attack, of the suites or by name."""
+    return metric in ACCURACIES or is_name(metric)
+
+
 def ranked(correct: pd.DataFrame) -> Marks:
     """(*cell, metric) -> `best` or `second` of the fast methods, where it stands out from the next one (see BEST)."""
-    rows = correct[correct["attack"].isin(ACCURACIES) & ~correct["method"].isin(of_family(REFERENCE, SLOW))]
+    shown = [attack for attack in correct["attack"].unique() if is_accuracy(attack)]
+    rows = correct[correct["attack"].isin(shown) & ~correct["method"].isin(of_family(REFERENCE, SLOW))]
     marks: Marks = {}
     for key, part in rows.groupby([*PLACE, "attack"]):
         assert isinstance(key, tuple)
@@ -254,11 +266,12 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
     pretty = table[["dataset", "model", "eps"]].assign(method=labels(table), seeds=table["seeds"].astype(str))
     for metric in metrics:
         texts = list(marked(table, metric, marks))
-        heading = HEADINGS[metric]
+        heading = HEADINGS.get(metric, metric)
         if metric == "aa":
             low, high = table["aa_low"], table["aa_high"]
             texts = [f"{t} [{a:.0f}, {b:.0f}]" if t else "" for t, a, b in zip(texts, low, high, strict=True)]
-            sizes = table["aa_n"].dropna().astype(int).unique()
+        if metric == "aa" or is_name(metric):
+            sizes = table[f"{metric}_n"].dropna().astype(int).unique()
             heading += f" (n = {', '.join(map(str, sizes))})" if len(sizes) else ""
         if metric == "train_seconds":
             mixed = table["hardware"].str.contains(" and ")
@@ -293,7 +306,7 @@ def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:
     columns = (table[name] for name in (metric, f"{metric}_std", "masking"))
     for cell, mean, std, suspected in zip(cells, *columns, strict=True):
         mark = f"{{{marks[(*cell, metric)]}}}" if (*cell, metric) in marks else ""
-        dagger = "†" if suspected and metric in ACCURACIES and pd.notna(mean) else ""
+        dagger = "†" if suspected and is_accuracy(metric) and pd.notna(mean) else ""
         yield f"{mark}{show(mean, std)}{mark}{dagger}"
 
 

@@ -172,7 +172,10 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
 
 
 def evaluated(rows: dict[str, Rows]) -> Iterator[Number]:
-    """The accuracies, what each of AutoAttack's four broke, and the loss under PGD10 on training images."""
+    """The accuracies, what each of AutoAttack's four broke, and the loss under PGD10 on training images.
+
+    An attack that was asked for by name is a metric of that name.
+    """
     for epoch in ("", "best_"):
         if f"{epoch}whitebox" in rows:
             right = rows[f"{epoch}whitebox"]["correct"]
@@ -186,6 +189,10 @@ def evaluated(rows: dict[str, Rows]) -> Iterator[Number]:
         for attack, here in verify.by_attack(rows["autoattack"]).items():
             if attack != "clean":
                 yield f"broken_{attack}", "", int((right[here] == 0).sum()), len(here)
+    if "attacks" in rows:
+        right = rows["attacks"]["correct"]
+        for attack, here in verify.by_attack(rows["attacks"]).items():
+            yield attack, "", float(100 * right[here].mean()), len(here)
     if "steps" in rows:
         yield "robust_train_loss", "", float(rows["steps"]["pgd10_loss"][0]), int(rows["steps"]["n"][0])
 
@@ -220,6 +227,10 @@ def correct(rows: dict[str, Rows]) -> Iterator[tuple[str, int, str, str]]:
                 parts[f"{epoch}{attack}"] = table["index"][here], table["correct"][here]
         if table := rows.get(f"{epoch}autoattack"):
             parts[f"{epoch}aa"] = under_autoattack(table)
+    if table := rows.get("attacks"):
+        parts |= {
+            name: (table["index"][here], table["correct"][here]) for name, here in verify.by_attack(table).items()
+        }
     for attack, (index, right) in parts.items():
         order = np.argsort(index, kind="stable")
         images = hashlib.sha256(index[order].astype(np.int64).tobytes()).hexdigest()[:16]

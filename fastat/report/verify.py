@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import catalog
+from fastat.config.attack_names import is_name, parse
 from fastat.config.catalog import CATALOG
-from fastat.config.grid import expand, keeps_snapshots, protocol_for, protocol_of
+from fastat.config.grid import attacks_for, expand, keeps_snapshots, protocol_for, protocol_of, protocols_of
 from fastat.config.recipe import LATER, fingerprint, resolve
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.data import prepared
@@ -33,7 +34,7 @@ AUTOATTACK = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
 ROWS = ["attack", "index", "label", "correct"]
 SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
 COLUMNS = {
-    "whitebox": ROWS, "autoattack": ROWS, "best_whitebox": ROWS, "best_autoattack": ROWS,
+    "whitebox": ROWS, "autoattack": ROWS, "attacks": ROWS, "best_whitebox": ROWS, "best_autoattack": ROWS,
     "steps": ["start", "alpha", "loss", "pgd10_loss", "n"], "surfaces": SURFACE,
     "surfaces_by_epoch": SURFACE,
 }  # fmt: skip
@@ -99,7 +100,8 @@ class Checked:
 
     def wrong(self, file: str, wrong: Wrong, verb: str) -> None:
         """Note a problem that `verb` mends."""
-        with_config = "" if self.name.partition("/")[0] in CATALOG else " --configfile FILE, the config that names it"
+        ours = self.name.partition("/")[0] in CATALOG and not file.startswith("eval/attacks")
+        with_config = "" if ours else " --configfile FILE, the config that names it"
         way_out = f"Make it again: python -m fastat {verb} --run {self.name}{with_config}"
         self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
 
@@ -264,6 +266,9 @@ class Checker:
     def evaluations(self, spec: RunSpec, about: dict[str, Any]) -> Iterator[str]:
         """Which files should be there, or are."""
         yield from ("whitebox", "surfaces", "steps", "autoattack")
+        by_hand = self.config is None and (self.results / "runs" / spec.name / "eval/attacks.csv").exists()
+        if by_hand or (self.config is not None and attacks_for(self.config, spec.dataset)):
+            yield "attacks"
         if about["recipe"].get("hold_out"):
             yield from BEST
         there = (self.results / "runs" / spec.name / "eval/surfaces_by_epoch.csv").exists()
@@ -276,12 +281,14 @@ class Checker:
         content = whole(path)
         protocol = self.sidecar(spec, name, path.with_suffix(".json"), hashlib.sha256(content).hexdigest(), run)
         rows = read_rows(content, COLUMNS[name])
-        if name.endswith(("whitebox", "autoattack")):
+        if name.endswith(("whitebox", "autoattack", "attacks")):
             assert run.about is not None
             n_test = sizes(spec, run.about)[1]
             check_values(rows, n_test, self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None)
             if name.endswith("whitebox"):
                 check_whitebox(rows, n_test)
+            elif name == "attacks":
+                return checked_attacks(rows, n_test, protocol.get("attacks") or {}, self.wanted_attacks(spec))
             else:
                 n = protocol.get("autoattack", {}).get("n_images")
                 check_autoattack(rows, n_test if n == "all" else n, catalog.facts(spec.dataset))
@@ -289,12 +296,17 @@ class Checker:
             raise Wrong("has no rows", 0)
         return rows
 
+    def wanted_attacks(self, spec: RunSpec) -> tuple[str, ...] | None:
+        """The attacks by name that the config asks for; None: without a config, all that are there."""
+        return None if self.config is None else attacks_for(self.config, spec.dataset)
+
     def sidecar(self, spec: RunSpec, name: str, path: Path, rows: str, run: Checked) -> dict[str, Any]:
         """The protocol that the rows were made with, if eval/NAME.json is of this run and these rows."""
         assert run.about is not None
         wanted = None
         if self.config is not None:
             whole_protocol = protocol_for(self.config, spec.dataset)
+            whole_protocol["attacks"] = protocols_of(attacks_for(self.config, spec.dataset), whole_protocol)
             wanted = {**protocol_of(name, whole_protocol), "numerics": whole_protocol["numerics"]}
         if not path.exists():
             run.unverified.append(f"eval/{name}.csv was made before evaluations named their weights")
@@ -310,7 +322,10 @@ class Checker:
         protocol = about.get("protocol")
         if not isinstance(protocol, dict):
             raise Wrong("names no protocol", protocol)
-        if wanted is not None and (other := difference({**protocol, "numerics": about.get("numerics")}, wanted)):
+        said = {**protocol, "numerics": about.get("numerics")}
+        if wanted is not None and name == "attacks":  # beside those that the config asks for, others are nobody's fault
+            said["attacks"] = {key: said["attacks"][key] for key in wanted["attacks"] if key in said["attacks"]}
+        if wanted is not None and (other := difference(said, wanted)):
             raise Wrong("is of another protocol than the config's", other)
         run.sidecars[name] = about
         return protocol
@@ -535,6 +550,23 @@ def check_whitebox(rows: Rows, n_test: int | None) -> None:
         every = min(n_test, FAR_IMAGES) if attack == "far" else n_test
         if len(index) != every or (np.diff(index) == 0).any():
             raise Wrong(f"does not have every image once under {attack}", f"{len(set(index))} of {every} images")
+
+
+def checked_attacks(rows: Rows, n_test: int | None, by_name: dict[str, Any], wanted: tuple[str, ...] | None) -> Rows:
+    """The rows of the `wanted` attacks, None: of all. Each is on every image that its protocol names, once."""
+    attacks = by_attack(rows)
+    if strange := sorted(name for name in by_name if not is_name(name)):
+        raise Wrong("has a protocol of no attack", ", ".join(strange))
+    if unknown := sorted(set(attacks) - set(by_name)):
+        raise Wrong("has rows of no attack of its protocol", ", ".join(unknown))
+    for name, protocol in by_name.items():
+        index = np.sort(rows["index"][attacks.get(name, np.empty(0, np.intp))])
+        n_images = protocol.get("n_images") if parse(name).parts else n_test
+        n_images = n_test if n_images == "all" else n_images
+        if not len(index) or (np.diff(index) == 0).any() or n_images not in (None, len(index)):
+            raise Wrong(f"does not have every image once under {name}", f"{len(set(index))} of {n_images} images")
+    here = np.isin(rows["attack"].astype(str), list(by_name if wanted is None else wanted))
+    return {name: column[here] for name, column in rows.items()}
 
 
 def check_autoattack(rows: Rows, n_images: int | None, facts: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fastat.config.attack_names import is_name
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.report.results import read
@@ -20,7 +21,7 @@ FORM = "DATASET/MODEL/epsN/METHOD, with /VARIANT (else paper), and with /seedN f
 
 
 def compared(results: Path, a: str, b: str) -> list[dict[str, Any]]:
-    """A row for each attack that both stood: who is better, by how much, and how sure that is.
+    """A row for each attack that both stood, those asked for by name last: who is better, how much, and how surely.
 
     a, b: FORM. Cells are paired by seed; a run against a run is one pair, whatever their seeds.
     Raises: BadInput for a name that is none, what was not attacked, or two that share no images.
@@ -30,7 +31,7 @@ def compared(results: Path, a: str, b: str) -> list[dict[str, Any]]:
     if one.cell == other.cell and one.seed == other.seed:
         raise BadInput(f"{a} and {b} are the same")
     rows = []
-    for attack in ATTACKS:
+    for attack in [*ATTACKS, *sorted(name for name in correct["attack"].unique() if is_name(name))]:
         found = compare(*paired_up(one.verdicts(attack), other.verdicts(attack), one.seed and other.seed))
         if found:
             rows.append({"a": one.name, "b": other.name, "attack": attack, **found})
@@ -84,8 +85,9 @@ def described(rows: list[dict[str, Any]]) -> list[str]:
     lines = [f"a: {rows[0]['a']}", f"b: {rows[0]['b']}"]
     for row in rows:
         sure = "a is better" if row["low"] > 0 else "b is better" if row["high"] < 0 else "undecided"
+        attack = ATTACKS.get(row["attack"], row["attack"])
         lines.append(
-            f"{ATTACKS[row['attack']]}: a - b is {row['difference']:+.1f} points, 95 % from {row['low']:.1f} to "
+            f"{attack}: a - b is {row['difference']:+.1f} points, 95 % from {row['low']:.1f} to "
             f"{row['high']:.1f}, p = {row['p']:.2g}: {sure}, on {counted(row['n_seeds'], 'seed')} and "
             f"{counted(row['n_images'], 'image')}{'' if row['p'] < 0.05 else f'. {would_tell(row)}'}"
         )

@@ -70,6 +70,44 @@ rule evaluate_best:
         " >> {log} 2>&1"
 
 
+# By name, if the config asks for some; after the other evaluations: all write into one run's folder.
+if any(grid.attacks_for(config, spec.dataset) for spec in SPECS):
+
+    rule evaluate_attacks:
+        input:
+            NETWORK,
+            lambda wildcards: f"results/runs/{RunSpec.from_wildcards(wildcards).name}/eval/"
+            + (
+                "best_autoattack.json"
+                if resolve(RunSpec.from_wildcards(wildcards), config).hold_out
+                else "autoattack.json"
+            ),
+            data="results/data/{dataset}.safetensors",
+        output:
+            f"results/runs/{PATTERN}/eval/attacks.csv",
+            f"results/runs/{PATTERN}/eval/attacks.json",
+        log:
+            f"results/logs/evaluate/{PATTERN}-attacks.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+            network=lambda wildcards: network_option(wildcards.model, config),
+            protocol=lambda wildcards: json.dumps(
+                grid.protocol_for(config, wildcards.dataset)
+            ),
+            attacks=lambda wildcards: list(grid.attacks_for(config, wildcards.dataset)),
+            device=config["device"],
+            runs_per_gpu=config["runs_per_gpu"],
+        shell:
+            "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite attacks"
+            " --attacks {params.attacks:q} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
+            " --threads {threads} {params.network} >> {log} 2>&1"
+
+
 rule probe:
     input:
         NETWORK,

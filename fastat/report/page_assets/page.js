@@ -154,6 +154,7 @@ const columns = [
   accuracy("pgd10", "PGD10", "% of test images"),
   accuracy("pgd50", "PGD50", "% of test images"),
   accuracy("aa", "AA [95 %]", "AutoAttack, % of test images"),
+  ...data.attacks.map(({ name, words }) => accuracy(name, name, `${words}, % of test images`)),
   ...(cells.some((cell) => !none(cell.best_epoch)) ? [
     accuracy("best_pgd50", "PGD50, best", "of the weights of the epoch that was best on held-out training images"),
     accuracy("best_aa", "AA, best", "of the weights of the epoch that was best on held-out training images"),
@@ -231,7 +232,7 @@ function plainTable(heads, rows) {
   const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
   return el("div", { class: "box", tabindex: "0", role: "region", "aria-label": heads.join(", ") }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
-const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside", "best_clean", "best_pgd10", "best_pgd50", "best_aa"];
+const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside", "best_clean", "best_pgd10", "best_pgd50", "best_aa", ...data.attacks.map(({ name }) => name)];
 const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}${run.collapsed_at_end ? ", collapsed at the end" : ", for a while"}`);
 
 function seedEvidence(cell, run, open) {
