@@ -49,6 +49,7 @@ def nothing(_folder: Path) -> None:
 
 
 PAGES: dict[str, Callable[[Path], None]] = {  # page -> what makes the inputs it speaks of
+    "attacks.md": nothing,
     "export.md": nothing,
     "own-data.md": own_data,
     "own-method.md": nothing,

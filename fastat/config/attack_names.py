@@ -158,7 +158,7 @@ def parse(text: str) -> Attack:
     eps = radius_of(said.pop("eps"), norm) if "eps" in said else None
     if norm == "L2" and eps is None:
         raise BadInput(f"{text!r} names no radius, and the run's is L-infinity's. Write L2 eps=0.5, or L2 eps=128/255")
-    parts = () if kind.startswith(("pgd", "fgsm")) else parts_of(kind)
+    parts = () if kind == "fgsm" or re.fullmatch("pgd-[0-9]+", kind) else parts_of(kind)
     named = "autoattack" if parts else kind.partition("-")[0]
     if extra := sorted(said.keys() - OPTIONS[named]):
         what = said["counts"] if extra[0] == "counts" else f"{extra[0]}="

@@ -87,7 +87,7 @@ def owner_of(parts: tuple[str, ...]) -> str:
         name = rest[0].removesuffix(".safetensors")
         return name if catalog.facts(name) else ""
     if top == "logs" and rest[:1] in (["train"], ["evaluate"]):
-        rest = [*rest[1:-1], re.sub(r"(-probe)?\.log$", "", rest[-1])]
+        rest = [*rest[1:-1], re.sub(r"(-probe|-best|-attacks)?\.log$", "", rest[-1])]
     elif top != "runs" or len(rest) <= RUN_DEPTH:
         return ""
     name = "/".join(rest[:RUN_DEPTH])

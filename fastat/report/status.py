@@ -84,7 +84,7 @@ def estimate(runs: list[Progress], attacked: set[str]) -> None:
             if run.stage in ("training", stage) and (stage == "training" or run.run in attacked):
                 run.left += (seconds or 0.0) * share.get(stage, 1.0)
                 run.unknown += [stage] if seconds is None else []
-        run.unknown += ["attack by name"] if run.stage == "attacks" else []
+        run.unknown += ["named attack"] if run.stage == "attacks" else []
 
 
 def group(run: Progress) -> tuple[str, ...]:

@@ -89,6 +89,7 @@ def test_lengths_are_to_the_bit_those_of_recipes_and_configs():
         ("pgd-20 fgsm", "says twice what it is: pgd-20 and fgsm"),
         ("autoatack L2 eps=1", "unknown word 'autoatack'. Did you mean 'autoattack'"),
         ("apgd-ce+apgt", "unknown part of AutoAttack 'apgt'. Did you mean 'apgd-t'"),
+        ("pgd20+square", "unknown part of AutoAttack 'pgd20'"),
         ("square+square", "names a part twice"),
         ("fgsm restarts=3", "restarts= is an option of pgd, and not of fgsm"),
         ("autoattack best L2 eps=1", "best is an option of pgd, and not of autoattack"),

@@ -15,15 +15,16 @@ FRESH = "digits/preact_tiny/eps77/atas/paper/seed1"
 OTHER = "digits/preact_tiny/eps102/atta/paper/seed0"
 HELD = f"runs/{MINE}/state"
 PATHS = {  # kind -> files below results
-    "states": [f"runs/{FRESH}/state/state.safetensors", f"runs/{FRESH}/state/autoattack-1f.csv"],
-    "attacks": [f"runs/{MINE}/state/autoattack-0a.csv"],
+    "states": [f"runs/{FRESH}/state/{name}" for name in ("state.safetensors", "autoattack-1f.csv", "attack-2c.csv")],
+    "attacks": [f"runs/{MINE}/state/{name}" for name in ("autoattack-0a.csv", "attack-3e.csv")],
     "snapshots": [f"runs/{MINE}/snapshots/epoch001.safetensors"],
     "parts": [f"runs/{MINE}/.weights.safetensors.123.part", "tables/.table1.md.host-7.45.part"],
-    "logs": [f"logs/train/{MINE}.log", f"logs/evaluate/{MINE}-probe.log", "logs/tidy.log"],
+    "logs": [f"logs/train/{MINE}.log", f"logs/evaluate/{MINE}-probe.log", "logs/tidy.log"]
+    + [f"logs/evaluate/{MINE}-{what}.log" for what in ("attacks", "best")],
     "weights": [f"runs/{MINE}/weights.safetensors"],
     "data": ["data/digits.safetensors", "data/imagenet/train.npy"],
     "others": [f"runs/{OTHER}/{name}" for name in ("run.json", "weights.safetensors", "eval/steps.csv", "state/lock")],
-    "kept": [f"runs/{MINE}/{name}" for name in ("run.json", "eval/autoattack.csv", "state/lock")]
+    "kept": [f"runs/{MINE}/{name}" for name in ("run.json", "eval/autoattack.csv", "eval/attacks.csv", "state/lock")]
     + ["measured.csv", "data/mine.safetensors", "runs/notes.txt", f"runs/{MINE}_old/run.json", "logs/train/plan.txt"],
 }
 
@@ -82,7 +83,7 @@ def test_what_belongs_to_a_run_at_work_stays_and_the_rest_goes(results, call, ca
         assert call("weights", "logs") == 1
     assert set(PATHS["weights"] + PATHS["logs"][:2]) <= left(results) and PATHS["logs"][2] not in left(results)
     said = capsys.readouterr().out
-    assert f"3 files of {MINE} stay: another process is working on" in said and "logs: 1 files removed, 10 B" in said
+    assert f"5 files of {MINE} stay: another process is working on" in said and "logs: 1 files removed, 10 B" in said
 
 
 def test_data_stay_while_any_run_on_them_is_at_work(results, call):

@@ -119,6 +119,23 @@ def test_of_a_half_done_evaluation_the_images_count_that_fell_or_withstood_the_l
     assert look(SPEC, at(tmp_path, later=HOUR)).status == "stopped"
 
 
+def test_attacks_by_name_are_a_stage_of_their_own_after_the_evaluation(tmp_path, folder):
+    asked = {**CONFIG, "evaluation": {**CONFIG["evaluation"], "attacks": ["pgd-20"]}}
+    finish(folder)
+    write_log(
+        tmp_path, "pgd-20 alpha=0.2eps: broke 9 of 360\nfastat evaluate: the disk is full\n", "evaluate", "-attacks"
+    )
+    assert look(SPEC, at(tmp_path)).status == "done"
+    run = look(SPEC, Place(tmp_path, asked, set(), time.time() + 9 * HOUR))
+    assert (run.status, run.stage, run.cause) == ("failed", "attacks", "the disk is full")
+    assert run.log.endswith("seed0-attacks.log")
+    autoattack.write_partial(folder / "state/attack-00.csv", ROWS)
+    run = look(SPEC, Place(tmp_path, asked, set(), time.time()))
+    assert (run.status, run.of) == ("stopped", 0)  # something was written since it failed
+    (folder / "eval/steps.csv").unlink()
+    assert look(SPEC, Place(tmp_path, asked, set(), time.time())).stage == "evaluation"
+
+
 def test_square_is_autoattacks_last_attack(tiny_model):
     assert list(autoattack.attacks(tiny_model.eval(), 10, 0.1, 0, torch.device("cpu")))[-1] == "square"
 
