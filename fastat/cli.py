@@ -277,25 +277,35 @@ def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
     spec = RunSpec.parse(args.run)
     if args.protocol is None:
-        config = load_config(args.configfile)
-        protocol, attacks = protocol_for(config, spec.dataset), attacks_for(config, spec.dataset)
+        protocol = protocol_for(load_config(args.configfile), spec.dataset)
     else:
         protocol = protocol_from(args.protocol)
-        attacks = parse_list(protocol.pop("attacks", []), "--protocol: attacks")
-    if args.attacks is not None:
-        attacks = parse_list(args.attacks, "--attacks")
-    if args.suite == "attacks" and not attacks:
-        raise BadInput('--suite attacks: no attack is asked for. Name one, as --attacks "autoattack L2 eps=0.5"')
-    if args.suite == "attacks" and args.epoch == "best":
-        raise BadInput("--suite attacks: the last epoch's weights alone are attacked. Leave --epoch best out")
-    if args.attacks is not None and args.suite not in ("attacks", "all"):
-        raise BadInput(f"--suite {args.suite} leaves out what --attacks names. Write --suite attacks, or all")
+    attacks = attacks_said(args, spec.dataset)
     door = network_of(args, spec)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import run
 
     run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door, attacks)
+
+
+def attacks_said(args: argparse.Namespace, dataset: str) -> tuple[str, ...]:
+    """The attacks by name that --attacks, or else, without a --protocol, the config asks for.
+
+    Raises: BadInput for what names none, and where they do not go with the suite or the epoch.
+    """
+    if args.attacks is not None:
+        attacks = parse_list(args.attacks, "--attacks")
+    else:
+        attacks = () if args.protocol else attacks_for(load_config(args.configfile), dataset)
+    if args.suite == "attacks" and not attacks:
+        raise BadInput('--suite attacks: no attack is asked for. Name one, as --attacks "autoattack L2 eps=0.5"')
+    if args.suite == "attacks" and args.epoch == "best":
+        raise BadInput("--suite attacks: the last epoch's weights alone are attacked. Leave --epoch best out")
+    if args.attacks is not None and (args.suite not in ("attacks", "all") or args.epoch == "best"):
+        what = "--epoch best" if args.epoch == "best" else f"--suite {args.suite}"
+        raise BadInput(f"{what} leaves out what --attacks names. Write --suite attacks, or all, without --epoch best")
+    return attacks
 
 
 def do_probe(args: argparse.Namespace) -> None:

@@ -75,6 +75,22 @@ def test_one_step_on_a_linear_network_is_the_steepest_of_all(ball, norm):
     torch.testing.assert_close(fallen, 0.05 * torch.linalg.vector_norm(weight[0] - weight[1], norm), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("ball,dual,eps", [(L2, 2, 0.1), (LINF, 1, 0.02)])
+def test_pgd_breaks_of_a_linear_network_what_can_be_broken_and_nothing_else(ball, dual, eps):
+    """An image falls if and only if its margin is below eps times the dual norm of the difference of the weights."""
+    weight = torch.randn((2, 60), generator=rng())
+    weight -= weight.mean(1, keepdim=True)  # so that some margins are small
+    x = 0.3 + 0.4 * torch.rand((400, 3, 4, 5), generator=rng(3))  # nothing is cut to the pixel range
+    model = linear(weight)
+    with torch.no_grad():
+        logits = model(x)
+    y, margin = logits.argmax(1), logits.diff(dim=1).abs().flatten()
+    found = pgd(model, x, y, eps=eps, alpha=eps / 4, n_steps=20, rng=rng(), ball=ball)
+    reach = eps * float(torch.linalg.vector_norm(weight[0] - weight[1], dual))
+    sure = (margin - reach).abs() > 1e-3 * reach
+    assert torch.equal(found.correct[sure], (margin > reach)[sure]) and 40 < int(found.correct.sum()) < 360
+
+
 def test_l2_pgd_stays_in_its_ball_breaks_what_it_can_and_depends_on_its_generator_alone():
     weight = torch.randn((3, 60), generator=rng())
     x, y = draw(), torch.tensor([0, 1, 2, 0, 1, 2])

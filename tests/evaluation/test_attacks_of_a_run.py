@@ -109,7 +109,9 @@ def test_rows_that_are_not_what_was_written_are_made_again(evaluate, trained):
         (["--attacks", "pgd-20 L2 eps=5"], "farther than 4 from grey"),
         (["--attacks", "pgd-20 targets=10"], "of 10 classes 9 are others"),
         (["--attacks", "pgd-5", "--epoch", "best"], "the last epoch's weights alone"),
-        (["--attacks", "pgd-5", "--suite", "whitebox"], "leaves out what --attacks names"),
+        (["--attacks", "pgd-5", "--suite", "whitebox"], "--suite whitebox leaves out what --attacks names"),
+        (["--attacks", "pgd-5", "--suite", "all", "--epoch", "best"], "--epoch best leaves out what --attacks names"),
+        (["--protocol", json.dumps({**PROTOCOL, "attacks": ["pgd-5"]})], "attacks have an option of their own"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(evaluate, options, words, capsys):
