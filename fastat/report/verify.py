@@ -322,9 +322,12 @@ class Checker:
         protocol = about.get("protocol")
         if not isinstance(protocol, dict):
             raise Wrong("names no protocol", protocol)
+        by_name = protocol.get("attacks") if name == "attacks" else {}
+        if not isinstance(by_name, dict) or not all(isinstance(one, dict) for one in by_name.values()):
+            raise Wrong("names no protocol of each attack", protocol)
         said = {**protocol, "numerics": about.get("numerics")}
         if wanted is not None and name == "attacks":  # beside those that the config asks for, others are nobody's fault
-            said["attacks"] = {key: said["attacks"][key] for key in wanted["attacks"] if key in said["attacks"]}
+            said["attacks"] = {key: by_name[key] for key in wanted["attacks"] if key in by_name}
         if wanted is not None and (other := difference(said, wanted)):
             raise Wrong("is of another protocol than the config's", other)
         run.sidecars[name] = about

@@ -69,6 +69,8 @@ def test_every_verdict_is_the_references(trained, radius, digits, tmp_path):
     with torch.random.fork_rng():
         reference = AutoAttack(model, norm=attack.norm, eps=attack.radius(0), seed=3, version="standard")
         x_adv, _ = reference.run_standard_evaluation(x, y, batch_size=N)
+    far = torch.linalg.vector_norm((x_adv - x).flatten(1), torch.inf if attack.norm == "Linf" else 2, dim=1)
+    assert far.max() <= attack.radius(0) * (1 + 1e-5)
     with torch.no_grad():
         expected = (model(x_adv).argmax(1) == y).int().tolist()
     part = Part((x * 255).round().to(torch.uint8), y, (8, 8))

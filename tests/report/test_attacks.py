@@ -125,6 +125,18 @@ def test_a_name_that_is_not_canonical_is_no_attacks(folder):
     assert gathered(folder).problems["rule"].tolist() == ["has a protocol of no attack"]
 
 
+@pytest.mark.parametrize("protocol", [{}, {"attacks": [PGD]}, {"attacks": {PGD: 500}}, {"attacks": None}])
+def test_a_protocol_that_says_nothing_of_an_attack_is_none(folder, protocol):
+    path = folder / f"runs/{ATTA}/eval/attacks.json"
+    seals.write(path, {**seals.read(path), "protocol": protocol})
+    for config in (None, overlay(load_config(), {"evaluation": {"attacks": [PGD]}})):
+        run = verify.Checker(folder, config)
+        with pytest.raises(verify.Wrong, match="names no protocol of each attack"):
+            run.evaluation(
+                verify.RunSpec.parse(ATTA), "attacks", verify.Checked(ATTA, seals.read(path.parents[1] / "run.json"))
+            )
+
+
 def test_the_config_says_which_attacks_count_and_how(tmp_path):
     config = load_config()
     config = config | {"grid": [config["grid"][0] | {"eps": "77/255", "method": "atas"}]}
