@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from fastat.config.attack_names import check, parse, parse_list
+from fastat.config.attack_names import check_attack, parse, parse_list
 from fastat.config.grid import protocols_of
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
@@ -99,7 +99,7 @@ def evaluate(
         devices.set_precision("float32")
         network, n_classes = tried(model, images, labels)
         for name in names:
-            check(parse(name), eps, tuple(images.shape[1:]), n_classes)
+            check_attack(parse(name), eps, tuple(images.shape[1:]), n_classes)
         network = network.to(place)
         part = Part(images.to(place), labels.to(place), (images.shape[2], images.shape[3]))
         protocol = whitebox.Protocol(eps, batch_size, pgd_step, pgd_restarts, seed)

@@ -308,7 +308,9 @@ def check_step(alpha: Length, text: str, eps: Fraction | float | None, steps: in
         )
 
 
-def check(attack: Attack, eps: float, shape: tuple[int, ...] | None = None, n_classes: int | None = None) -> None:
+def check_attack(
+    attack: Attack, eps: float, shape: tuple[int, ...] | None = None, n_classes: int | None = None
+) -> None:
     """What depends on the run: eps, its radius; shape, (C, H, W) of its images, and n_classes, where they are known.
 
     Raises: BadInput for an attack that cannot be made.

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastat import ROOT
 from fastat.config import catalog, own_data, sweep
-from fastat.config.attack_names import check, parse, parse_list
+from fastat.config.attack_names import check_attack, parse, parse_list
 from fastat.config.networks import check_models, check_name
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
@@ -93,7 +93,9 @@ def check_attacks(specs: Iterable[RunSpec], config: dict[str, Any]) -> None:
         facts = catalog.facts(dataset)
         for name in attacks_for(config, dataset):
             try:
-                check(parse(name), eps_255 / 255, facts.shape if facts else None, facts.n_classes if facts else None)
+                check_attack(
+                    parse(name), eps_255 / 255, facts.shape if facts else None, facts.n_classes if facts else None
+                )
             except BadInput as error:
                 raise BadInput(f"config: evaluation/attacks, {dataset} at eps {eps_text(eps_255)}: {error}") from error
 

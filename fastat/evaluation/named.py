@@ -37,14 +37,29 @@ def attack_all(
     Raises: BadInput for a damaged `partial`, a model in train mode, and losses that are no numbers.
     """
     require_eval(model)
+    if parse(name).parts:
+        found = by_parts(model, part, name, eps, protocol, partial)
+    else:
+        found = by_gradients(model, part, name, eps, protocol, partial)
+    log.info("%s: broke %d of %d", name, sum(not row["correct"] for row in found), len(found))
+    return found
+
+
+def by_parts(model: nn.Module, part: Part, name: str, eps: float, protocol: dict[str, Any], partial: Path) -> list[Row]:
+    """AutoAttack, or some of its parts: `attack_all`."""
+    attack, n = parse(name), len(part) if protocol["n_images"] == ALL else protocol["n_images"]
+    found = autoattack.standard(
+        model, part.take, stratified(part.labels, n, seed=0), eps=attack.radius(eps), norm=attack.norm,
+        parts=attack.parts, batch_size=protocol["batch_size"], seed=protocol["seed"], partial=partial,
+    )  # fmt: skip
+    return last_words(found, name)
+
+
+def by_gradients(
+    model: nn.Module, part: Part, name: str, eps: float, protocol: dict[str, Any], partial: Path
+) -> list[Row]:
+    """FGSM or PGD, batch by batch: `attack_all`."""
     attack, everyone = parse(name), torch.arange(len(part), device=part.labels.device)
-    if attack.parts:
-        n = len(part) if protocol["n_images"] == ALL else protocol["n_images"]
-        found = autoattack.standard(
-            model, part.take, stratified(part.labels, n, seed=0), eps=attack.radius(eps), norm=attack.norm,
-            parts=attack.parts, batch_size=protocol["batch_size"], seed=protocol["seed"], partial=partial,
-        )  # fmt: skip
-        return last_words(found, name)
     found = autoattack.read_partial(partial, everyone)
     for number, index in enumerate(everyone.split(protocol["batch_size"])):
         wanted = set(index.tolist())
@@ -55,7 +70,6 @@ def attack_all(
         broken = attacked(model, x, y, attack, eps=eps, seed=protocol["seed"], first=number * protocol["batch_size"])
         found = [row for row in found if row["index"] not in wanted] + rows(name, index, y, broken)
         autoattack.write_partial(partial, found)
-    log.info("%s: broke %d of %d", name, sum(not row["correct"] for row in found), len(found))
     return found
 
 

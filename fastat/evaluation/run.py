@@ -15,7 +15,7 @@ from torch import nn
 
 from fastat import __version__
 from fastat.config import catalog
-from fastat.config.attack_names import check, parse
+from fastat.config.attack_names import check_attack, parse
 from fastat.config.grid import check_n_images, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
@@ -199,7 +199,7 @@ def evaluate(
         raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
     facts = catalog.required(spec.dataset)
     for name in attacks:
-        check(parse(name), spec.eps, facts.shape, facts.n_classes)
+        check_attack(parse(name), spec.eps, facts.shape, facts.n_classes)
     with files.exclusive(run.folder / "state"):
         if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
             check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastat.config.attack_names import MOST_ATTACKS, check, is_name, parse, parse_list
+from fastat.config.attack_names import MOST_ATTACKS, check_attack, is_name, parse, parse_list
 from fastat.errors import BadInput
 from fastat.report.tables import marked_up
 
@@ -128,13 +128,13 @@ def test_what_is_no_attack_is_refused_with_the_way_out(typed, words):
 )
 def test_what_cannot_be_done_to_a_run_is_refused_before_the_first_attack(name, eps, words):
     with pytest.raises(BadInput, match=words):
-        check(parse(name), eps, (1, 8, 8), 10)
+        check_attack(parse(name), eps, (1, 8, 8), 10)
 
 
 def test_part_of_an_attack_needs_as_many_classes_as_it_has_targets_among():
-    check(parse("apgd-t"), 0.1, n_classes=4)
+    check_attack(parse("apgd-t"), 0.1, n_classes=4)
     with pytest.raises(BadInput, match="apgd-t needs four classes, these are 3"):
-        check(parse("apgd-t"), 0.1, n_classes=3)
+        check_attack(parse("apgd-t"), 0.1, n_classes=3)
 
 
 def test_fewer_parts_than_all_are_called_so():
