@@ -111,12 +111,16 @@ def test_rows_that_are_not_what_was_written_are_made_again(evaluate, trained):
         (["--attacks", "pgd-5", "--epoch", "best"], "the last epoch's weights alone"),
         (["--attacks", "pgd-5", "--suite", "whitebox"], "--suite whitebox leaves out what --attacks names"),
         (["--attacks", "pgd-5", "--suite", "all", "--epoch", "best"], "--epoch best leaves out what --attacks names"),
-        (["--protocol", json.dumps({**PROTOCOL, "attacks": ["pgd-5"]})], "attacks have an option of their own"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(evaluate, options, words, capsys):
     assert evaluate(*options)[0] == 2
     assert re.search(words, capsys.readouterr().err)
+
+
+def test_a_protocol_names_no_attack(evaluate, capsys):
+    assert evaluate("--attacks", PGD, protocol={**PROTOCOL, "attacks": [PGD]})[0] == 2
+    assert "--protocol: attacks have an option of their own. Write --attacks" in capsys.readouterr().err
 
 
 def test_a_config_asks_for_them_and_a_data_set_for_its_own():
