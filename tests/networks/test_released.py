@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import tarfile
+import warnings
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastat.errors import BadInput
-from fastat.networks import models, released
+from fastat.networks import checkpoints, models, released
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def test_spare_tensors_are_ignored_for_the_arch_that_writes_them_alone(tmp_path)
 def test_a_checkpoint_that_normalises_by_other_constants_is_refused(tmp_path):
     _, _, foreign, wrap = CASES["SubAT"]
     state = wrap(foreign.state())
-    assert released.fitting(released.unwrap(state)) == ["preact_resnet18 for 10 classes (arch subat)"]
+    assert released.fitting(checkpoints.unwrap(state)) == ["preact_resnet18 for 10 classes (arch subat)"]
     message = refused(tmp_path, state, "preact_resnet18", 10, "robust_overfitting")
     assert "it normalises by std [0.247, 0.2435, 0.2616], not [0.2471, 0.2435, 0.2616]" in message
 
@@ -343,3 +346,124 @@ def test_a_file_that_is_missing_or_no_checkpoint_is_refused(tmp_path):
         (tmp_path / "page.pt").write_bytes(content)
         with pytest.raises(BadInput, match="is no file of plain tensors"):
             released.load(tmp_path / "page.pt", "preact_tiny", 10)
+
+
+def test_a_file_of_ours_is_read_as_theirs_are(tmp_path):
+    network = models.build("preact_tiny", 3, 10, "ssat").eval()
+    save_file(network.state_dict(), tmp_path / "weights.bin")  # known by its first bytes
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(released.load(tmp_path / "weights.bin", "preact_tiny", 10, "ssat")(x), network(x))
+    with pytest.raises(BadInput, match=r"it normalises by mean .*It fits preact_tiny for 10 classes \(arch ssat\)"):
+        released.load(tmp_path / "weights.bin", "preact_tiny", 10, "gradalign")
+
+
+STATE = {"conv1.weight": torch.ones(2, 1, 3, 3), "linear.weight": torch.ones(10, 2), "linear.bias": torch.zeros(10)}
+TWIN = {key: 2 * tensor for key, tensor in STATE.items()}
+KINDS: dict[str, tuple[Any, str, str]] = {  # -> what the file holds, the entry that is taken, the prefix that is cut
+    "plain": (STATE, "", ""),
+    "DataParallel": (prefixed("module.", STATE), "", "module."),
+    "twice": (prefixed("module.module.", STATE), "", "module.module."),
+    "compiled": (prefixed("_orig_mod.", STATE), "", "_orig_mod."),
+    "compiled in DataParallel": (prefixed("module._orig_mod.", STATE), "", "module._orig_mod."),
+    "Lightning": ({"state_dict": prefixed("model.", STATE), "epoch": 3, "loops": {}}, "state_dict", "model."),
+    "net": ({"net": prefixed("module.", STATE), "acc": 91.2}, "net", "module."),
+    "model_state_dict": ({"model_state_dict": STATE, "optimizer_state_dict": {}}, "model_state_dict", ""),
+    "nested": ({"model": {"state_dict": STATE}}, "model.state_dict", ""),
+    "behind a normalisation": (prefixed("1.", STATE), "", "1."),
+    "with a normalisation": (statistics("0", models.CIFAR10) | prefixed("1.", STATE), "", "1."),
+    "buffers mu and sigma": (
+        {"mu": torch.tensor([0.1]), "sigma": torch.tensor([0.2]), **prefixed("model.", STATE)},
+        "",
+        "model.",
+    ),
+    "robustness": (
+        {
+            "model": {
+                "module.normalizer.new_mean": torch.tensor([0.1]),
+                "module.normalizer.new_std": torch.tensor([0.2]),
+                **prefixed("module.model.", STATE),
+                **prefixed("module.attacker.model.", STATE),
+            },
+            "epoch": 3,
+        },
+        "model",
+        "module.model.",
+    ),
+    "an average beside it": ({"state_dict": STATE, "state_dict_ema": TWIN}, "state_dict", ""),
+    "the average first": ({"model_ema": TWIN, "model": STATE}, "model", ""),
+    "the average in the same": ({**prefixed("model.", STATE), **prefixed("ema.", TWIN)}, "", "model."),
+    "torch's AveragedModel": ({"n_averaged": torch.tensor(9), **prefixed("module.", STATE)}, "", "module."),
+    "an average alone": ({"ema": STATE, "step": 7}, "ema", ""),
+}
+NORMALISED = ("with a normalisation", "buffers mu and sigma", "robustness")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "older format"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrappers_are_taken_off_and_named(kind, old, tmp_path):
+    content, entry, prefix = KINDS[kind]
+    torch.save(content, tmp_path / "theirs.pth.tar", _use_new_zipfile_serialization=not old)
+    found = checkpoints.read(tmp_path / "theirs.pth.tar")
+    assert found.weights.keys() == STATE.keys()
+    assert all(torch.equal(found.weights[key], STATE[key]) for key in STATE)
+    assert (found.entry, found.prefix) == (entry, prefix)
+    assert set(found.statistics) == ({"mean", "std"} if kind in NORMALISED else set())
+
+
+@pytest.mark.parametrize("kind", ["an average beside it", "the average first", "the average in the same"])
+def test_the_average_is_named_and_can_be_asked_for(kind, tmp_path):
+    torch.save(KINDS[kind][0], tmp_path / "theirs.pt")
+    (other,) = checkpoints.read(tmp_path / "theirs.pt").others
+    found = checkpoints.read(tmp_path / "theirs.pt", other)
+    assert torch.equal(found.weights["linear.weight"], TWIN["linear.weight"])
+
+
+def test_of_two_networks_in_a_file_nobody_is_taken_unasked(tmp_path):
+    torch.save({"teacher": STATE, "student": TWIN}, tmp_path / "theirs.pt")
+    with pytest.raises(BadInput, match="holds several state dicts, teacher, student. Name the one that is meant"):
+        checkpoints.read(tmp_path / "theirs.pt")
+    assert checkpoints.read(tmp_path / "theirs.pt", "student").entry == "student"
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_half_precision_is_computed_with_in_float32(kind, tmp_path):
+    torch.save({key: tensor.to(kind) for key, tensor in STATE.items()}, tmp_path / "theirs.pt")
+    found = checkpoints.read(tmp_path / "theirs.pt")
+    assert {tensor.dtype for tensor in found.weights.values()} == {torch.float32}
+    assert found.kinds == (str(kind).removeprefix("torch."),)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value, tmp_path):
+    torch.save({**STATE, "linear.bias": torch.full((10,), value)}, tmp_path / "theirs.pt")
+    with pytest.raises(BadInput, match=r"theirs.pt: linear.bias hold what is no number.*before the training diverged"):
+        checkpoints.read(tmp_path / "theirs.pt")
+
+
+def test_a_whole_pickled_network_is_refused_with_what_writes_its_weights(tmp_path):
+    for old, content in ((False, nn.Sequential(nn.Linear(2, 2))), (True, {"net": nn.Linear(2, 2)})):
+        torch.save(content, tmp_path / "theirs.pt", _use_new_zipfile_serialization=not old)
+        with pytest.raises(BadInput) as caught:
+            checkpoints.read(tmp_path / "theirs.pt")
+        assert "is a whole pickled network (torch.nn.modules." in str(caught.value)
+        assert "torch.save(network.state_dict(), 'weights.pt')" in str(caught.value)
+        assert not any(word in str(caught.value) for word in ("weights_only", "trust", "torch.load", "safe_globals"))
+
+
+def test_a_torchscript_archive_and_a_tar_are_named(tmp_path):
+    with warnings.catch_warnings(action="ignore"):  # torch has deprecated them
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "theirs.pt")
+    with pytest.raises(BadInput, match="it is a TorchScript archive"):
+        checkpoints.read(tmp_path / "theirs.pt")
+    with tarfile.open(tmp_path / "theirs.pth.tar", "w") as tar:
+        tar.add(tmp_path / "theirs.pt", "inner.pt")
+    with pytest.raises(BadInput, match="is a tar archive: unpack it"):
+        checkpoints.read(tmp_path / "theirs.pth.tar")
+
+
+def test_damaged_safetensors_are_refused(tmp_path):
+    save_file(STATE, tmp_path / "theirs.safetensors")
+    content = (tmp_path / "theirs.safetensors").read_bytes()
+    (tmp_path / "theirs.safetensors").write_bytes(content[:-8])
+    with pytest.raises(BadInput, match="is damaged safetensors .*Download it again"):
+        checkpoints.read(tmp_path / "theirs.safetensors")
