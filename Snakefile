@@ -13,7 +13,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import catalog, grid, own_data
+from fastat.config import catalog, external, grid, own_data
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -40,7 +40,7 @@ except BadInput as error:
 if workflow.is_main_process:
     for line in grid.warnings(config):
         logger.warning(f"warning: {line}")
-SPECS = grid.expand(config)
+SPECS = grid.every_run(config)
 MEASURED = [
     f"results/runs/{one.name}/{file}"
     for one in SPECS
@@ -57,7 +57,7 @@ wildcard_constraints:
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",
     eps=r"\d+",
-    method="[a-z0-9_]+",
+    method="(?!external/)[a-z0-9_]+",  # of a training: external networks have rules of their own
     variant="[a-z0-9_]+",
     seed=r"\d+",
 

@@ -145,8 +145,9 @@ def add_measurements(verb: Verb) -> None:
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
     sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
-    sub = verb("evaluate", "Attack the weights of one run, and look at its loss surfaces.")
-    add_run(sub)
+    sub = verb("evaluate", "Attack the weights of one run, or of a checkpoint from elsewhere (--weights).")
+    add_run(sub, required=False)
+    add_checkpoint(sub)
     suites = ("whitebox", "autoattack", "attacks", "all")
     sub.add_argument("--suite", choices=suites, default="all", help="AutoAttack, the rest, or the attacks of --attacks")
     sub.add_argument(
@@ -158,7 +159,11 @@ def add_measurements(verb: Verb) -> None:
         "by default the config says which",
     )
     sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
-    sub.add_argument("--protocol", help="the evaluation block as JSON; by default it comes from the config")
+    sub.add_argument(
+        "--protocol",
+        action="append",
+        help="`released` (of a checkpoint: as the ATAS code evaluates), or the evaluation block as JSON",
+    )
     add_network(sub)
     sub = verb("probe", "Loss surfaces around a collapse, from the weights kept by `train --snapshots`.")
     add_run(sub)
@@ -267,9 +272,31 @@ def add_report(sub: argparse.ArgumentParser) -> None:
     add_configfile(sub)
 
 
-def add_run(sub: argparse.ArgumentParser) -> None:
+def add_checkpoint(sub: argparse.ArgumentParser) -> None:
+    """What is said of weights that were trained elsewhere, in place of --run: docs/checkpoints.md."""
+    group = sub.add_argument_group("a checkpoint from elsewhere, in place of --run (docs/checkpoints.md)")
+    group.add_argument("--weights", metavar="FILE", help="safetensors, .pt, .pth, .pth.tar")
+    group.add_argument(
+        "--model", help="preact_resnet18, a name of `models`, module:factory, timm:NAME or torchvision:NAME"
+    )
+    group.add_argument("--dataset", help="one of ours, or of `datasets` in a config; prepared")
+    group.add_argument("--eps", help="the L-infinity radius, as 8/255")
+    group.add_argument(
+        "--normalise",
+        nargs="+",
+        metavar="HOW",
+        help="inside (or none), cifar10, imagenet, or MEAN STD as 0.49,0.48,0.45 0.25,0.24,0.26",
+    )
+    group.add_argument("--name", help="what its rows are called (default: after the file)")
+    group.add_argument("--arch", help="of our networks: whose rules built it, as fast_adversarial")
+    group.add_argument("--entry", help="the part of the file that holds the weights, as state_dict_ema")
+    group.add_argument("--part", choices=("test", "train"), help="which images are attacked (default: test)")
+    group.add_argument("--images", help="how many images AutoAttack attacks (default: as the config says), or all")
+
+
+def add_run(sub: argparse.ArgumentParser, required: bool = True) -> None:
     """What names a run and where its files are."""
-    sub.add_argument("--run", required=True, help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--run", required=required, help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     sub.add_argument("--runs-per-gpu", type=count, default=1, help="of several GPUs, take one with fewer runs at work")

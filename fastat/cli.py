@@ -10,9 +10,18 @@ from typing import Any
 
 from fastat import IN_CLONE, ROOT
 from fastat.arguments import parse, parser
-from fastat.config import catalog, networks, own_data
+from fastat.config import catalog, external, networks, own_data
 from fastat.config.attack_names import parse_list
-from fastat.config.grid import attacks_for, expand, load_config, protocol_for, protocol_from, table1_eps, warnings
+from fastat.config.grid import (
+    attacks_for,
+    every_run,
+    expand,
+    load_config,
+    protocol_for,
+    protocol_from,
+    table1_eps,
+    warnings,
+)
 from fastat.config.method_files import title
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
@@ -23,6 +32,7 @@ from fastat.machine import numerics
 log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
 WAY_OUT = "See to the path, its permissions and the room on its disk."
+CHECKPOINT = ("weights", "model", "dataset", "eps", "normalise", "name", "arch", "entry", "part", "images")
 WHERE = ("config", "docs")  # the folders of what `where` knows
 
 
@@ -62,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def what_is_kept(args: argparse.Namespace) -> str:
     """What an interrupted verb leaves to go on from, in a sentence."""
-    if args.verb == "evaluate":
+    if args.verb == "evaluate" and args.run:
         state = args.results / "runs" / args.run.strip("/") / "state"
         kept = [*sorted(state.glob("attack-*.csv")), *sorted(state.glob("autoattack-*.csv"))]
         if kept:
@@ -157,7 +167,8 @@ def do_completion(args: argparse.Namespace) -> None:
 
 
 def do_check(args: argparse.Namespace) -> None:
-    """Check the config, then build every method and network of it without memory."""
+    """Check the config, then build every method and network of it without memory, and open its checkpoints."""
+    from fastat.networks import external as checkpoints
     from fastat.training import run
 
     config = load_config(args.configfile)
@@ -166,9 +177,12 @@ def do_check(args: argparse.Namespace) -> None:
         print(line)
     for line in own_data.lines(specs, config):
         print(line)
+    others = external.of_config(config)
+    for line in dict.fromkeys(checkpoints.in_words(one) for one in others):
+        print(line)
     for line in warnings(config):
         print(f"warning: {line}", file=sys.stderr)
-    print(f"{len(specs)} runs: the config is good")
+    print(f"{len(specs)} runs{f' and {len(others)} checkpoints' if others else ''}: the config is good")
 
 
 def do_plan(args: argparse.Namespace) -> None:
@@ -223,7 +237,7 @@ def do_clean(args: argparse.Namespace) -> int:
     if "others" in args.what and not args.configfile:
         raise BadInput("others are the runs that a grid does not name: say which, as --configfile config/config.yaml")
     notes: list[str] = []
-    found = clean.look(args.results, {spec.name for spec in expand(load_config(args.configfile))}, notes)
+    found = clean.look(args.results, {spec.name for spec in every_run(load_config(args.configfile))}, notes)
     if not args.what:
         print(printable(clean.describe(found, notes)))
         return 0
@@ -275,11 +289,18 @@ def do_train(args: argparse.Namespace) -> int | None:
 
 def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
+    said = [name for name in CHECKPOINT if getattr(args, name) is not None]
+    if (args.run is None) == (args.weights is None) or (said and args.run):
+        raise BadInput(
+            f"name a run by --run, or a checkpoint by --weights, got {'both' if args.run else ' '.join(said) or 'none'}"
+        )
+    if args.weights:
+        evaluate_checkpoint(args)
+        return
+    if "released" in (args.protocol or ()):
+        raise BadInput("--protocol released is of checkpoints: name the run's own, --weights .../weights.safetensors")
     spec = RunSpec.parse(args.run)
-    if args.protocol is None:
-        protocol = protocol_for(load_config(args.configfile), spec.dataset)
-    else:
-        protocol = protocol_from(args.protocol)
+    protocol = protocol_said(args, spec.dataset)
     attacks = attacks_said(args, spec.dataset)
     door = network_of(args, spec)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
@@ -306,6 +327,39 @@ def attacks_said(args: argparse.Namespace, dataset: str) -> tuple[str, ...]:
         what = "--epoch best" if args.epoch == "best" else f"--suite {args.suite}"
         raise BadInput(f"{what} leaves out what --attacks names. Write --suite attacks, or all, without --epoch best")
     return attacks
+
+
+def protocol_said(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    """How it is attacked: as --protocol has it in JSON, else as the config."""
+    texts = [text for text in args.protocol or () if text != "released"]
+    if len(texts) > 1:
+        raise BadInput(f"--protocol: `released`, and JSON once, got {len(texts)} times")
+    return protocol_from(texts[0]) if texts else protocol_for(load_config(args.configfile), dataset)
+
+
+def evaluate_checkpoint(args: argparse.Namespace) -> None:
+    """Make a run of weights that were trained elsewhere, and attack it."""
+    if args.epoch:
+        raise BadInput("--epoch is of runs that were trained here: a checkpoint is one epoch's")
+    block = {name: getattr(args, name) for name in CHECKPOINT if getattr(args, name) is not None}
+    block["suite"] = args.suite
+    if args.normalise is not None:
+        block["normalise"] = external.normalise_from(args.normalise)
+    if args.images is not None:
+        block["images"] = int(args.images) if args.images.isdecimal() else args.images
+    if "released" in (args.protocol or ()):
+        block["protocol"] = "released"
+    if absent := [name for name in ("model", "dataset", "eps") if name not in block]:
+        raise BadInput(f"--weights needs {' and '.join(f'--{name}' for name in absent)} (docs/checkpoints.md)")
+    door = networks.door_from(args.network) if args.network else None
+    (one,) = external.of_block(block, load_config(args.configfile), "evaluate", door)
+    protocol = protocol_said(args, one.spec.dataset)
+    numerics.pin(protocol["numerics"], one.spec.dataset, args.device, args.threads)
+
+    from fastat.evaluation import external as evaluation
+
+    evaluation.evaluate(one, protocol, args.results, pick_device(args))
+    log.info("%s", args.results / "runs" / one.spec.name)
 
 
 def do_probe(args: argparse.Namespace) -> None:
@@ -384,7 +438,7 @@ def do_figure_data(args: argparse.Namespace) -> None:
     from fastat.report import figure_data
 
     config = config_of(args)
-    names = [spec.name for spec in expand(config)] if config else None
+    names = [spec.name for spec in every_run(config)] if config else None
     results = existing(args.results, "--results")
     figure_data.write_all(results, names, first_eps(args), results / "figures")
 

@@ -25,9 +25,19 @@ def parse_eps(value: Any) -> int:
     match = _RADIUS.fullmatch(value) if isinstance(value, str) else None
     if match and 0 < int(match[1]) < 128:
         return int(match[1])
-    whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 128
-    hint = f" Did you mean {value}/255?" if whole else ""
+    hint = f" Did you mean {meant}/255?" if (meant := in_255ths(value)) else ""
     raise BadInput(f"eps is written N/255 with a whole N from 1 to 127 (pixels lie in [0, 1]), got {value!r}.{hint}")
+
+
+def in_255ths(value: Any) -> int:
+    """What may have been meant by 8, `8`, 0.0314 or `0.0314`: 8; 0 where nobody can tell."""
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return 0
+    near = round(number if number >= 1 else 255 * number) if 0 < number < 128 else 0
+    exact = abs(number - near) < 1e-9 if number >= 1 else abs(255 * number - near) < 0.02
+    return near if exact and near < 128 else 0
 
 
 def eps_text(eps_255: object) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fastat import ROOT
-from fastat.config import catalog, own_data, sweep
+from fastat.config import catalog, external, own_data, sweep
 from fastat.config.attack_names import check_attack, parse, parse_list
 from fastat.config.networks import check_models, check_name
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
-from fastat.config.spec import RunSpec
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.units import eps_text, in_pixels, parse_eps
 
@@ -83,6 +83,11 @@ def check_config(config: dict[str, Any]) -> None:
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
     check_attacks(specs, config)
+    for one in external.of_config(config):
+        facts = catalog.facts(one.spec.dataset)
+        n_images = one.protocol(protocol_for(config, one.spec.dataset))["autoattack"]["n_images"]
+        n_train = facts.n_train if facts and one.recipe["part"] == "train" else None
+        check_n_images(n_images, one.spec.dataset, n_train)
 
 
 def check_attacks(specs: Iterable[RunSpec], config: dict[str, Any]) -> None:
@@ -212,6 +217,11 @@ def expand(config: dict[str, Any]) -> list[RunSpec]:
     return sorted(specs | sweep.runs(specs, config["sweep"]))
 
 
+def every_run(config: dict[str, Any]) -> list[RunSpec]:
+    """The runs that `expand` gives and the checkpoints under `external`: all whose rows the config asks for."""
+    return sorted([*expand(config), *(one.spec for one in external.of_config(config))])
+
+
 def named_runs(config: dict[str, Any]) -> set[RunSpec]:
     """The runs that the grid names.
 
@@ -272,7 +282,14 @@ PROTOCOL = {
     "surfaces_by_epoch": (),
 }
 PROTOCOL |= {f"best_{name}": PROTOCOL[name] for name in ("whitebox", "autoattack")}  # of the best epoch's weights
+BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
 ENDINGS = ("csv", "json")  # of an evaluation: its rows, and what they were made from
+
+
+def protocol_of_run(spec: RunSpec, config: dict[str, Any]) -> dict[str, Any]:
+    """How this run is attacked: as all of its data set, but for what a checkpoint's own block says."""
+    usual = protocol_for(config, spec.dataset)
+    return external.of_spec(spec, config).protocol(usual) if spec.method == EXTERNAL else usual
 
 
 def protocol_of(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
@@ -287,6 +304,14 @@ def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
 
 def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
+    if spec.method == EXTERNAL:
+        names = [
+            name
+            for part, names in BY_SUITE.items()
+            if external.of_spec(spec, config).suite in (part, "all")
+            for name in names
+        ]
+        return ["run.json", "weights.safetensors", *(f"eval/{name}.{e}" for name in names for e in ENDINGS)]
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
         left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]

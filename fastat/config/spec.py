@@ -8,6 +8,7 @@ from fastat.errors import BadInput
 from fastat.units import eps_text, parse_eps
 
 SUBSET = r"(.+)_d(\d+)_(\d+)"  # a variant that trains on D_i^j
+EXTERNAL = "external"  # the method of a network that was not trained here; its variant is the network's name
 PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
 
 

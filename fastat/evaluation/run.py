@@ -4,6 +4,7 @@ import csv
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import pad
 
 from fastat import __version__
 from fastat.config import catalog
 from fastat.config.attack_names import check_attack, parse
-from fastat.config.grid import check_n_images, protocol_of, protocols_of
+from fastat.config.external import RELEASED
+from fastat.config.grid import BY_SUITE, check_n_images, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
-from fastat.config.spec import RunSpec
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.data import datasets, subsets
-from fastat.data.datasets import ImageSet
+from fastat.data.datasets import ImageSet, Part
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, named, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
-from fastat.networks import models, own
+from fastat.networks import external, models, own
 from fastat.training.collapse import Collapse, detect
 from fastat.training.trainer import BEST
 
@@ -40,8 +43,8 @@ COLUMNS = {
     "best_autoattack": whitebox.COLUMNS,
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
 }
-BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
 WEIGHTS = {"last": "weights.safetensors", "best": BEST}  # of an epoch
+PADDING = 4  # pixels on each side, by the released protocol
 NEEDED = ("status", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
 
 
@@ -93,7 +96,13 @@ class Finished:
                 f"{path} is not what {self.spec.name} was trained on (its sha256 is {data.sha256[:16]}, the run's "
                 f"{self.about['data_sha256'][:16]}). Prepare the old data again, or train the run again."
             )
-        return subsets.held_out(data, self.about["recipe"].get("hold_out", 0))[0]
+        return attacked(subsets.held_out(data, self.about["recipe"].get("hold_out", 0))[0], self.about["recipe"])
+
+    @property
+    def n_attacked(self) -> int | None:
+        """How many images there are to attack; None: all of the test part."""
+        recipe = self.about["recipe"]
+        return catalog.required(self.spec.dataset).n_train if recipe.get("part") == "train" else recipe["n_test"]
 
     def collapse(self) -> Collapse:
         """What log.csv says of catastrophic overfitting.
@@ -129,6 +138,8 @@ class Finished:
     def untrained(self) -> nn.Module:
         """The network with weights that mean nothing."""
         facts = catalog.required(self.spec.dataset)
+        if self.spec.method == EXTERNAL:
+            return external.rebuilt(self.about, self.spec.model, self.door, facts)
         if not self.door:
             arch = self.about["recipe"].get("arch", "shared")
             ours = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
@@ -170,6 +181,24 @@ class Finished:
         self.started = time.perf_counter()
 
 
+def attacked(data: ImageSet, recipe: dict[str, Any]) -> ImageSet:
+    """The data with what is attacked as their test part: of a checkpoint it may be the training part.
+
+    By the released protocol all images have a black border of PADDING pixels (data.py:30,38 of the ATAS code).
+    """
+    test = data.train if recipe.get("part") == "train" else data.test
+    if recipe.get("protocol") != "released":
+        return replace(data, test=test)
+    return replace(data, train=padded(data.train), test=padded(test))
+
+
+def padded(part: Part) -> Part:
+    """The images with a black border."""
+    height, width = part.size
+    border = (PADDING, PADDING, PADDING, PADDING)
+    return Part(pad(part.images, border), part.labels, (height + 2 * PADDING, width + 2 * PADDING))
+
+
 def versions() -> dict[str, str]:
     """Of what attacks."""
     return {"fastat": __version__, "torch": torch.__version__, "pyautoattack": metadata.version("pyautoattack")}
@@ -194,6 +223,7 @@ def evaluate(
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
     run = Finished(spec, results, device, door)
+    protocol |= RELEASED if run.about["recipe"].get("protocol") == "released" else {}
     held_out = bool(run.about["recipe"].get("hold_out"))
     if epoch == "best" and not held_out:
         raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
@@ -202,7 +232,7 @@ def evaluate(
         check_attack(parse(name), spec.eps, facts.shape, facts.n_classes)
     with files.exclusive(run.folder / "state"):
         if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
-            check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.about["recipe"]["n_test"])
+            check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.n_attacked)
         for one in (epoch,) if epoch else ("last", "best") if held_out else ("last",):
             if suite != "attacks":
                 evaluate_epoch(run, protocol, suite, one)

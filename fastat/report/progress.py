@@ -12,10 +12,10 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fastat.config import catalog
-from fastat.config.grid import protocol_for, result_files
+from fastat.config import catalog, external
+from fastat.config.grid import protocol_of_run, result_files
 from fastat.config.recipe import resolve
-from fastat.config.spec import RunSpec
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.machine import locks
 
@@ -76,6 +76,8 @@ def look(spec: RunSpec, place: Place) -> Progress:
     files, wanted = there(folder, place.notes), result_files(spec, place.config)
     run.held = "state/lock" in files and locks.is_held(files["state/lock"], place.held)
     run.stage = stage_of([name for name in wanted if name not in files], run.held and STATE in files)
+    if spec.method == EXTERNAL and run.stage:  # it was trained elsewhere
+        run.stage = "evaluation"
     run.cause = damage(run, folder, files, wanted)
     durations(run, folder, files)
     if run.held or run.stage:
@@ -130,7 +132,7 @@ def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         name, status = about["run"], about["status"]
-        run.trained = float(about["train_seconds"])
+        run.trained = float(about["train_seconds"]) if status != EXTERNAL else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{path} is damaged ({type(error).__name__}: {error}). Delete it to train again"
     if name != run.run:
@@ -200,9 +202,12 @@ def images_done(path: Path) -> int:
 
 def n_attacked(spec: RunSpec, config: dict[str, Any]) -> int:
     """How many images AutoAttack is to attack."""
-    n_images = protocol_for(config, spec.dataset)["autoattack"]["n_images"]
+    n_images = protocol_of_run(spec, config)["autoattack"]["n_images"]
     if n_images != "all":
         return int(n_images)
+    if spec.method == EXTERNAL:
+        facts = catalog.required(spec.dataset)
+        return facts.n_train if external.of_spec(spec, config).recipe["part"] == "train" else facts.n_test
     return resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
 
 

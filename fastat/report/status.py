@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fastat.config.grid import expand
+from fastat.config.grid import every_run
 from fastat.report.methods import place as rank
 from fastat.report.progress import STATUSES, Place, Progress, last_word, look, strangers
 
@@ -45,7 +45,7 @@ class Status:
 
 def survey(config: dict[str, Any], results: Path) -> Status:
     """Look at every run of the config's grid below `results`."""
-    place, specs = Place(results, config), expand(config)
+    place, specs = Place(results, config), every_run(config)
     if not results.is_dir():
         place.notes.append(f"There is no folder {results}: nothing was begun, or --results names another one.")
     runs = [look(spec, place) for spec in specs]

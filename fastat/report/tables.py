@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fastat.config.attack_names import is_name, parse
 from fastat.config.grid import load_config, middle
 from fastat.config.recipe import resolve
-from fastat.config.spec import SUBSET, RunSpec
+from fastat.config.spec import EXTERNAL, SUBSET, RunSpec
 from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.methods import REFERENCE, SLOW, of_family, row
@@ -44,7 +45,7 @@ def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     table1_eps: data set -> the eps that Table I shows; of one that it does not name, the middle one of its runs.
     """
     runs = suspected(in_order(results.runs))
-    main = runs[~runs["ablation"]]
+    main = runs[~runs["ablation"] & (runs["method"] != EXTERNAL)]
     marks, of_all = ranked(results.correct.merge(main[RUN], on=RUN)), ranked(results.correct)
     held_out = bool(runs["best_epoch"].notna().any())
     columns = {number: [*COLUMNS[number], *(BEST_COLUMNS[number] if held_out else ())] for number in COLUMNS}
@@ -122,7 +123,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame(columns=[*CELL, "seeds"])
     collapse = [co(*pair) for pair in zip(runs["collapse_epoch"], runs["collapsed_at_end"], strict=True)]
-    by, found = runs.assign(co=collapse).groupby(CELL, sort=False), cells(runs, metrics)
+    known = np.where(runs["method"] == EXTERNAL, "", collapse)  # of a training elsewhere nobody knows
+    by, found = runs.assign(co=known).groupby(CELL, sort=False), cells(runs, metrics)
     table = found[["seeds", "diverged", "cause", "left_out", "unverified"]].assign(
         hardware=found["hardware"].map(" and ".join),
         masking=by["masking"].agg(lambda v: "; ".join(sorted(set(v) - {""}))),
@@ -180,7 +182,7 @@ def is_accuracy(metric: str) -> bool:
 def ranked(correct: pd.DataFrame) -> Marks:
     """(*cell, metric) -> `best` or `second` of the fast methods, where it stands out from the next one (see BEST)."""
     shown = [attack for attack in correct["attack"].unique() if is_accuracy(attack)]
-    rows = correct[correct["attack"].isin(shown) & ~correct["method"].isin(of_family(REFERENCE, SLOW))]
+    rows = correct[correct["attack"].isin(shown) & ~correct["method"].isin([EXTERNAL, *of_family(REFERENCE, SLOW)])]
     marks: Marks = {}
     for key, part in rows.groupby([*PLACE, "attack"]):
         assert isinstance(key, tuple)

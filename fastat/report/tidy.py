@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from fastat.config import catalog
-from fastat.config.grid import expand
-from fastat.config.spec import RunSpec
+from fastat.config.grid import every_run
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import verify
@@ -45,7 +45,7 @@ def write_all(results: Path, out: Path, config: dict[str, Any] | None = None, fu
     checker = verify.Checker(results, config, full)
     names, strays = verify.runs_below(results / "runs")
     if config is not None:
-        names, strays = [spec.name for spec in expand(config)], []
+        names, strays = [spec.name for spec in every_run(config)], []
     runs = gather_all(checker, sorted(names))
     for run, wrong in list(verify.among_neighbours(gathered.run for gathered in runs)):
         run.wrong("run.json", wrong, "train")
@@ -100,7 +100,7 @@ def gather(folder: Path, run: Checked) -> Gathered:
     gathered = Gathered(run)
     if run.about is not None:
         gathered.numbers = [*measured(folder, run), *evaluated(run.rows)]
-        gathered.verdicts = list(correct(run.rows))
+        gathered.verdicts = list(correct(run.rows, apart(run.about["recipe"])))
         evidence = {"folder": str(folder), "evaluations": made_from(run), **run.about}
         gathered.evidence = json.dumps(evidence) + "\n"
     run.log, run.rows = {}, {}
@@ -148,6 +148,8 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     about, log = run.about, run.log
     assert about is not None
     yield "diverged", "", int(about["status"] == "diverged"), ""
+    if about["status"] == EXTERNAL:  # nothing of a training is known
+        return
     if about["cause"]:
         yield "cause", "", about["cause"], ""
     for metric in ("train_seconds", "peak_memory_mb", "device"):
@@ -218,8 +220,17 @@ def tails(path: Path) -> Iterator[Number]:
         yield metric, "", float((each**2).mean() / each.mean() ** 2), len(each)
 
 
-def correct(rows: dict[str, Rows]) -> Iterator[tuple[str, int, str, str]]:
-    """Of each attack: how many images, which, and which of them the network still gets right, packed."""
+def apart(recipe: dict[str, Any]) -> str:
+    """What images of the same numbers differ in from test images as they are; '' if nothing."""
+    said = recipe.get("part", "test"), recipe.get("protocol", "paper")
+    return "" if said == ("test", "paper") else "/".join(said)
+
+
+def correct(rows: dict[str, Rows], other: str = "") -> Iterator[tuple[str, int, str, str]]:
+    """Of each attack: how many images, which, and which of them the network still gets right, packed.
+
+    other: of what images these are, if not of test images as they are: results of both cannot be paired.
+    """
     parts = {}
     for epoch in ("", "best_"):
         if table := rows.get(f"{epoch}whitebox"):
@@ -233,6 +244,6 @@ def correct(rows: dict[str, Rows]) -> Iterator[tuple[str, int, str, str]]:
         }
     for attack, (index, right) in parts.items():
         order = np.argsort(index, kind="stable")
-        images = hashlib.sha256(index[order].astype(np.int64).tobytes()).hexdigest()[:16]
+        images = hashlib.sha256(other.encode() + index[order].astype(np.int64).tobytes()).hexdigest()[:16]
         bits = base64.b64encode(np.packbits(right[order].astype(np.uint8)).tobytes()).decode()
         yield attack, len(index), images, bits

@@ -17,12 +17,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fastat.config import catalog
+from fastat.config import catalog, external
 from fastat.config.attack_names import is_name, parse
 from fastat.config.catalog import CATALOG
-from fastat.config.grid import attacks_for, expand, keeps_snapshots, protocol_for, protocol_of, protocols_of
+from fastat.config.grid import (
+    BY_SUITE,
+    attacks_for,
+    every_run,
+    keeps_snapshots,
+    protocol_of,
+    protocol_of_run,
+    protocols_of,
+)
 from fastat.config.recipe import LATER, fingerprint, resolve
-from fastat.config.spec import PATTERN, RunSpec
+from fastat.config.spec import EXTERNAL, PATTERN, RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
 from fastat.machine import seals
@@ -127,16 +135,19 @@ class Checker:
             run.about = self.run_json(spec, run)
             run.packed = self.packed(spec, run)
             self.against_data(spec, run.about, run)
-            file = "log.csv"
-            run.log = read_log(self.bytes_of(spec, file, run), run.about)
-            best = ["best.safetensors"] if run.about["recipe"].get("hold_out") else []
-            for file in ("weights.safetensors", "instances.safetensors", *best):
+            tensors = ["weights.safetensors"]
+            if spec.method != EXTERNAL:
+                file = "log.csv"
+                run.log = read_log(self.bytes_of(spec, file, run), run.about)
+                tensors += ["instances.safetensors"]
+                tensors += ["best.safetensors"] if run.about["recipe"].get("hold_out") else []
+            for file in tensors:
                 self.large(spec, file, run)
         except (Wrong, BadInput) as error:
             run.about = None
             run.wrong(file, error if isinstance(error, Wrong) else Wrong("is no run's", error), "train")
             return run
-        if run.about["status"] == "finished" and not spec.subset:  # a training on a subset is not attacked
+        if run.about["status"] in ("finished", EXTERNAL) and not spec.subset:  # a training on a subset is not attacked
             for name in self.evaluations(spec, run.about):
                 try:
                     run.rows[name] = self.evaluation(spec, name, run)
@@ -152,19 +163,14 @@ class Checker:
         if not path.exists():
             raise Wrong("is not there", "the run has not been trained, or not to its end")
         about = sealed(path, run)
-        for key, kinds in {
-            "run": str,
-            "recipe": dict,
-            "status": str,
-            "cause": str,
-            "train_seconds": int | float,
-        }.items():
+        kinds_of = {"run": str, "recipe": dict, "status": str, "cause": str}
+        for key, kinds in {**kinds_of, **({} if spec.method == EXTERNAL else {"train_seconds": int | float})}.items():
             if not isinstance(about.get(key), kinds):
                 raise Wrong(f"has no {key}", about.get(key))
         if about["run"] != spec.name:
             raise Wrong("is of another run", about["run"])
-        if about["status"] not in ("finished", "diverged"):
-            raise Wrong("has a status that is neither finished nor diverged", about["status"])
+        if about["status"] not in (statuses := (EXTERNAL,) if spec.method == EXTERNAL else ("finished", "diverged")):
+            raise Wrong(f"has a status that is not {' or '.join(statuses)}", about["status"])
         if self.config is not None and (other := difference(about["recipe"], self.recipe(spec))):
             raise Wrong("is of another recipe than the config's", other)
         if not spec.subset and {"made_from", "data_sha256"} <= about.keys():
@@ -196,7 +202,9 @@ class Checker:
         assert self.config is not None
         spec = replace(spec, seed=0)
         if spec not in self.recipes:
-            self.recipes[spec] = json.loads(json.dumps(asdict(resolve(spec, self.config))))
+            one = spec.method == EXTERNAL
+            found = external.of_spec(spec, self.config).recipe if one else asdict(resolve(spec, self.config))
+            self.recipes[spec] = json.loads(json.dumps(found))
         return self.recipes[spec]
 
     def bytes_of(self, spec: RunSpec, file: str, run: Checked) -> bytes:
@@ -248,6 +256,13 @@ class Checker:
             raise found
         return found
 
+    def labels(self, dataset: str, part: str) -> NDArray[np.int64] | None:
+        """Of the prepared test or training images, None if these are not there."""
+        found = self.prepared(dataset) if catalog.facts(dataset) else None
+        if found is None or part == "test":
+            return found and found[1]
+        return prepared.labels(self.results / f"data/{dataset}.safetensors", part)
+
     def against_data(self, spec: RunSpec, about: dict[str, Any], run: Checked) -> None:
         """The run must be of the data that lie there."""
         data = self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None
@@ -264,7 +279,13 @@ class Checker:
     # The evaluations
 
     def evaluations(self, spec: RunSpec, about: dict[str, Any]) -> Iterator[str]:
-        """Which files should be there, or are."""
+        """Which files should be there, or are. Of a checkpoint without a config: what was asked for then."""
+        if spec.method == EXTERNAL:
+            suite = external.of_spec(spec, self.config).suite if self.config is not None else ""
+            for part, names in BY_SUITE.items():
+                there = any((self.results / "runs" / spec.name / f"eval/{name}.csv").exists() for name in names)
+                yield from names if there or suite in (part, "all") else ()
+            return
         yield from ("whitebox", "surfaces", "steps", "autoattack")
         by_hand = self.config is None and (self.results / "runs" / spec.name / "eval/attacks.csv").exists()
         if by_hand or (self.config is not None and attacks_for(self.config, spec.dataset)):
@@ -283,8 +304,9 @@ class Checker:
         rows = read_rows(content, COLUMNS[name])
         if name.endswith(("whitebox", "autoattack", "attacks")):
             assert run.about is not None
-            n_test = sizes(spec, run.about)[1]
-            check_values(rows, n_test, self.prepared(spec.dataset) if catalog.facts(spec.dataset) else None)
+            part = run.about["recipe"].get("part", "test")
+            n_test = sizes(spec, run.about)[0 if part == "train" else 1]
+            check_values(rows, n_test, self.labels(spec.dataset, part))
             if name.endswith("whitebox"):
                 check_whitebox(rows, n_test)
             elif name == "attacks":
@@ -305,7 +327,7 @@ class Checker:
         assert run.about is not None
         wanted = None
         if self.config is not None:
-            whole_protocol = protocol_for(self.config, spec.dataset)
+            whole_protocol = protocol_of_run(spec, self.config)
             whole_protocol["attacks"] = protocols_of(attacks_for(self.config, spec.dataset), whole_protocol)
             wanted = {**protocol_of(name, whole_protocol), "numerics": whole_protocol["numerics"]}
         if not path.exists():
@@ -341,7 +363,7 @@ def lines(results: Path, names: list[str] | None, config: dict[str, Any] | None)
     """
     checker = Checker(results, config, full=True)
     if names is None:
-        names = [spec.name for spec in expand(config)] if config else runs_below(results / "runs")[0]
+        names = [spec.name for spec in every_run(config)] if config else runs_below(results / "runs")[0]
         if not names:
             raise BadInput(f"{results / 'runs'} holds no run. Name another folder with --results.")
     runs = [checker.check(RunSpec.parse(name).name) for name in sorted(names)]
@@ -522,8 +544,8 @@ def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -
     return ""
 
 
-def check_values(rows: Rows, n_test: int | None, data: tuple[str, NDArray[np.int64]] | None) -> None:
-    """Verdicts are 0 or 1, images are the data's, and so are their labels."""
+def check_values(rows: Rows, n_test: int | None, known: NDArray[np.int64] | None) -> None:
+    """Verdicts are 0 or 1, images are the data's, and so are their labels, where these are known."""
     index, labels, correct = rows["index"], rows["label"], rows["correct"]
     if (bad := (correct != 0) & (correct != 1)).any():
         raise Wrong("has verdicts that are neither 0 nor 1", first(correct, bad))
@@ -531,7 +553,7 @@ def check_values(rows: Rows, n_test: int | None, data: tuple[str, NDArray[np.int
         raise Wrong("has images whose number is none", first(index, bad))
     if n_test is not None and len(index) and not (0 <= index.min() and index.max() < n_test):
         raise Wrong(f"has images beyond the {n_test} test images", index.max())
-    if data is not None and (bad := data[1][index.astype(np.int64)] != labels).any():
+    if known is not None and (bad := known[index.astype(np.int64)] != labels).any():
         raise Wrong("has other labels than the data", f"image {first(index, bad)}")
 
 

@@ -108,6 +108,81 @@ if any(grid.attacks_for(config, spec.dataset) for spec in SPECS):
             " --threads {threads} {params.network} >> {log} 2>&1"
 
 
+EXTERNAL = PATTERN.replace("{method}", "external").replace("{seed}", "0")
+
+
+def checkpoint(wildcards):
+    """What the config says of a network that was trained elsewhere."""
+    w = wildcards
+    return external.of_spec(
+        RunSpec(w.dataset, w.model, int(w.eps), "external", w.variant, 0), config
+    )
+
+
+rule external:
+    input:
+        weights=lambda wildcards: checkpoint(wildcards).weights,
+        data="results/data/{dataset}.safetensors",
+    output:
+        f"results/runs/{EXTERNAL}/run.json",
+        f"results/runs/{EXTERNAL}/weights.safetensors",
+        f"results/runs/{EXTERNAL}/eval/whitebox.csv",
+        f"results/runs/{EXTERNAL}/eval/whitebox.json",
+        f"results/runs/{EXTERNAL}/eval/surfaces.csv",
+        f"results/runs/{EXTERNAL}/eval/surfaces.json",
+        f"results/runs/{EXTERNAL}/eval/steps.csv",
+        f"results/runs/{EXTERNAL}/eval/steps.json",
+    log:
+        f"results/logs/evaluate/{EXTERNAL}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        options=lambda wildcards: checkpoint(wildcards).options,
+        protocol=lambda wildcards: json.dumps(
+            grid.protocol_for(config, wildcards.dataset)
+        ),
+        device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
+    shell:
+        "python -m fastat evaluate {params.options} --protocol {params.protocol:q} --suite whitebox"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
+
+
+# After `external`: both write into one run's folder.
+rule external_autoattack:
+    input:
+        f"results/runs/{EXTERNAL}/run.json",
+        f"results/runs/{EXTERNAL}/weights.safetensors",
+        data="results/data/{dataset}.safetensors",
+    output:
+        f"results/runs/{EXTERNAL}/eval/autoattack.csv",
+        f"results/runs/{EXTERNAL}/eval/autoattack.json",
+    log:
+        f"results/logs/evaluate/{EXTERNAL}-autoattack.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        name=lambda wildcards: checkpoint(wildcards).spec.name,
+        network=lambda wildcards: checkpoint(wildcards).network_option,
+        protocol=lambda wildcards: json.dumps(
+            checkpoint(wildcards).protocol(
+                grid.protocol_for(config, wildcards.dataset)
+            )
+        ),
+        device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
+    shell:
+        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite autoattack"
+        " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+        " >> {log} 2>&1"
+
+
 rule probe:
     input:
         NETWORK,
