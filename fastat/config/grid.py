@@ -47,7 +47,7 @@ def check_config(config: dict[str, Any]) -> None:
 
     Raises: BadInput with the rule, the value and the way out.
     """
-    for block in [*listed(config.get("grid")), *listed(config.get("extra_grid"))]:
+    for block in [block for key in ("grid", "extra_grid", "external") for block in listed(config.get(key))]:
         for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
             parse_eps(eps)
     own = own_names(config)

@@ -115,7 +115,7 @@ def of_ours(one: External, found: Checkpoint, facts: DatasetFacts) -> Iterator[O
             seen.append(rules)
             if one.recipe["protocol"] == "released":
                 pool_as_released(network, name, facts.shape[1])
-            yield Opened(network, found, said_by(normalize), arch)
+            yield Opened(network.eval(), found, said_by(normalize), arch)
 
 
 def of_others(one: External, stages: list[Checkpoint], facts: DatasetFacts) -> Opened:

@@ -110,7 +110,10 @@ class Checked:
         """Note a problem that `verb` mends."""
         ours = self.name.partition("/")[0] in CATALOG and not file.startswith("eval/attacks")
         with_config = "" if ours else " --configfile FILE, the config that names it"
-        way_out = f"Make it again: python -m fastat {verb} --run {self.name}{with_config}"
+        how = f"{verb} --run {self.name}{with_config}"
+        if f"/{EXTERNAL}/" in self.name:
+            how = "evaluate --weights FILE ..., as docs/checkpoints.md has it, after the folder is removed"
+        way_out = f"Make it again: python -m fastat {how}"
         self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
 
 

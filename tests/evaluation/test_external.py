@@ -1,0 +1,528 @@
+"""Checkpoints from elsewhere: evaluated like any run, and refused before anything is attacked if they cannot be."""
+
+import csv
+import json
+import os
+import pickle
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyautoattack
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fastat.cli import main
+from fastat.config import external as said
+from fastat.config.grid import load_config
+from fastat.errors import BadInput
+from fastat.machine import seals
+from fastat.networks import models
+from fastat.networks.external import pool_as_released
+
+MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.24, 0.26]
+BRIGHTNESS = torch.tensor([0.2, 0.4, 0.6, 0.8])  # of a class's images
+NETS = """
+import torch
+from torch import nn
+
+
+class Means(nn.Module):
+    def __init__(self, n_channels, n_classes, kind="logits"):
+        super().__init__()
+        self.fc, self.kind = nn.Linear(n_channels, n_classes), kind
+        if kind == "normalises":
+            self.register_buffer("mean", torch.zeros(n_channels, 1, 1))
+
+    def train(self, mode=True):
+        return super().train(mode or self.kind == "trains")
+
+    def forward(self, x):
+        x = x - self.mean if self.kind == "normalises" else x.detach() if self.kind == "blind" else x
+        logits = self.fc(x.mean((2, 3)))
+        if self.kind == "draws":
+            logits = nn.functional.dropout(logits, 0.5)
+        return {"probabilities": logits.softmax(1), "pair": (logits, x)}.get(self.kind, logits)
+
+
+class Probabilities(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "probabilities")
+
+
+class Trains(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "trains")
+
+
+class Blind(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "blind")
+
+
+class Draws(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "draws")
+
+
+class Pair(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "pair")
+
+
+class Normalises(Means):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes, "normalises")
+"""
+
+
+def state(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)):
+    """Weights of Means that are right on every image of `few` behind that normalisation: the nearest brightness."""
+    seen = (BRIGHTNESS[:, None] - torch.tensor(mean)) / torch.tensor(std)  # (4, 3)
+    return {"fc.weight": 60 * seen, "fc.bias": -30 * (seen**2).sum(1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four classes of 3 x 8 x 8 images, 30 to train on and 10 to test, prepared; and a file of networks."""
+    folder, rng = tmp_path_factory.mktemp("door"), np.random.default_rng(0)
+    labels = np.arange(40) % 4
+    pixels = BRIGHTNESS.numpy()[labels][:, None, None, None] + rng.normal(0, 0.02, (40, 8, 8, 3))
+    np.savez(folder / "few.npz", images=np.rint(255 * pixels).astype(np.uint8), labels=labels)
+    (folder / "few.yaml").write_text(
+        f"datasets: {{few: {{npz: {folder}/few.npz, test: 0.25}}}}\n"
+        "evaluation: {autoattack: {n_images: 4, batch_size: 4}}\n"
+    )
+    (folder / "doornets.py").write_text(NETS)
+    out = folder / "results/data/few.safetensors"
+    assert main(["data", "--dataset", "few", "--configfile", str(folder / "few.yaml"), "--out", str(out)]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    """A folder to work in, with these data."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(folder))
+    return tmp_path
+
+
+def evaluate(*words, weights="theirs.pt", model="doornets:Means", dataset="few", eps="26/255", suite="whitebox"):
+    """Exit code of `fastat evaluate --weights`."""
+    named = ["--weights", weights, "--model", model, "--dataset", dataset, "--eps", eps, "--suite", suite]
+    return main(["evaluate", *named, "--configfile", "few.yaml", *words])
+
+
+def folder_of(name="theirs", model="doornets_means", eps=26):
+    return Path(f"results/runs/few/{model}/eps{eps}/external/{name}/seed0")
+
+
+def rows(folder):
+    with open(folder / "eval/whitebox.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def share(folder, attack="clean"):
+    return np.mean([int(row["correct"]) for row in rows(folder) if row["attack"] == attack])
+
+
+def prefixed(prefix, tensors):
+    return {prefix + key: tensor for key, tensor in tensors.items()}
+
+
+KINDS = {  # what is saved -> of Means's weights
+    "plain": lambda s: s,
+    "DataParallel in a wrapper": lambda s: {"net": prefixed("module.", s), "acc": 1.0, "epoch": 3},
+    "compiled": lambda s: {"model_state_dict": prefixed("_orig_mod.", s), "loss": torch.tensor(0.1)},
+    "beside an average": lambda s: {"state_dict": s, "ema_state_dict": {key: 0 * t for key, t in s.items()}},
+    "half precision": lambda s: {key: tensor.half() for key, tensor in s.items()},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file_gives_a_run_with_its_evidence(kind, here):
+    torch.save(KINDS[kind](state()), "theirs.pth.tar")
+    assert evaluate("--normalise", "inside", weights="theirs.pth.tar") == 0
+    about = seals.read(folder_of() / "run.json")
+    assert (about["status"], about["source"]["file"]) == ("external", "theirs.pth.tar")
+    assert about["source"]["sha256"] == seals.sha256(Path("theirs.pth.tar"))
+    assert about["source"]["stored"] == ["float16" if kind == "half precision" else "float32"]
+    assert share(folder_of()) == 1
+    assert main(["verify", "few/doornets_means/eps26/external/theirs/seed0"]) == 0
+
+
+def test_safetensors_are_evaluated_likewise(here):
+    save_file(state(), "theirs.safetensors")
+    assert evaluate("--normalise", "none", "--name", "mine", weights="theirs.safetensors") == 0
+    assert share(folder_of("mine")) == 1
+
+
+def test_the_average_is_taken_if_it_is_asked_for_and_named_if_not(here, caplog):
+    torch.save(KINDS["beside an average"](state()), "theirs.pt")
+    assert evaluate("--normalise", "inside") == 0
+    assert "its weights are those of state_dict; it holds ema_state_dict, too (--entry takes them)" in caplog.text
+    assert evaluate("--normalise", "inside", "--entry", "ema_state_dict", "--name", "ema") == 0
+    assert (share(folder_of()), share(folder_of("ema"))) == (1, pytest.approx(0.25, abs=0.1))
+
+
+def test_a_run_of_ours_has_the_same_rows_as_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("short.yaml").write_text(
+        "grid: [{dataset: digits, model: preact_tiny, eps: 77/255, method: fgsm_rs, seed: 0}]\n"
+        "recipes: {digits: {fgsm_rs: {epochs: 1}}}\nevaluation: {autoattack: {n_images: 4, batch_size: 4}}\n"
+    )
+    config, run = ["--configfile", "short.yaml"], "digits/preact_tiny/eps77/fgsm_rs/paper/seed0"
+    assert main(["data", "--dataset", "digits", *config]) == 0
+    for verb in ("train", "evaluate"):
+        assert main([verb, "--run", run, *config]) == 0
+    whole = Path("results/runs/digits/preact_tiny/eps77")
+    words = ["--model", "preact_tiny", "--arch", "shared", "--dataset", "digits", "--eps", "77/255"]
+    weights = str(whole / "fgsm_rs/paper/seed0/weights.safetensors")
+    assert main(["evaluate", "--weights", weights, *words, "--suite", "whitebox", *config]) == 0
+    ours, theirs = rows(whole / "fgsm_rs/paper/seed0"), rows(whole / "external/weights/seed0")
+    assert len(ours) == 7 * 360 + 100 and ours == theirs
+    held, kept = load_file(weights), load_file(whole / "external/weights/seed0/weights.safetensors")
+    assert held.keys() == kept.keys() and all(torch.equal(held[key], kept[key]) for key in held)
+
+
+# How its input is normalised
+
+
+def test_what_nobody_says_is_asked_for_with_what_each_answer_gives(here, capsys):
+    torch.save(state(*models.CIFAR10), "theirs.pt")
+    assert evaluate() == 2
+    error = capsys.readouterr().err
+    assert "say how the input of doornets_means is normalised, by --normalise inside, cifar10, imagenet" in error
+    assert "cifar10 100.0 %" in error and "On 10 images it is right on: inside" in error
+    assert not Path("results/runs").exists()
+
+
+def test_a_normalisation_that_is_said_wrongly_is_warned_of(here, caplog):
+    torch.save(state(*models.CIFAR10), "theirs.pt")
+    assert evaluate("--normalise", "inside") == 0
+    assert "normalised as said, on 100.0 % by cifar10. If it was trained so, say it by --normalise" in caplog.text
+    assert seals.read(folder_of() / "run.json")["clean_by_normalisation"]["cifar10"] == 100
+    caplog.clear()
+    assert evaluate("--normalise", "cifar10", "--name", "right") == 0
+    assert "WARNING" not in caplog.text and share(folder_of("right")) == 1
+
+
+def test_mean_and_std_are_applied_inside_so_that_attacks_see_pixels(here):
+    torch.save(state(MEAN, STD), "theirs.pt")
+    assert evaluate("--normalise", "127.5/255,0.45,0.4", "0.25,0.24,0.26") == 0
+    about = seals.read(folder_of() / "run.json")
+    assert about["found"]["normalise"] == {"mean": MEAN, "std": STD}
+    assert share(folder_of()) == 1 and share(folder_of(), "inside") == 1
+
+
+@pytest.mark.parametrize(
+    "names", [("0.mean", "0.std", "1."), ("mu", "sigma", "model."), ("normalize.mean", "normalize.std", "")]
+)
+def test_what_the_file_normalises_by_is_taken(names, here):
+    mean, std, prefix = names
+    held = {mean: torch.tensor(MEAN).reshape(1, 3, 1, 1), std: torch.tensor(STD).reshape(1, 3, 1, 1)}
+    torch.save(held | prefixed(prefix, state(MEAN, STD)), "theirs.pt")
+    assert evaluate() == 0
+    assert seals.read(folder_of() / "run.json")["found"]["normalise"] == {"mean": MEAN, "std": STD}
+    assert share(folder_of()) == 1
+
+
+def test_what_the_file_normalises_by_must_be_what_is_said(here, capsys):
+    torch.save({"mean": torch.tensor(MEAN), "std": torch.tensor(STD), **state(MEAN, STD)}, "theirs.pt")
+    assert evaluate("--normalise", "cifar10") == 2
+    assert "holds a normalising layer of its own, by {'mean': [0.5, 0.45, 0.4]" in capsys.readouterr().err
+
+
+def test_a_network_whose_own_state_normalises_needs_no_saying(here):
+    torch.save({"mean": torch.zeros(3, 1, 1), **state()}, "theirs.pt")
+    assert evaluate(model="doornets:Normalises") == 0
+    assert share(folder_of(model="doornets_normalises")) == 1
+
+
+def test_ours_normalise_by_their_arch_or_as_is_said(here, caplog):
+    torch.manual_seed(0)
+    network = models.build("preact_tiny", 3, 4)
+    torch.save({k: t for k, t in network.state_dict().items() if not k.startswith("stem.0")}, "theirs.pt")
+    assert evaluate("--arch", "shared", model="preact_tiny") == 0
+    assert evaluate("--arch", "shared", "--normalise", "0.5", "0.25", "--name", "other", model="preact_tiny") == 0
+    ours, other = (seals.read(folder_of(name, "preact_tiny") / "run.json") for name in ("theirs", "other"))
+    assert (ours["found"]["arch"], ours["found"]["normalise"]["mean"]) == ("shared", list(models.IMAGENET[0]))
+    assert other["found"]["normalise"] == {"mean": [0.5] * 3, "std": [0.25] * 3}
+    held = load_file(folder_of("other", "preact_tiny") / "weights.safetensors")
+    assert held["stem.0.mean"].flatten().tolist() == [0.5] * 3
+
+
+def test_archs_that_names_and_shapes_cannot_tell_are_told_by_accuracy(here, capsys):
+    save_file(models.build("postact_tiny", 3, 4, "nuat").state_dict(), "theirs.safetensors")
+    assert evaluate(weights="theirs.safetensors", model="postact_tiny") == 2
+    error = capsys.readouterr().err
+    assert "fits postact_tiny by the rules of several archs" in error
+    assert "On 10 images it is right on: --arch nuat" in error and "--arch sdi_pgi" in error
+
+
+def test_the_network_in_pyautoattacks_wheel_is_a_postact_resnet18(here, capsys):
+    weights = Path(pyautoattack.__file__).parent / "examples/model_test.pt"
+    assert evaluate(weights=str(weights), model="preact_resnet18") == 2
+    assert "layer2.0.bn1.weight is (128,), not (64,)" in (error := capsys.readouterr().err)
+    assert "It fits postact_resnet18 for 10 classes (arch nuat or sdi_pgi)" in error
+
+
+# Which rows
+
+
+def test_training_images_and_the_released_protocol_are_marked_and_never_paired(here, caplog):
+    torch.manual_seed(0)
+    save_file(models.build("preact_tiny", 3, 4).state_dict(), "ours.safetensors")
+    known = {"weights": "ours.safetensors", "model": "preact_tiny"}
+    assert evaluate("--arch", "shared", **known) == 0
+    assert evaluate("--arch", "shared", "--part", "train", **known) == 0
+    assert evaluate("--arch", "shared", "--protocol", "released", **known) == 0
+    for name, n in {"ours": 10, "ours_train": 30, "ours_released": 10}.items():
+        assert sum(row["attack"] == "clean" for row in rows(folder_of(name, "preact_tiny"))) == n
+    assert main(["report"]) == 0
+    with open("results/correct.csv", newline="") as file:
+        images = {row["variant"]: row["images"] for row in csv.DictReader(file) if row["attack"] == "far"}
+    assert len(set(images.values())) == 3
+    assert main(["verify", "--all"]) == 0
+
+
+def test_the_released_protocol_sees_a_border_and_pools_the_upper_left(here):
+    network = models.build("preact_tiny", 3, 4).eval()
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    maps = []
+    pool = next(module for module in network.trunk if isinstance(module, torch.nn.AdaptiveAvgPool2d))
+    pool.register_forward_pre_hook(lambda _, args: maps.append(args[0]))
+    linear = network.trunk[-1]
+    network(x)
+    pool_as_released(network, "preact_tiny", 8)
+    assert maps[0].shape[2:] == (4, 4)
+    torch.testing.assert_close(network(x), linear(maps[0][:, :, :2, :2].mean((2, 3))))
+
+
+def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_tables(here):
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside", suite="all") == 0
+    assert main(["report"]) == 0
+    assert "external/theirs" in Path("results/tables/supplement.md").read_text()
+    assert all("external" not in Path(f"results/tables/table{k}.md").read_text() for k in (1, 2))
+    assert "theirs" in Path("results/report/index.html").read_text()
+    with open("results/sanity.csv", newline="") as file:
+        assert {row["variant"] for row in csv.DictReader(file)} == {"theirs"}
+
+
+def test_again_it_goes_on_and_another_checkpoint_of_the_name_is_refused(here, capsys):
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside") == 0
+    before = (folder_of() / "run.json").read_bytes()
+    assert evaluate("--normalise", "inside", "--images", "2", suite="autoattack") == 0
+    assert (folder_of() / "run.json").read_bytes() == before
+    with open(folder_of() / "eval/autoattack.csv", newline="") as file:
+        assert len({row["index"] for row in csv.DictReader(file)}) == 2
+    torch.save({key: 2 * tensor for key, tensor in state().items()}, "theirs.pt")
+    assert evaluate("--normalise", "inside") == 2
+    error = capsys.readouterr().err
+    assert "has the evaluation of another checkpoint, or of this one otherwise (source, files" in error
+    assert "another --name, or remove that: rm -r results/runs/few" in error
+
+
+# What is refused
+
+
+class Runs:
+    """A pickle of it leaves a file where it is run."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+WHOLE = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
+WRONG = {  # what lies there -> what is said of it
+    "a web page": (lambda p: p.write_bytes(b"<!DOCTYPE html><title>Sign in</title>"), "It is a web page"),
+    "an LFS pointer": (lambda p: p.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "a Git-LFS pointer"),
+    "nothing": (lambda p: p.write_bytes(b""), "It is empty"),
+    "a pickle that runs": (lambda p: p.write_bytes(pickle.dumps({"a": Runs()})), "is no file of plain tensors"),
+    "a checkpoint that runs": (lambda p: torch.save({"fc.weight": Runs()}, p), "it needs posix.mkdir, which is code"),
+    "a whole network": (lambda p: torch.save(WHOLE, p), "torch.save(network.state_dict(), 'weights.pt')"),
+    "no number": (
+        lambda p: torch.save({**state(), "fc.bias": torch.full((4,), torch.nan)}, p),
+        "fc.bias hold what is no",
+    ),
+    "another network": (
+        lambda p: torch.save(prefixed("conv1.", state()), p),
+        "missing: fc.weight, fc.bias; extra: conv1.fc.weight, conv1.fc.bias",
+    ),
+    "other classes": (
+        lambda p: torch.save({"fc.weight": torch.ones(10, 3), "fc.bias": torch.ones(10)}, p),
+        "of another shape: fc.weight (10, 3), not (4, 3), fc.bias (10,), not (4,)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_file_that_is_no_checkpoint_of_this_network_is_refused(what, here, capsys):
+    make, message = WRONG[what]
+    make(Path("theirs.pt"))
+    assert evaluate("--normalise", "inside") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not any(word in error for word in ("weights_only", "trust", "torch.load", "safe_globals"))
+    assert not Path("executed").exists() and not Path("results/runs").exists()
+
+
+@pytest.mark.parametrize(
+    "name,message",
+    [
+        ("Probabilities", "it gives probabilities in place of logits"),
+        ("Trains", "the model is in train mode"),
+        ("Blind", "its logits have no gradient to the pixels"),
+        ("Draws", "in eval mode it gives other logits for the same images"),
+        ("Pair", "it must give a tensor of logits, in eval mode got tuple"),
+        ("Nobody", "doornets has no 'Nobody'"),
+    ],
+)
+def test_a_network_that_cannot_be_attacked_is_refused(name, message, here, capsys):
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside", model=f"doornets:{name}") == 2
+    assert message in capsys.readouterr().err
+    assert not Path("results/runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        ({"eps": "8"}, "got '8'. Did you mean 8/255?"),
+        ({"eps": "0.03137"}, "got '0.03137'. Did you mean 8/255?"),
+        ({"eps": "200/255"}, "eps is written N/255"),
+        ({"model": "preact_resnt18"}, "unknown model 'preact_resnt18'. Did you mean 'preact_resnet18'?"),
+        ({"model": "timm:"}, "must be a name of a network there"),
+        ({"dataset": "cifar"}, "unknown value 'cifar'"),
+        ({"weights": "none.pt"}, "cannot read none.pt: No such file"),
+        (("--normalise", "125.3,123.0,113.9", "63.0,62.1,66.7"), "In units of bytes write 125.3/255"),
+        (("--normalise", "half"), "normalise must be inside, none, imagenet, cifar10, or"),
+        (("--normalise", "0.5,0.5", "0.2,0.2"), "must have a number for each of 3 channels, got 2 and 2"),
+        (("--normalise", "0.5,0.5,0.5", "0.2,0.2,0"), "normalise"),
+        (("--arch", "shared"), "arch says whose rules build one of our networks"),
+        (("--name", "a b"), "name must be a name of a-z, 0-9 and _"),
+        (("--name", "mine_train"), "ends as the names of other things do"),
+        (("--images", "11"), "images must be at most 10"),
+        (("--images", "some"), "images must be a whole number of images above 0, or all"),
+        (("--entry", "ema"), "has no part 'ema'"),
+        (("--epoch", "best"), "a checkpoint is one epoch's"),
+        (("--run", "few/x/eps1/atas/paper/seed0"), "name a run by --run, or a checkpoint by --weights, got both"),
+    ],
+)
+def test_what_is_said_wrongly_is_refused_with_the_way_out(words, message, here, capsys):
+    torch.save(state(), "theirs.pt")
+    named = words if isinstance(words, dict) else {}
+    more = () if named else words
+    assert evaluate(*(() if "--normalise" in more else ("--normalise", "inside")), *more, **named) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("results/runs").exists()
+
+
+def test_images_in_bytes_as_floats_and_labels_out_of_range_never_become_data(here, capsys):
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(0, 256, (8, 4, 4, 3)), np.arange(8) % 2
+    for images, classes, message in (
+        (pixels.astype(np.float32), labels, "[0, 1]"),
+        (pixels.astype(np.uint8), labels - 1, "-1"),
+    ):
+        np.savez("bad.npz", images=images, labels=classes)
+        Path("bad.yaml").write_text("datasets: {bad: {npz: bad.npz, test: 0.25}}")
+        assert main(["data", "--dataset", "bad", "--configfile", "bad.yaml"]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 9])
+def test_few_classes_are_attacked_by_what_there_is_for_so_many(n_classes, here):
+    images = np.repeat(np.linspace(20, 230, n_classes).astype(np.uint8), 4)[:, None, None, None]
+    labels = np.repeat(np.arange(n_classes), 4)
+    np.savez("kinds.npz", images=np.broadcast_to(images, (4 * n_classes, 4, 4, 3)).copy(), labels=labels)
+    with open("few.yaml", "a") as file:
+        file.write("\n")
+    text = Path("few.yaml").read_text().replace("datasets: {", "datasets: {kinds: {npz: kinds.npz, test: 0.25}, ")
+    Path("few.yaml").write_text(text)
+    assert main(["data", "--dataset", "kinds", "--configfile", "few.yaml"]) == 0
+    means = torch.linspace(20, 230, n_classes)[:, None].expand(n_classes, 3) / 255
+    torch.save({"fc.weight": 60 * means, "fc.bias": -30 * (means**2).sum(1)}, "theirs.pt")
+    assert evaluate("--normalise", "inside", "--images", "2", dataset="kinds", suite="autoattack") == 0
+    run = "kinds/doornets_means/eps26/external/theirs/seed0"
+    with open(f"results/runs/{run}/eval/autoattack.csv", newline="") as file:
+        assert {row["attack"] for row in csv.DictReader(file)} <= {"clean", "apgd-ce", "apgd-t", "fab-t", "square"}
+    assert main(["verify", run]) == 0
+
+
+# In a config
+
+
+def blocks(text, folder=Path()):
+    (folder / "ext.yaml").write_text(f"grid: []\n{text}")
+    return said.of_config(load_config([folder / "few.yaml", folder / "ext.yaml"]))
+
+
+def test_a_block_names_a_run_for_each_eps_and_says_it_again_as_options(here):
+    one, other = blocks(
+        "models: {mine: {factory: 'doornets:Means', normalise: cifar10}}\n"
+        "external: [{weights: a/Theirs-1.pth.tar, model: mine, dataset: few, eps: [8/255, 4/255], part: train, "
+        "images: 3}]"
+    )
+    assert [found.spec.name for found in (one, other)] == [
+        f"few/mine/eps{eps}/external/theirs_1_train/seed0" for eps in (4, 8)
+    ]
+    assert one.recipe["normalise"] == "cifar10" and one.door == {"factory": "doornets:Means"}
+    for words in ("--weights a/Theirs-1.pth.tar", "--eps 4/255", "--part train", "--images 3", "--normalise cifar10"):
+        assert words in one.options
+    assert one.protocol({"pgd_step": "0.1 eps", "autoattack": {"n_images": 9, "batch_size": 1}}) == {
+        "pgd_step": "0.1 eps",
+        "autoattack": {"n_images": 3, "batch_size": 1},
+    }
+
+
+TINY = "{weights: a.pt, model: preact_tiny, dataset: few, eps: 8/255}"
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("{model: preact_tiny, dataset: few, eps: 8/255}", "there is no 'weights'"),
+        ("{weights: a.pt, model: preact_tiny, dataset: few, eps: 8}", "Did you mean 8/255?"),
+        (TINY.replace("}", ", ep: 1}"), "unknown key 'ep'. Did you mean 'eps'"),
+        ("{weights: a.pt, model: nobody, dataset: few, eps: 8/255}", "unknown model 'nobody'"),
+        ("{weights: a.pt, model: preact_tiny, dataset: nowhere, eps: 8/255}", "unknown value 'nowhere'"),
+        (TINY.replace("}", ", suite: autoattack}"), "suite must be whitebox"),
+        ("{weights: a.pt, model: resnet18, dataset: imagenet, eps: 4/255, protocol: released}", "Leave it out"),
+        ("{weights: a.pt, model: preact_tiny, dataset: digits, eps: 8/255, images: 361}", "has 360 test images"),
+        (f"{TINY}, {TINY}", "Give one of them a `name`"),
+    ],
+)
+def test_a_block_that_breaks_a_rule_is_refused(text, message, here):
+    with pytest.raises(BadInput) as caught:
+        blocks(f"external: [{text}]")
+    assert message in str(caught.value)
+
+
+def test_a_config_without_runs_needs_a_checkpoint(here):
+    with pytest.raises(BadInput, match="grid must be a list of one or more blocks"):
+        blocks("external: []")
+
+
+def test_check_opens_the_checkpoints_and_verify_holds_them_against_the_config(here, capsys):
+    torch.save(state(), "theirs.pt")
+    (one,) = blocks(
+        "models: {mine: {factory: 'doornets:Means', normalise: inside}}\n"
+        + "external: [{weights: theirs.pt, model: mine, dataset: few, eps: 26/255, suite: whitebox}]"
+    )
+    config = ["--configfile", "few.yaml", "ext.yaml"]
+    assert main(["check", *config]) == 0
+    assert "theirs: theirs.pt is a mine: 16 parameters" in (out := capsys.readouterr().out)
+    assert "0 runs and 1 checkpoints: the config is good" in out
+    assert main(["evaluate", *shlex.split(one.options), "--suite", "whitebox", *config]) == 0
+    assert main(["verify", "--all", *config]) == 0
+    assert main(["status", *config, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.partition("\n")[2])["grid"]["done"] == 1
+    Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("suite: whitebox", "suite: whitebox, entry: x"))
+    assert main(["verify", "--all", *config]) == 1
+    assert "is of another recipe than the config's (entry is" in capsys.readouterr().out
