@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from fastat import ROOT
+from fastat.networks import models
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w./-]+\.\w+)\n")  # the first line of a block that is a file
@@ -44,12 +47,29 @@ def own_data(folder: Path) -> None:
     np.savez_compressed(folder / "mine.npz", images=pixels, labels=labels)
 
 
+def checkpoints(folder: Path) -> None:
+    """What docs/checkpoints.md speaks of: a linear network by least squares, behind (x - 0.5) / 0.25 and as it is."""
+    digits = load_digits()
+    x, y = digits.data / 16, np.eye(10)[digits.target] - 0.1
+
+    def fitted(seen: np.ndarray) -> dict[str, torch.Tensor]:
+        solved = np.linalg.lstsq(np.hstack([seen, np.ones((len(seen), 1))]), 10 * y, rcond=1e-4)[0]
+        weight, bias = (torch.tensor(part, dtype=torch.float32).contiguous() for part in (solved[:-1].T, solved[-1]))
+        return {"fc.weight": weight, "fc.bias": bias}
+
+    theirs = {f"module.{key}": tensor for key, tensor in fitted((x - 0.5) / 0.25).items()}
+    torch.save({"epoch": 3, "state_dict": theirs}, folder / "theirs.pth.tar")
+    torch.save({"model": fitted(x), "model_ema": fitted(x)}, folder / "averaged.pt")
+    torch.save(models.build("postact_tiny", 1, 10, "nuat").state_dict(), folder / "postact.pt")
+
+
 def nothing(_folder: Path) -> None:
     """The page makes its files itself."""
 
 
 PAGES: dict[str, Callable[[Path], None]] = {  # page -> what makes the inputs it speaks of
     "attacks.md": nothing,
+    "checkpoints.md": checkpoints,
     "export.md": nothing,
     "own-data.md": own_data,
     "own-method.md": nothing,

@@ -68,7 +68,7 @@ def opened(one: External, facts: DatasetFacts) -> list[Opened]:
     Raises: BadInput if it cannot be read, fits no network that may be meant, or normalises in two ways.
     """
     stages = unwrapped(packed(Path(one.weights).expanduser(), one.recipe["entry"] or None))
-    if stages[-1].others:
+    if stages[-1].others and not one.recipe["entry"]:
         log.warning(
             "%s: its weights are those of %s; it holds %s, too (--entry takes them)",
             one.weights, stages[-1].entry or "the file itself", ", ".join(stages[-1].others),
