@@ -294,7 +294,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
         raise BadInput(
             f"name a run by --run, or a checkpoint by --weights, got {'both' if args.run else ' '.join(said) or 'none'}"
         )
-    if args.weights:
+    if args.weights is not None:
         evaluate_checkpoint(args)
         return
     if "released" in (args.protocol or ()):

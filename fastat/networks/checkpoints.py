@@ -42,8 +42,26 @@ STATISTICS = {  # a normalising layer's constants -> ours
     "mu": "mean",
     "sigma": "std",
 }
+# What training scripts save beside the weights. It is neither built nor called: Dropped takes its place.
+BESIDE = (
+    "argparse.Namespace", "numpy.dtype", "numpy.ndarray", *(f"numpy.dtypes.{kind}DType" for kind in (
+        "Float16", "Float32", "Float64", "Int32", "Int64", "UInt8", "Bool",
+    )),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
+)  # fmt: skip
 DEEPEST = 3  # mappings in mappings
 NAMED = 4  # keys that an error names
+
+
+class Dropped:
+    """Stands where a file has an object that is no tensor; nothing of it is kept."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any):
+        pass
+
+    def __setstate__(self, _state: Any) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,8 @@ def content_of(path: Path) -> Any:
     check_zip(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(Dropped, name) for name in BESIDE]):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}. Download it again.") from error
     except DAMAGED as error:

@@ -81,7 +81,8 @@ def check(
     """Raises: BadInput if the file at `path` holds another network than `name` by the rules of `arch`."""
     if wrong := differences(found, name, n_channels, n_classes, arch, constants):
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        fits = "; ".join(fitting(found, n_channels, constants)) or "no network of fastat/networks/models.py"
+        none = "no network of fastat/networks/models.py: build its own by --model module:factory (docs/checkpoints.md)"
+        fits = "; ".join(fitting(found, n_channels, constants)) or none
         raise BadInput(
             f"{path} is no {name} of arch {arch} for {n_classes} classes: {'; '.join(wrong[:3])}{more}. It fits {fits}."
         )

@@ -399,6 +399,7 @@ def test_a_network_that_cannot_be_attacked_is_refused(name, message, here, capsy
         ({"model": "preact_resnt18"}, "unknown model 'preact_resnt18'. Did you mean 'preact_resnet18'?"),
         ({"model": "timm:"}, "must be a name of a network there"),
         ({"dataset": "cifar"}, "unknown value 'cifar'"),
+        ({"weights": ""}, "weights must be a file of weights, as text"),
         ({"weights": "none.pt"}, "cannot read none.pt: No such file"),
         (("--normalise", "125.3,123.0,113.9", "63.0,62.1,66.7"), "In units of bytes write 125.3/255"),
         (("--normalise", "half"), "normalise must be inside, none, imagenet, cifar10, or"),

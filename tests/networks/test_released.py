@@ -5,10 +5,12 @@ import pickle
 import tarfile
 import warnings
 import zipfile
+from argparse import Namespace
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -395,6 +397,17 @@ KINDS: dict[str, tuple[Any, str, str]] = {  # -> what the file holds, the entry 
     "torch's AveragedModel": ({"n_averaged": torch.tensor(9), **prefixed("module.", STATE)}, "", "module."),
     "an average alone": ({"ema": STATE, "step": 7}, "ema", ""),
 }
+KINDS["numpy's numbers, arguments and a path beside it"] = (
+    {
+        "net": STATE,
+        "acc": np.float64(91.2),
+        "history": np.arange(3.0),
+        "args": Namespace(lr=0.1, out=Path("x")),
+        "best": {"epoch": np.int64(3)},
+    },
+    "net",
+    "",
+)
 NORMALISED = ("with a normalisation", "buffers mu and sigma", "robustness")
 
 
