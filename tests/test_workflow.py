@@ -105,3 +105,24 @@ def test_a_variant_that_the_config_makes_is_trained_and_one_recipe_for_two_is_sa
     assert '"params":{"alpha":"1.1 eps"' in mine
     said = "warning: config: recipes: digits: fgsm_rs gives fgsm_rs/paper and fgsm_rs/mine and fgsm_rs/step100 the same"
     assert said in output
+
+
+def test_a_checkpoint_of_the_config_is_attacked_and_again_if_its_file_changes(finished, tmp_path):
+    trained = finished / "results/runs/digits/preact_tiny/eps102/atas/paper/seed0/weights.safetensors"
+    (tmp_path / "results/data").mkdir(parents=True)
+    (tmp_path / "results/data/digits.safetensors").symlink_to(finished / "results/data/digits.safetensors")
+    (tmp_path / "theirs.safetensors").write_bytes(trained.read_bytes())
+    (tmp_path / "external.yaml").write_text(
+        "grid: []\nexternal: [{weights: theirs.safetensors, model: preact_tiny, arch: shared, dataset: digits, "
+        "eps: 102/255, images: 2}]\n"
+    )
+    configs = ["--configfile", str(ROOT / "config/smoke.yaml"), str(tmp_path / "external.yaml")]
+    output = snakemake(tmp_path, "--until", "external_autoattack", *configs)
+    assert {"external": 1, "external_autoattack": 1}.items() <= jobs(output).items()
+    assert not {"train", "evaluate"} & jobs(output).keys()
+    run = tmp_path / "results/runs/digits/preact_tiny/eps102/external/theirs/seed0"
+    theirs, ours = ((folder / "eval/whitebox.csv").read_bytes() for folder in (run, trained.parent))
+    assert theirs == ours
+    another = finished / "results/runs/digits/preact_tiny/eps102/fgsm_rs/paper/seed0/weights.safetensors"
+    (tmp_path / "theirs.safetensors").write_bytes(another.read_bytes())
+    assert {"external": 1, "external_autoattack": 1}.items() <= jobs(snakemake(tmp_path, "-n", *configs)).items()
