@@ -210,8 +210,8 @@ def variant_of(name: str, recipe: dict[str, Any], where: str) -> str:
 
     Raises: BadInput for a name that says what is said otherwise.
     """
-    if split_subset(name)[1] or name.endswith(("_train", "_released")):
-        raise BadInput(f"{where}: name: {name!r} ends as the names of other things do. Give it another (--name)")
+    if name == "paper" or split_subset(name)[1] or name.endswith(("_train", "_released")):
+        raise BadInput(f"{where}: name: {name!r} is as the names of other things are. Give it another (--name)")
     part, protocol = recipe["part"], recipe["protocol"]
     return f"{name}{'_train' if part == 'train' else ''}{'_released' if protocol == 'released' else ''}"
 

@@ -58,7 +58,10 @@ class Finished:
     def __init__(self, spec: RunSpec, results: Path, device: torch.device, door: Door):
         self.spec, self.results, self.device, self.door = spec, results, device, door
         self.folder = results / "runs" / spec.name
-        way_out = f"Train it: python -m fastat train --run {spec.name}"
+        way_out, self.again = f"Train it: python -m fastat train --run {spec.name}", "Train it again."
+        if spec.method == EXTERNAL:
+            way_out = "Name its file: python -m fastat evaluate --weights FILE ... (docs/checkpoints.md)"
+            self.again = f"Remove {self.folder}, and evaluate its file again."
         if not (self.folder / "run.json").exists():
             raise BadInput(f"{self.folder} holds no finished run. {way_out.replace('it:', 'it first:')}")
         self.about = seals.read(self.folder / "run.json")
@@ -124,12 +127,12 @@ class Finished:
         try:
             found = seals.sha256(path)
             if found != self.about.get("files", {}).get(file, found):
-                raise BadInput(f"{path} is not what this run wrote: run.json has another sha256. Train it again.")
+                raise BadInput(f"{path} is not what this run wrote: run.json has another sha256. {self.again}")
             held = load_file(path)
             model.load_state_dict(held)
         except (RuntimeError, OSError, SafetensorError) as error:
             cause = " ".join(str(error).split())[:300]
-            raise BadInput(f"{path} is damaged or of another network: {cause}. Train it again.") from error
+            raise BadInput(f"{path} is damaged or of another network: {cause}. {self.again}") from error
         for name, tensor in held.items():
             if not tensor.isfinite().all():
                 raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")

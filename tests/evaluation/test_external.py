@@ -407,7 +407,8 @@ def test_a_network_that_cannot_be_attacked_is_refused(name, message, here, capsy
         (("--normalise", "0.5,0.5,0.5", "0.2,0.2,0"), "normalise"),
         (("--arch", "shared"), "arch says whose rules build one of our networks"),
         (("--name", "a b"), "name must be a name of a-z, 0-9 and _"),
-        (("--name", "mine_train"), "ends as the names of other things do"),
+        (("--name", "mine_train"), "'mine_train' is as the names of other things are. Give it another (--name)"),
+        (("--name", "paper"), "'paper' is as the names of other things are"),
         (("--images", "11"), "images must be at most 10"),
         (("--images", "some"), "images must be a whole number of images above 0, or all"),
         (("--entry", "ema"), "has no part 'ema'"),
@@ -527,3 +528,24 @@ def test_check_opens_the_checkpoints_and_verify_holds_them_against_the_config(he
     Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("suite: whitebox", "suite: whitebox, entry: x"))
     assert main(["verify", "--all", *config]) == 1
     assert "is of another recipe than the config's (entry is" in capsys.readouterr().out
+
+
+def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, capsys):
+    torch.save(state(), "theirs.pt")
+    run = "few/doornets_means/eps26/external/theirs/seed0"
+    again = ["evaluate", "--run", run, "--suite", "whitebox", "--configfile", "few.yaml"]
+    again += ["--network", '{"factory": "doornets:Means"}']
+    assert main(again) == 2
+    assert "Name its file: python -m fastat evaluate --weights FILE" in capsys.readouterr().err
+    assert evaluate("--normalise", "cifar10") == 0
+    before = rows(folder_of())
+    Path("theirs.pt").unlink()
+    assert main(again) == 0
+    assert rows(folder_of()) == before
+    held = load_file(folder_of() / "weights.safetensors")
+    save_file({key: tensor + 1 for key, tensor in held.items()}, folder_of() / "weights.safetensors")
+    assert main(again) == 2
+    assert f"Remove {folder_of()}, and evaluate its file again." in capsys.readouterr().err
+    assert main(["verify", run]) == 1
+    assert "weights.safetensors is not what this run wrote" in (out := capsys.readouterr().out)
+    assert "python -m fastat evaluate --weights FILE" in out
