@@ -193,7 +193,8 @@ def do_plan(args: argparse.Namespace) -> None:
     config, device = load_config(args.configfile), pick_device(args)
     specs = [spec for spec in expand(config) if args.only in spec.name]
     if not specs:
-        raise BadInput(f"no run of the grid has {args.only!r} in its name")
+        none = f"no run of the grid has {args.only!r} in its name"
+        raise BadInput(none if args.only else "the grid is empty: nothing is trained, so that there is nothing to plan")
     if args.calibrate:
         pairs = sorted({(spec.dataset, spec.model) for spec in specs})
         found = {"device": devices.name(device), "flops_per_second": plan.calibrate(pairs, config, device)}

@@ -104,7 +104,9 @@ def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Do
     """
     every = block.get("eps")
     radii = [parse_eps(eps) for eps in (every if isinstance(every, list) else [every])] if "eps" in block else []
-    validate(block, "config#/$defs/checkpoint", where, [*(config.get("datasets") or {}), *entries("fastat.datasets")])
+    prepared = [name for name in [str(block.get("dataset"))] if catalog.facts(name)]
+    known = [*(config.get("datasets") or {}), *entries("fastat.datasets"), *prepared]
+    validate(block, "config#/$defs/checkpoint", where, known)
     path_of(block["weights"], f"{where}: weights")
     model, door, stated = network(block["model"], config, door, where)
     stated = block.get("normalise", stated)

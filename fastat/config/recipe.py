@@ -20,7 +20,7 @@ from fastat.config.method_files import method_file, method_names, method_version
 from fastat.config.networks import check_args, door_of
 from fastat.config.plugins import entries
 from fastat.config.schema import read_json, read_yaml, validate
-from fastat.config.spec import RunSpec, split_subset
+from fastat.config.spec import EXTERNAL, RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text, in_proportion, is_absolute
 
@@ -133,6 +133,11 @@ def variants() -> dict[str, list[str]]:
 def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
     """Raises: BadInput for a method or variant that neither config/recipes.yaml nor the config has for the data set."""
     known = variants()
+    if spec.method == EXTERNAL and EXTERNAL not in known:
+        raise BadInput(
+            f"{EXTERNAL} is no method: so the rows of checkpoints are called, which were trained elsewhere and have no "
+            "recipe. Evaluate one: python -m fastat evaluate --weights FILE ... (docs/checkpoints.md)"
+        )
     if spec.method not in known:
         raise BadInput(f"unknown method {spec.method!r}.{did_you_mean(spec.method, known)}")
     if spec.named in known[spec.method] or sweep.makes(spec, config.get("sweep") or {}):

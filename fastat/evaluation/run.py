@@ -331,6 +331,8 @@ def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str, door:
     wanted: numerics. door: how a network that is not ours is built.
     """
     devices.set_precision("float32")
+    if spec.method == EXTERNAL:
+        raise BadInput(f"{spec.name} was trained elsewhere: there are no epochs to look at")
     protocol = {"numerics": numerics.settled(wanted, device)}
     run = Finished(spec, results, device, door)
     if run.about["status"] == "diverged":

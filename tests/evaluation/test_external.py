@@ -24,6 +24,7 @@ from fastat.networks.external import pool_as_released
 
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.24, 0.26]
 BRIGHTNESS = torch.tensor([0.2, 0.4, 0.6, 0.8])  # of a class's images
+NETWORK = '{"factory": "doornets:Means"}'
 NETS = """
 import torch
 from torch import nn
@@ -534,7 +535,7 @@ def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, c
     torch.save(state(), "theirs.pt")
     run = "few/doornets_means/eps26/external/theirs/seed0"
     again = ["evaluate", "--run", run, "--suite", "whitebox", "--configfile", "few.yaml"]
-    again += ["--network", '{"factory": "doornets:Means"}']
+    again += ["--network", NETWORK]
     assert main(again) == 2
     assert "Name its file: python -m fastat evaluate --weights FILE" in capsys.readouterr().err
     assert evaluate("--normalise", "cifar10") == 0
@@ -549,3 +550,43 @@ def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, c
     assert main(["verify", run]) == 1
     assert "weights.safetensors is not what this run wrote" in (out := capsys.readouterr().out)
     assert "python -m fastat evaluate --weights FILE" in out
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (
+            ["recipe", "few/preact_tiny/eps26/external/theirs/seed0"],
+            "external is no method: so the rows of checkpoints",
+        ),
+        (["train", "--run", "few/preact_tiny/eps26/external/theirs/seed0"], "external is no method"),
+        (["probe", "--run", "few/mine/eps26/external/theirs/seed0"], "was trained elsewhere: there are no epochs"),
+        (["plan", "--configfile", "ext.yaml"], "the grid is empty: nothing is trained"),
+        (["evaluate"], "name a run by --run, or a checkpoint by --weights, got none"),
+        (["evaluate", "--weights", "a.pt"], "--weights needs --model and --dataset and --eps"),
+        (["evaluate", "--run", "few/mine/eps1/atas/paper/seed0", "--eps", "8/255"], "got both"),
+        (["evaluate", "--run", "few/mine/eps1/atas/paper/seed0", "--protocol", "released"], "is of checkpoints"),
+    ],
+)
+def test_what_is_not_for_checkpoints_says_so(words, message, here, capsys):
+    Path("ext.yaml").write_text(f"grid: []\nexternal: [{TINY.replace('few', 'digits')}]")
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_that_are_prepared_need_no_config(here):
+    """So the rules of the workflow say it."""
+    torch.save(state(), "theirs.pt")
+    words = [
+        "--weights",
+        "theirs.pt",
+        "--model",
+        "mine",
+        "--network",
+        '{"factory": "doornets:Means"}',
+        "--eps",
+        "26/255",
+    ]
+    words += ["--normalise", "inside", "--suite", "whitebox"]
+    assert main(["evaluate", *words, "--dataset", "few"]) == 0
+    assert share(folder_of(model="mine")) == 1
