@@ -132,6 +132,9 @@ function bestEpochs(cell) {
   if (none(cell.best_first)) return "";
   return cell.best_first === cell.best_last ? `${cell.best_first}` : `${cell.best_first}–${cell.best_last}`;
 }
+// of a checkpoint from elsewhere nobody knows how its training went
+const ofTrainings = (cell, name) => (cell.method === "external" ? "" : `${cell[name]} of ${cell.seeds}`);
+
 function collapseEpochs(cell) {
   if (none(cell.collapse_epoch)) return "";
   return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${run.collapsed_at_end ? "end" : "while"}`)).join(", ");
@@ -163,8 +166,8 @@ const columns = [
   { title: "Verdict", help: "ours against the paper's number", value: (cell) => cell.verdict,
     node: (cell) => el("span", {}, verdictMark(cell.verdict), ...(none(cell.verdict) ? [] : [el("small", {}, heading(cell.verdict_metric))])) },
   { title: "Sanity", help: "of the attacks", value: (cell) => cell.sanity, node: (cell) => el("span", {}, verdictMark(cell.sanity)) },
-  { title: "Collapsed at the end", number: true, value: (cell) => cell.collapsed_at_end / cell.seeds, text: (cell) => `${cell.collapsed_at_end} of ${cell.seeds}` },
-  { title: "for a while", number: true, value: (cell) => cell.collapsed_for_a_while / cell.seeds, text: (cell) => `${cell.collapsed_for_a_while} of ${cell.seeds}`,
+  { title: "Collapsed at the end", number: true, value: (cell) => cell.collapsed_at_end / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_at_end") },
+  { title: "for a while", number: true, value: (cell) => cell.collapsed_for_a_while / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_for_a_while"),
     help: "collapsed for epochs in succession, and recovered" },
   { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed, and whether to the end or for a while" },
   { title: "Train PGD10", number: true, value: (cell) => cell.train_pgd10_last, help: "% of training images, last epoch",
@@ -243,7 +246,7 @@ function seedEvidence(cell, run, open) {
   const all = facts([
     ["status", [status ?? (run.diverged ? "diverged" : none(run.clean) ? "not evaluated" : "evaluated"), cause || run.cause].filter(Boolean).join(": ")],
     ["measured, %", measured.join(" · ") + (none(run.aa_n) ? "" : ` (AA on ${run.aa_n} images)`)],
-    ["collapse", COLLAPSE(run)],
+    ["collapse", status === "external" ? "" : COLLAPSE(run)],
     ["training PGD10", none(run.train_pgd10_last) ? "" : `last ${fixed(run.train_pgd10_last, 1)}, best ${fixed(run.train_pgd10_best, 1)} at epoch ${run.train_pgd10_best_epoch}`],
     ["cost", [none(run.train_seconds) ? "" : `${fixed(run.train_seconds, 1)} s`, none(run.peak_memory_mb) ? "" : `${fixed(run.peak_memory_mb, 0)} MB at most`].filter(Boolean).join(", ")],
     ["hardware", [device ?? run.device, machine?.instruction_set, nThreads && `${nThreads} thread${nThreads > 1 ? "s" : ""}`, numerics && `${numerics} numerics`].filter(Boolean).join(", ")],
