@@ -50,6 +50,7 @@ BESIDE = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
 )  # fmt: skip
+COUNTER = "num_batches_tracked"  # of BatchNorm: not in files of torch before 0.4.1, and not used in eval mode
 DEEPEST = 3  # mappings in mappings
 NAMED = 4  # keys that an error names
 

@@ -20,7 +20,7 @@ from fastat.config.networks import Door, shown
 from fastat.errors import BadInput
 from fastat.machine import numerics
 from fastat.networks import models, own, released
-from fastat.networks.checkpoints import NAMED, STATISTICS, Checkpoint, packed, unwrapped
+from fastat.networks.checkpoints import COUNTER, NAMED, STATISTICS, Checkpoint, packed, unwrapped
 from fastat.networks.models import Normalize, Statistics
 
 log = logging.getLogger(__name__)
@@ -128,9 +128,10 @@ def of_others(one: External, stages: list[Checkpoint], facts: DatasetFacts) -> O
     network = own.build(one.door, n_channels, facts.n_classes)
     wanted = network.state_dict()
     found = min(stages, key=lambda stage: len(wanted.keys() ^ stage.weights.keys()))
-    check_keys(one, found, wanted)
+    counters = {key: tensor for key, tensor in wanted.items() if key.endswith(COUNTER)}
+    check_keys(one, replace(found, weights={**counters, **found.weights}), wanted)
     with own.said(shown(one.door), f"the weights of {one.weights} cannot be loaded into it"):
-        network.load_state_dict(found.weights)
+        network.load_state_dict({**counters, **found.weights})
     constants = settled(one, found, n_channels)
     stated = said_by(constants) if constants else None
     unsaid = constants is None and not one.recipe["normalise"] and not STORED & wanted.keys()

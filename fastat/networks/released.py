@@ -29,7 +29,7 @@ from torch import nn
 
 from fastat.errors import BadInput
 from fastat.networks import models
-from fastat.networks.checkpoints import Checkpoint, read
+from fastat.networks.checkpoints import COUNTER, Checkpoint, read
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def filled(found: Checkpoint, name: str, n_channels: int, n_classes: int, arch: 
     """The network with these weights, which fit it, in eval mode."""
     network = models.build(name, n_channels, n_classes, arch)
     state = network.state_dict()
-    state |= {ours: found.weights[theirs] for theirs, ours in key_map(network, name, arch, found).items()}
+    known = key_map(network, name, arch, found).items()
+    state |= {ours: found.weights[theirs] for theirs, ours in known if theirs in found.weights}
     network.load_state_dict(state)
     return network.eval()
 
@@ -135,6 +136,8 @@ def differences(
         network = models.build(name, n_channels, n_classes, arch)
     state, known, wrong = network.state_dict(), key_map(network, name, arch, found), []
     for theirs, ours in known.items():
+        if theirs not in found.weights and theirs.endswith(COUNTER):
+            continue
         if theirs not in found.weights:
             wrong.append(f"{theirs} is missing")
         elif found.weights[theirs].shape != state[ours].shape:

@@ -243,6 +243,18 @@ def test_a_network_whose_own_state_normalises_needs_no_saying(here):
     assert share(folder_of(model="doornets_normalises")) == 1
 
 
+def test_a_network_of_others_takes_a_file_without_batchnorms_counters(here):
+    Path("normed.py").write_text(
+        "from torch import nn\n\n\ndef net(n_channels, n_classes):\n    return nn.Sequential("
+        "nn.BatchNorm2d(n_channels), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_channels, n_classes))\n"
+    )
+    norm = torch.nn.BatchNorm2d(3, eps=0).state_dict()
+    held = prefixed("0.", {key: norm[key] for key in ("weight", "bias", "running_mean", "running_var")})
+    torch.save(held | {"3.weight": state()["fc.weight"], "3.bias": state()["fc.bias"]}, "theirs.pt")
+    assert evaluate("--normalise", "inside", model="normed:net") == 0
+    assert share(folder_of(model="normed_net")) == 1
+
+
 def test_ours_normalise_by_their_arch_or_as_is_said(here, caplog):
     torch.manual_seed(0)
     network = models.build("preact_tiny", 3, 4)

@@ -267,6 +267,15 @@ def test_a_missing_or_an_extra_key_is_refused(tmp_path):
     assert "classes: layer3.1.bn2.running_var is missing. It fits no network" in message
 
 
+def test_a_file_of_torch_before_its_batchnorm_counted_is_read(tmp_path):
+    state = CASES["fast_adversarial"][2].state()
+    old = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(old, tmp_path / "theirs.pt")
+    network = released.load(tmp_path / "theirs.pt", "preact_resnet18", 10, "fast_adversarial")
+    assert torch.equal(network.stem[1].weight, state["conv1.weight"])
+
+
 def test_spare_tensors_are_ignored_for_the_arch_that_writes_them_alone(tmp_path):
     state = CASES["ATTA"][2].state()
     message = refused(tmp_path, state, "wrn16_1", 10, "robust_overfitting")
