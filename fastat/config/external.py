@@ -97,6 +97,12 @@ def of_spec(spec: RunSpec, config: dict[str, Any]) -> External:
     return known[spec]
 
 
+def of_wildcards(wildcards: Any, config: dict[str, Any]) -> External:
+    """Likewise, of the run that a rule of the workflow makes: its wildcards name neither method nor seed."""
+    w = wildcards
+    return of_spec(RunSpec(w.dataset, w.model, int(w.eps), EXTERNAL, w.variant, 0), config)
+
+
 def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Door | None = None) -> Iterator[External]:
     """What is said of one checkpoint, for each eps. door: how its network is built, where the model does not say it.
 

@@ -111,17 +111,9 @@ if any(grid.attacks_for(config, spec.dataset) for spec in SPECS):
 EXTERNAL = PATTERN.replace("{method}", "external").replace("{seed}", "0")
 
 
-def checkpoint(wildcards):
-    """What the config says of a network that was trained elsewhere."""
-    w = wildcards
-    return external.of_spec(
-        RunSpec(w.dataset, w.model, int(w.eps), "external", w.variant, 0), config
-    )
-
-
 rule external:
     input:
-        weights=lambda wildcards: checkpoint(wildcards).weights,
+        weights=lambda wildcards: external.of_wildcards(wildcards, config).weights,
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{EXTERNAL}/run.json",
@@ -140,7 +132,7 @@ rule external:
     resources:
         gpu=1,
     params:
-        options=lambda wildcards: checkpoint(wildcards).options,
+        options=lambda wildcards: external.of_wildcards(wildcards, config).options,
         protocol=lambda wildcards: json.dumps(
             grid.protocol_for(config, wildcards.dataset)
         ),
@@ -168,10 +160,12 @@ rule external_autoattack:
     resources:
         gpu=1,
     params:
-        name=lambda wildcards: checkpoint(wildcards).spec.name,
-        network=lambda wildcards: checkpoint(wildcards).network_option,
+        name=lambda wildcards: external.of_wildcards(wildcards, config).spec.name,
+        network=lambda wildcards: external.of_wildcards(
+            wildcards, config
+        ).network_option,
         protocol=lambda wildcards: json.dumps(
-            checkpoint(wildcards).protocol(
+            external.of_wildcards(wildcards, config).protocol(
                 grid.protocol_for(config, wildcards.dataset)
             )
         ),
