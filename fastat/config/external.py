@@ -49,6 +49,11 @@ class External:
         return {**usual, **released, "autoattack": {**usual["autoattack"], **images}}
 
     @property
+    def path(self) -> str:
+        """The file, with the home folder in place of `~`."""
+        return str(path_of(self.weights, "weights"))
+
+    @property
     def network_option(self) -> str:
         """What names its network beside --run: `--network DOOR`, or '' of ours."""
         return f"--network {shlex.quote(json.dumps(self.door))}" if self.door else ""

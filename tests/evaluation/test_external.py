@@ -487,6 +487,9 @@ def test_a_block_names_a_run_for_each_eps_and_says_it_again_as_options(here):
     assert [found.spec.name for found in (one, other)] == [
         f"few/mine/eps{eps}/external/theirs_1_train/seed0" for eps in (4, 8)
     ]
+    assert one.path == "a/Theirs-1.pth.tar"
+    (home,) = blocks(f"external: [{TINY.replace('a.pt', '~/a.pt')}]")
+    assert (home.path, home.spec.variant) == (str(Path.home() / "a.pt"), "a")
     assert one.recipe["normalise"] == "cifar10" and one.door == {"factory": "doornets:Means"}
     for words in ("--weights a/Theirs-1.pth.tar", "--eps 4/255", "--part train", "--images 3", "--normalise cifar10"):
         assert words in one.options

@@ -113,7 +113,7 @@ EXTERNAL = PATTERN.replace("{method}", "external").replace("{seed}", "0")
 
 rule external:
     input:
-        weights=lambda wildcards: external.of_wildcards(wildcards, config).weights,
+        weights=lambda wildcards: external.of_wildcards(wildcards, config).path,
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{EXTERNAL}/run.json",
