@@ -177,6 +177,56 @@ rule external_autoattack:
         " >> {log} 2>&1"
 
 
+# By name, if the config asks for some; after the other evaluations: all write into one run's folder.
+if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
+
+    def last_evaluation(wildcards):
+        """The file that the evaluation before it writes last."""
+        spec = RunSpec.from_wildcards(wildcards)
+        best = spec.method != "external" and resolve(spec, config).hold_out
+        return f"results/runs/{spec.name}/eval/{'best_' if best else ''}autoattack.json"
+
+    def usual_or_own(wildcards):
+        """The protocol of the run's data set, or a checkpoint's own."""
+        spec = RunSpec.from_wildcards(wildcards)
+        return json.dumps(grid.protocol_of_run(spec, config))
+
+    def its_network(wildcards):
+        """The option that names a network that is not ours."""
+        if wildcards.method == "external":
+            return checkpoint(wildcards).network_option
+        return network_option(wildcards.model, config)
+
+    rule evaluate_attacks:
+        input:
+            NETWORK,
+            last_evaluation,
+            data="results/data/{dataset}.safetensors",
+        output:
+            f"results/runs/{PATTERN}/eval/attacks.csv",
+            f"results/runs/{PATTERN}/eval/attacks.json",
+        log:
+            f"results/logs/evaluate/{PATTERN}-attacks.log",
+        wildcard_constraints:
+            method="[a-z0-9_]+",  # `external`, too
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+            network=its_network,
+            protocol=usual_or_own,
+            attacks=lambda wildcards: list(grid.attacks_for(config, wildcards.dataset)),
+            device=config["device"],
+            runs_per_gpu=config["runs_per_gpu"],
+        shell:
+            "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite attacks"
+            " --attacks {params.attacks:q} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
+            " --threads {threads} {params.network} >> {log} 2>&1"
+
+
 rule probe:
     input:
         NETWORK,
