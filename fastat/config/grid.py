@@ -10,7 +10,7 @@ from typing import Any
 from fastat import ROOT
 from fastat.config import catalog, external, own_data, sweep
 from fastat.config.attack_names import check_attack, parse, parse_list
-from fastat.config.networks import check_models, check_name
+from fastat.config.networks import check_models, check_name, network_option
 from fastat.config.recipe import check_names, check_recipe_names, named_recipes, resolve, resolved, variants
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import EXTERNAL, RunSpec
@@ -82,12 +82,12 @@ def check_config(config: dict[str, Any]) -> None:
                 f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
-    check_attacks(specs, config)
     for one in external.of_config(config):
         facts = catalog.facts(one.spec.dataset)
         n_images = one.protocol(protocol_for(config, one.spec.dataset))["autoattack"]["n_images"]
         n_train = facts.n_train if facts and one.recipe["part"] == "train" else None
         check_n_images(n_images, one.spec.dataset, n_train)
+    check_attacks(every_run(config), config)
 
 
 def check_attacks(specs: Iterable[RunSpec], config: dict[str, Any]) -> None:
@@ -265,6 +265,24 @@ def attacks_for(config: dict[str, Any], dataset: str) -> tuple[str, ...]:
     return parse_list(mine.get("attacks", config["evaluation"].get("attacks", [])), where)
 
 
+def is_attacked_by_name(spec: RunSpec, config: dict[str, Any]) -> bool:
+    """Whether the config asks for attacks on the run beyond the standard suites. A checkpoint's `suite` must be all."""
+    whole = spec.method != EXTERNAL or external.of_spec(spec, config).suite == "all"
+    return whole and not spec.subset and bool(attacks_for(config, spec.dataset))
+
+
+def last_evaluation(spec: RunSpec, config: dict[str, Any]) -> str:
+    """The file that the standard evaluations of a run write last: all write into one folder, one after the other."""
+    best = spec.method != EXTERNAL and resolve(spec, config).hold_out
+    return f"results/runs/{spec.name}/eval/{'best_' if best else ''}autoattack.json"
+
+
+def network_option_of(spec: RunSpec, config: dict[str, Any]) -> str:
+    """What names the run's network beside --run; '' of ours."""
+    one = spec.method == EXTERNAL
+    return external.of_spec(spec, config).network_option if one else network_option(spec.model, config)
+
+
 def protocols_of(attacks: Iterable[str], protocol: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the rows of each of these attacks depend on besides its name; numerics besides, in all."""
     whitebox = {key: protocol[key] for key in ("batch_size", "seed")}
@@ -311,11 +329,12 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
             if external.of_spec(spec, config).suite in (part, "all")
             for name in names
         ]
+        names += ["attacks"] if is_attacked_by_name(spec, config) else []
         return ["run.json", "weights.safetensors", *(f"eval/{name}.{e}" for name in names for e in ENDINGS)]
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
         left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]
-        if attacks_for(config, spec.dataset):
+        if is_attacked_by_name(spec, config):
             left += [f"eval/attacks.{e}" for e in ENDINGS]
         if resolve(spec, config).hold_out:
             left += [f"eval/best_{name}.{e}" for name in ("whitebox", "autoattack") for e in ENDINGS]

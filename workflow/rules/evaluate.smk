@@ -70,44 +70,6 @@ rule evaluate_best:
         " >> {log} 2>&1"
 
 
-# By name, if the config asks for some; after the other evaluations: all write into one run's folder.
-if any(grid.attacks_for(config, spec.dataset) for spec in SPECS):
-
-    rule evaluate_attacks:
-        input:
-            NETWORK,
-            lambda wildcards: f"results/runs/{RunSpec.from_wildcards(wildcards).name}/eval/"
-            + (
-                "best_autoattack.json"
-                if resolve(RunSpec.from_wildcards(wildcards), config).hold_out
-                else "autoattack.json"
-            ),
-            data="results/data/{dataset}.safetensors",
-        output:
-            f"results/runs/{PATTERN}/eval/attacks.csv",
-            f"results/runs/{PATTERN}/eval/attacks.json",
-        log:
-            f"results/logs/evaluate/{PATTERN}-attacks.log",
-        conda:
-            "../../environment.yml"
-        threads: 1
-        resources:
-            gpu=1,
-        params:
-            name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
-            network=lambda wildcards: network_option(wildcards.model, config),
-            protocol=lambda wildcards: json.dumps(
-                grid.protocol_for(config, wildcards.dataset)
-            ),
-            attacks=lambda wildcards: list(grid.attacks_for(config, wildcards.dataset)),
-            device=config["device"],
-            runs_per_gpu=config["runs_per_gpu"],
-        shell:
-            "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite attacks"
-            " --attacks {params.attacks:q} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
-            " --threads {threads} {params.network} >> {log} 2>&1"
-
-
 EXTERNAL = PATTERN.replace("{method}", "external").replace("{seed}", "0")
 
 
@@ -180,27 +142,12 @@ rule external_autoattack:
 # By name, if the config asks for some; after the other evaluations: all write into one run's folder.
 if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
 
-    def last_evaluation(wildcards):
-        """The file that the evaluation before it writes last."""
-        spec = RunSpec.from_wildcards(wildcards)
-        best = spec.method != "external" and resolve(spec, config).hold_out
-        return f"results/runs/{spec.name}/eval/{'best_' if best else ''}autoattack.json"
-
-    def usual_or_own(wildcards):
-        """The protocol of the run's data set, or a checkpoint's own."""
-        spec = RunSpec.from_wildcards(wildcards)
-        return json.dumps(grid.protocol_of_run(spec, config))
-
-    def its_network(wildcards):
-        """The option that names a network that is not ours."""
-        if wildcards.method == "external":
-            return checkpoint(wildcards).network_option
-        return network_option(wildcards.model, config)
-
     rule evaluate_attacks:
         input:
             NETWORK,
-            last_evaluation,
+            lambda wildcards: grid.last_evaluation(
+                RunSpec.from_wildcards(wildcards), config
+            ),
             data="results/data/{dataset}.safetensors",
         output:
             f"results/runs/{PATTERN}/eval/attacks.csv",
@@ -216,8 +163,12 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
             gpu=1,
         params:
             name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
-            network=its_network,
-            protocol=usual_or_own,
+            network=lambda wildcards: grid.network_option_of(
+                RunSpec.from_wildcards(wildcards), config
+            ),
+            protocol=lambda wildcards: json.dumps(
+                grid.protocol_of_run(RunSpec.from_wildcards(wildcards), config)
+            ),
             attacks=lambda wildcards: list(grid.attacks_for(config, wildcards.dataset)),
             device=config["device"],
             runs_per_gpu=config["runs_per_gpu"],
