@@ -319,7 +319,8 @@ def attacks_said(args: argparse.Namespace, dataset: str) -> tuple[str, ...]:
     if args.attacks is not None:
         attacks = parse_list(args.attacks, "--attacks")
     else:
-        attacks = () if args.protocol else attacks_for(load_config(args.configfile), dataset)
+        said = any(text != "released" for text in args.protocol or ())
+        attacks = () if said else attacks_for(load_config(args.configfile), dataset)
     if args.suite == "attacks" and not attacks:
         raise BadInput('--suite attacks: no attack is asked for. Name one, as --attacks "autoattack L2 eps=0.5"')
     if args.suite == "attacks" and args.epoch == "best":
@@ -355,11 +356,12 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     door = networks.door_from(args.network) if args.network else None
     (one,) = external.of_block(block, load_config(args.configfile), "evaluate", door)
     protocol = protocol_said(args, one.spec.dataset)
+    attacks = attacks_said(args, one.spec.dataset)
     numerics.pin(protocol["numerics"], one.spec.dataset, args.device, args.threads)
 
     from fastat.evaluation import external as evaluation
 
-    evaluation.evaluate(one, protocol, args.results, pick_device(args))
+    evaluation.evaluate(one, protocol, args.results, pick_device(args), attacks)
     log.info("%s", args.results / "runs" / one.spec.name)
 
 

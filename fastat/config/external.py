@@ -80,8 +80,8 @@ def of_config(config: dict[str, Any]) -> list[External]:
     """
     found: dict[RunSpec, External] = {}
     for k, block in enumerate(config.get("external") or []):
-        if isinstance(block, dict) and block.get("suite") == "autoattack":
-            raise BadInput(f"config: external/{k}: suite must be whitebox or all, got autoattack. Write all")
+        if isinstance(block, dict) and block.get("suite") in ("autoattack", "attacks"):
+            raise BadInput(f"config: external/{k}: suite must be whitebox or all, got {block['suite']}. Write all")
         for one in of_block(block, config, f"config: external/{k}"):
             if one.spec in found:
                 raise BadInput(

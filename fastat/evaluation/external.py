@@ -34,10 +34,12 @@ BETTER = 10.0  # points of accuracy by which another normalisation is better tha
 SAME = ("recipe", "data_sha256", "source", "found", "files")  # of two run.json of one evaluation
 
 
-def evaluate(one: External, protocol: dict[str, Any], results: Path, device: torch.device) -> None:
+def evaluate(
+    one: External, protocol: dict[str, Any], results: Path, device: torch.device, attacks: tuple[str, ...] = ()
+) -> None:
     """Write the run's folder, and attack it as one.suite says.
 
-    protocol: `evaluation` of the config, and `numerics`.
+    protocol: `evaluation` of the config, and `numerics`. attacks: more of them, by name.
     Raises: BadInput if the checkpoint cannot be used, before anything is written.
     """
     numerics.settled(protocol["numerics"], device)
@@ -46,7 +48,7 @@ def evaluate(one: External, protocol: dict[str, Any], results: Path, device: tor
     data = load(one, results, device)
     chosen, looked = choose(one, every, data.test)
     keep(one, chosen, looked, data, results)
-    run.evaluate(one.spec, one.protocol(protocol), results, device, one.suite, None, one.door)
+    run.evaluate(one.spec, one.protocol(protocol), results, device, one.suite, None, one.door, attacks)
 
 
 def load(one: External, results: Path, device: torch.device) -> ImageSet:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fastat import __version__
-from fastat.config.grid import expand, load_config
+from fastat.config.grid import every_run, load_config
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.exchange import card, contents
@@ -72,7 +72,7 @@ def whole_grid(results: Path, config: dict[str, Any] | None) -> list[Checked]:
     Raises: BadInput for the first that `verify` has something to say against.
     """
     checker = verify.Checker(results, config, full=True)
-    names = [spec.name for spec in expand(config)] if config else verify.runs_below(results / "runs")[0]
+    names = [spec.name for spec in every_run(config)] if config else verify.runs_below(results / "runs")[0]
     if not names:
         raise BadInput(f"{results / 'runs'} holds no run. Name another folder with --results.")
     runs = [contents.believed(name, checker) for name in sorted(names)]

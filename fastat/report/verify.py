@@ -24,6 +24,7 @@ from fastat.config.grid import (
     BY_SUITE,
     attacks_for,
     every_run,
+    is_attacked_by_name,
     keeps_snapshots,
     protocol_of,
     protocol_of_run,
@@ -288,11 +289,13 @@ class Checker:
             for part, names in BY_SUITE.items():
                 there = any((self.results / "runs" / spec.name / f"eval/{name}.csv").exists() for name in names)
                 yield from names if there or suite in (part, "all") else ()
-            return
-        yield from ("whitebox", "surfaces", "steps", "autoattack")
+        else:
+            yield from ("whitebox", "surfaces", "steps", "autoattack")
         by_hand = self.config is None and (self.results / "runs" / spec.name / "eval/attacks.csv").exists()
-        if by_hand or (self.config is not None and attacks_for(self.config, spec.dataset)):
+        if by_hand or (self.config is not None and is_attacked_by_name(spec, self.config)):
             yield "attacks"
+        if spec.method == EXTERNAL:
+            return
         if about["recipe"].get("hold_out"):
             yield from BEST
         there = (self.results / "runs" / spec.name / "eval/surfaces_by_epoch.csv").exists()
