@@ -605,3 +605,19 @@ def test_data_that_are_prepared_need_no_config(here):
     words += ["--normalise", "inside", "--suite", "whitebox"]
     assert main(["evaluate", *words, "--dataset", "few"]) == 0
     assert share(folder_of(model="mine")) == 1
+
+
+def test_it_is_attacked_by_name_and_goes_out_and_in_again(here, capsys):
+    torch.save(state(), "theirs.pt")
+    name, run = "pgd-5 alpha=0.25eps L2 eps=2", "few/doornets_means/eps26/external/theirs/seed0"
+    assert evaluate("--normalise", "inside", "--attacks", name, suite="all") == 0
+    with open(folder_of() / "eval/attacks.csv", newline="") as file:
+        assert [row["attack"] for row in csv.DictReader(file)] == [name] * 10
+    assert main(["verify", "--all"]) == 0
+    out = ["--out", "theirs", "--network", NETWORK]
+    assert main(["export", run, *out]) == 0, capsys.readouterr().err
+    shutil.copytree("results/data", "elsewhere/data")
+    assert main(["import", "theirs", "--results", "elsewhere"]) == 0
+    for file in ("run.json", "weights.safetensors", "eval/whitebox.csv", "eval/attacks.csv"):
+        assert (Path("elsewhere/runs") / run / file).read_bytes() == (Path("results/runs") / run / file).read_bytes()
+    assert main(["verify", "--all", "--results", "elsewhere"]) == 0
