@@ -158,6 +158,7 @@ def add_measurements(verb: Verb) -> None:
         help='more attacks, as "pgd-20 alpha=0.25eps restarts=10 best" "autoattack L2 eps=0.5" (docs/attacks.md); '
         "by default the config says which",
     )
+    sub.add_argument("--shard", type=count, help="this one alone of the shards that the protocol has, from 1")
     sub.add_argument("--epoch", choices=("last", "best"), help="whose weights (default: both, if images are held out)")
     sub.add_argument(
         "--protocol",

@@ -300,6 +300,8 @@ def do_evaluate(args: argparse.Namespace) -> None:
         return
     if "released" in (args.protocol or ()):
         raise BadInput("--protocol released is of checkpoints: name the run's own, --weights .../weights.safetensors")
+    if args.shard and (args.suite != "autoattack" or args.epoch == "best"):
+        raise BadInput("--shard is of AutoAttack on the last epoch's weights: write --suite autoattack with it")
     spec = RunSpec.parse(args.run)
     protocol = protocol_said(args, spec.dataset)
     attacks = attacks_said(args, spec.dataset)
@@ -308,7 +310,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
 
     from fastat.evaluation import run
 
-    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door, attacks)
+    run.evaluate(spec, protocol, args.results, pick_device(args), args.suite, args.epoch, door, attacks, args.shard)
 
 
 def attacks_said(args: argparse.Namespace, dataset: str) -> tuple[str, ...]:
@@ -341,6 +343,8 @@ def protocol_said(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Make a run of weights that were trained elsewhere, and attack it."""
+    if args.shard:
+        raise BadInput("--shard goes with --run: evaluate the checkpoint with --suite whitebox first, then its shards")
     if args.epoch:
         raise BadInput("--epoch is of runs that were trained here: a checkpoint is one epoch's")
     block = {name: getattr(args, name) for name in CHECKPOINT if getattr(args, name) is not None}

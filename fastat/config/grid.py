@@ -81,12 +81,12 @@ def check_config(config: dict[str, Any]) -> None:
                 f"{recipe.shards}. Write one that does, or set `recipes: {{{spec.dataset}: {{every: {{shards: "
                 f"{n_processes}, drop_last: true}}}}}}` (it changes the order of the images)."
             )
-        check_n_images(protocol_for(config, spec.dataset)["autoattack"]["n_images"], spec.dataset, recipe.n_test)
+        check_n_images(protocol_for(config, spec.dataset)["autoattack"], spec.dataset, recipe.n_test)
     for one in external.of_config(config):
         facts = catalog.facts(one.spec.dataset)
-        n_images = one.protocol(protocol_for(config, one.spec.dataset))["autoattack"]["n_images"]
+        autoattack = one.protocol(protocol_for(config, one.spec.dataset))["autoattack"]
         n_train = facts.n_train if facts and one.recipe["part"] == "train" else None
-        check_n_images(n_images, one.spec.dataset, n_train)
+        check_n_images(autoattack, one.spec.dataset, n_train)
     check_attacks(every_run(config), config)
 
 
@@ -189,17 +189,27 @@ def protocol_from(text: str) -> dict[str, Any]:
     if "numerics" not in protocol:
         raise BadInput("--protocol: there is no 'numerics'")
     validate(protocol["numerics"], "config#/properties/numerics", "--protocol: numerics")
-    return protocol
+    return in_one_piece(protocol)
 
 
-def check_n_images(n_images: int | str, dataset: str, n_test: int | None) -> None:
-    """AutoAttack cannot attack more images than the test part has; of one that is not prepared nobody can tell."""
-    facts = catalog.facts(dataset)
+def check_n_images(autoattack: dict[str, Any], dataset: str, n_test: int | None) -> None:
+    """AutoAttack cannot attack more images than the test part has; of one that is not prepared nobody can tell.
+
+    autoattack: that block of the protocol.
+    Raises: BadInput for more images, or more shards than images.
+    """
+    facts, n_images = catalog.facts(dataset), autoattack["n_images"]
     n_test = n_test or (facts.n_test if facts else None)
     if n_images != "all" and n_test is not None and int(n_images) > n_test:
         raise BadInput(
             f"config: evaluation/autoattack/n_images is {n_images}, but {dataset} has {n_test} test images. "
             "Ask for fewer, or write `all`."
+        )
+    n, shards = n_test if n_images == "all" else int(n_images), autoattack.get("shards", 1)
+    if n is not None and shards > n:
+        raise BadInput(
+            f"config: evaluation/autoattack/shards is {shards}, but {n} images of {dataset} are attacked: some would "
+            f"have none. Write {n} or fewer"
         )
 
 
@@ -252,7 +262,13 @@ def protocol_for(config: dict[str, Any], dataset: str) -> dict[str, Any]:
     common = {key: value for key, value in config["evaluation"].items() if key != "datasets"}
     common["numerics"] = config["numerics"]
     whole = overlay(common, (config["evaluation"].get("datasets") or {}).get(dataset) or {})
-    return {key: value for key, value in whole.items() if key != "attacks"}
+    return in_one_piece({key: value for key, value in whole.items() if key != "attacks"})
+
+
+def in_one_piece(protocol: dict[str, Any]) -> dict[str, Any]:
+    """The protocol, without `shards: 1`, which says nothing."""
+    aa = {key: value for key, value in protocol["autoattack"].items() if (key, value) != ("shards", 1)}
+    return {**protocol, "autoattack": aa}
 
 
 def attacks_for(config: dict[str, Any], dataset: str) -> tuple[str, ...]:
@@ -277,6 +293,12 @@ def last_evaluation(spec: RunSpec, config: dict[str, Any]) -> str:
     return f"results/runs/{spec.name}/eval/{'best_' if best else ''}autoattack.json"
 
 
+def shard_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
+    """What says that the shards of AutoAttack are done, where the protocol has some; [] where it has none."""
+    n = protocol_of_run(spec, config)["autoattack"].get("shards", 1)
+    return [f"results/runs/{spec.name}/state/shard{k}of{n}.json" for k in range(1, n + 1)] if n > 1 else []
+
+
 def network_option_of(spec: RunSpec, config: dict[str, Any]) -> str:
     """What names the run's network beside --run; '' of ours."""
     one = spec.method == EXTERNAL
@@ -286,7 +308,7 @@ def network_option_of(spec: RunSpec, config: dict[str, Any]) -> str:
 def protocols_of(attacks: Iterable[str], protocol: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the rows of each of these attacks depend on besides its name; numerics besides, in all."""
     whitebox = {key: protocol[key] for key in ("batch_size", "seed")}
-    by_parts = {**protocol["autoattack"], "seed": protocol["seed"]}
+    by_parts = {**{k: v for k, v in protocol["autoattack"].items() if k != "shards"}, "seed": protocol["seed"]}
     return {name: by_parts if parse(name).parts else whitebox for name in attacks}
 
 

@@ -116,20 +116,20 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def write_partial(path: Path, found: list[Row]) -> None:
-    """Keep the rows, and a last one that is their number and checksum."""
-    files.write_rows(path, COLUMNS, [*found, seal(found)])
+    """Keep the rows, and a last one that is their number, checksum, and whose they are: the file's name says it."""
+    files.write_rows(path, COLUMNS, [*found, seal(found, path.stem)])
 
 
-def seal(found: list[Row]) -> Row:
+def seal(found: list[Row], whose: str) -> Row:
     """What tells these rows from others."""
     text = "\n".join(",".join(str(row[name]) for name in COLUMNS) for row in found)
-    return {"attack": SEAL, "index": len(found), "label": zlib.crc32(text.encode()), "correct": 0, "step": ""}
+    return {"attack": SEAL, "index": len(found), "label": zlib.crc32(text.encode()), "correct": 0, "step": whose}
 
 
 def read_partial(path: Path, index: Tensor) -> list[Row]:
-    """The rows of the shards that an earlier process finished, of the images `index`.
+    """The rows of the batches that an earlier process finished, of the images `index`.
 
-    Raises: BadInput if they are not what was written, or of other images.
+    Raises: BadInput if they are not what was written, or of another evaluation.
     """
     if not path.exists():
         return []
@@ -139,9 +139,14 @@ def read_partial(path: Path, index: Tensor) -> list[Row]:
             found = [{**row, **{k: int(row[k]) for k in ("index", "label", "correct")}} for row in csv.DictReader(file)]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is damaged ({error}). {way_out}") from error
-    if found and found[-1]["attack"] == SEAL:
-        if seal(found[:-1]) != found.pop():
+    if not found:
+        raise BadInput(f"{path} is empty. {way_out}")
+    if found[-1]["attack"] == SEAL:
+        *found, last = found
+        if last != seal(found, str(last["step"])):
             raise BadInput(f"{path} is damaged: its rows are not those that were written. {way_out}")
+        if last["step"] not in ("", path.stem):  # '': a version before this one made it
+            raise BadInput(f"{path} is of another evaluation: it was written as {last['step']}.csv. {way_out}")
     else:
         log.warning("%s has no checksum: a version before this one made it. It goes on, unverified", path)
     whose, known = {(row["attack"], row["index"]) for row in found}, set(index.tolist())

@@ -216,12 +216,14 @@ def evaluate(
     epoch: str | None,
     door: Door,
     attacks: tuple[str, ...] = (),
+    shard: int | None = None,
 ) -> None:
     """Attack the weights and look at their loss: whitebox, surfaces, steps and autoattack. A diverged run has no rows.
 
     protocol: `evaluation` of the config, and `numerics`. suite: `whitebox`, `autoattack`, `attacks` or `all`. epoch:
     whose weights, `last`, or `best` on held-out images; None: both, where images were held out. door: how a network
-    that is not ours is built. attacks: more of them, by name, on the last epoch's weights.
+    that is not ours is built. attacks: more of them, by name, on the last epoch's weights. shard: this one alone, from
+    1, of AutoAttack's; its images are kept for the evaluation that takes all shards together.
     """
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
@@ -233,9 +235,12 @@ def evaluate(
     facts = catalog.required(spec.dataset)
     for name in attacks:
         check_attack(parse(name), spec.eps, facts.shape, facts.n_classes)
+    if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
+        check_n_images(protocol["autoattack"], spec.dataset, run.n_attacked)
+    if shard is not None:
+        attack_shard(run, protocol, shard)
+        return
     with files.exclusive(run.folder / "state"):
-        if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
-            check_n_images(protocol["autoattack"]["n_images"], spec.dataset, run.n_attacked)
         for one in (epoch,) if epoch else ("last", "best") if held_out else ("last",):
             if suite != "attacks":
                 evaluate_epoch(run, protocol, suite, one)
@@ -268,17 +273,44 @@ def probe_last(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[s
     run.write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)), protocol)
 
 
+def attack_shard(run: Finished, protocol: dict[str, Any], shard: int) -> None:
+    """AutoAttack on one shard of the images, and a file that says it is done. Shards may be at work side by side."""
+    n = protocol["autoattack"].get("shards", 1)
+    if n == 1:
+        raise BadInput(
+            f"--shard {shard}: the protocol has no shards. Write `evaluation: {{autoattack: {{shards: 4}}}}`"
+        )
+    if shard > n:
+        raise BadInput(f"--shard must be from 1 to {n}, as many as the protocol has, got {shard}")
+    with files.exclusive(run.folder / f"state/shard{shard}of{n}"):
+        found = []
+        if run.about["status"] != "diverged":
+            data, model = run.data(), run.network()
+            found = autoattacked(run, model, data, protocol, "last", only=shard)
+        path = run.folder / f"state/shard{shard}of{n}.json"
+        seals.write(path, {"run": run.spec.name, "protocol": protocol_of("autoattack", protocol), "rows": len(found)})
+
+
 def autoattacked(
-    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str
+    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str, only: int | None = None
 ) -> list[dict[str, Any]]:
-    """AutoAttack's rows. Its finished images stay in state/, so that they are not attacked again."""
+    """AutoAttack's rows. Its finished images stay in state/, so that they are not attacked again.
+
+    Shards are equal shares of the images, each attacked as if there were no others: in its own batches. only: of this
+    shard alone, from 1.
+    """
     aa, seed, n_test = protocol["autoattack"], protocol["seed"], len(data.test)
-    index = subsets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    made_from = [aa, seed, index.tolist(), run.weights[WEIGHTS[epoch]]]
-    made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name, all were native
-    partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
+    every = subsets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
+    shards = every.tensor_split(aa.get("shards", 1))
     options = {"eps": run.spec.eps, "batch_size": aa["batch_size"], "seed": seed}
-    return autoattack.standard(model, data.test.take, index, **options, partial=partial)
+    found: list[dict[str, Any]] = []
+    for index in shards if only is None else [shards[only - 1]]:
+        made_from = [aa, seed, index.tolist(), run.weights[WEIGHTS[epoch]]]
+        made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name: all native
+        partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
+        found += autoattack.standard(model, data.test.take, index, **options, partial=partial)
+    order = {attack: k for k, attack in enumerate(dict.fromkeys(row["attack"] for row in found))}
+    return sorted(found, key=lambda row: order[row["attack"]]) if len(shards) > 1 else found
 
 
 def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str, ...]) -> None:

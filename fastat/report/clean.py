@@ -28,6 +28,7 @@ KINDS = {  # name -> what it is, and what its removal costs
 }
 KEPT = "kept"  # everything else: results, and what is no run's
 PART = re.compile(r"\..+\.\d+\.part")
+SHARD_DONE = re.compile(r"shard\d+of\d+\.json")
 PART_IS_LEFT = 600.0  # seconds after which nobody is still writing one
 RUN_DEPTH = 6  # folders of a run's name
 
@@ -117,6 +118,8 @@ def kind_of(path: Path, parts: tuple[str, ...], owner: str, grid: set[str], age:
         case ("state", name) if name.startswith(("autoattack-", "attack-")) and name.endswith(".csv"):
             whole = "autoattack" if name.startswith("auto") else "attacks"
             return "attacks" if (path.parent.parent / f"eval/{whole}.csv").exists() else "states"
+        case ("state", name) if SHARD_DONE.fullmatch(name):
+            return "attacks" if (path.parent.parent / "eval/autoattack.csv").exists() else "states"
     return KEPT
 
 

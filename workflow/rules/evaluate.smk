@@ -4,9 +4,44 @@ NETWORK = [
 ]
 
 
+# One of the shards that the protocol may have: its images are kept in the run's state/, where the evaluation finds them.
+rule evaluate_shard:
+    input:
+        NETWORK,
+        data="results/data/{dataset}.safetensors",
+    output:
+        f"results/runs/{PATTERN}/state/shard{{shard}}of{{shards}}.json",
+    log:
+        f"results/logs/evaluate/{PATTERN}-shard{{shard}}of{{shards}}.log",
+    wildcard_constraints:
+        method="[a-z0-9_]+",  # `external`, too
+        shard=r"\d+",
+        shards=r"\d+",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        network=lambda wildcards: grid.network_option_of(
+            RunSpec.from_wildcards(wildcards), config
+        ),
+        protocol=lambda wildcards: json.dumps(
+            grid.protocol_of_run(RunSpec.from_wildcards(wildcards), config)
+        ),
+        device=config["device"],
+        runs_per_gpu=config["runs_per_gpu"],
+    shell:
+        "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite autoattack"
+        " --shard {wildcards.shard} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
+        " --threads {threads} {params.network} >> {log} 2>&1"
+
+
 rule evaluate:
     input:
         NETWORK,
+        lambda wildcards: grid.shard_files(RunSpec.from_wildcards(wildcards), config),
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{PATTERN}/eval/whitebox.csv",
@@ -110,6 +145,9 @@ rule external_autoattack:
     input:
         f"results/runs/{EXTERNAL}/run.json",
         f"results/runs/{EXTERNAL}/weights.safetensors",
+        lambda wildcards: grid.shard_files(
+            external.of_wildcards(wildcards, config).spec, config
+        ),
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{EXTERNAL}/eval/autoattack.csv",
