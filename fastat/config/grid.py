@@ -184,7 +184,7 @@ def protocol_from(text: str) -> dict[str, Any]:
     block = {key: value for key, value in protocol.items() if key != "numerics"}
     validate(block, "config#/properties/evaluation", "--protocol")
     check_pgd_step(block, "--protocol: ")
-    if "attacks" in block:
+    if protocol.pop("attacks", None):
         raise BadInput("--protocol: attacks have an option of their own. Write --attacks NAME ...")
     if "numerics" not in protocol:
         raise BadInput("--protocol: there is no 'numerics'")

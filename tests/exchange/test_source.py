@@ -58,7 +58,7 @@ def test_the_loader_is_about_twenty_lines():
 
 
 def test_a_network_that_is_not_ours_is_built_by_the_code_it_came_from(tmp_path, monkeypatch):
-    (tmp_path / "mynets.py").write_text(
+    (tmp_path / "exportednets.py").write_text(
         "from torch import nn\n\n\ndef small(n_channels, n_classes, width=4):\n"
         "    conv = nn.Conv2d(n_channels, width, 3)\n"
         "    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, n_classes))\n"
@@ -66,14 +66,14 @@ def test_a_network_that_is_not_ours_is_built_by_the_code_it_came_from(tmp_path, 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     for normalise in ("cifar10", {"mean": [0.5, 0.25, 0.5], "std": [1.0, 0.5, 2.0]}, "inside"):
-        door = canonical({"factory": "mynets:small", "args": {"width": 8}, "normalise": normalise})
+        door = canonical({"factory": "exportednets:small", "args": {"width": 8}, "normalise": normalise})
         ours = own.build(door, 3, 10).eval()
         text = source.network_py("mine", door, (3, 8, 8), 10, "shared")
         network = built(text, tmp_path)
         network.load_state_dict(ours.state_dict())
         x = torch.rand(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            assert torch.equal(network.eval()(x), ours(x)) and "mynets" in imported(text)
+            assert torch.equal(network.eval()(x), ours(x)) and "exportednets" in imported(text)
 
 
 def test_a_torchvision_network_by_config_too(tmp_path):
