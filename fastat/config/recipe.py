@@ -94,6 +94,16 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def made_from(about: dict[str, Any]) -> str:
+    """What a run.json's numbers depend on, as it should name it: its run, recipe and data.
+
+    Of a checkpoint also its weights, and how its network is built and normalised: nothing of that was trained here.
+    """
+    text = json.dumps(about["recipe"], sort_keys=True, separators=(",", ":"))
+    more = [about.get(key) for key in ("found", "network", "files")] if about.get("status") == "external" else []
+    return fingerprint(about["run"], text, about["data_sha256"], *more)
+
+
 @functools.cache
 def named_recipes() -> dict[str, Any]:
     """config/recipes.yaml and what other packages' methods bring, read once: a grid has thousands of runs."""

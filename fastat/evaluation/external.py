@@ -17,7 +17,7 @@ from torch import nn
 from fastat.config import catalog
 from fastat.config.external import External
 from fastat.config.networks import shown
-from fastat.config.recipe import fingerprint
+from fastat.config.recipe import made_from
 from fastat.data import datasets
 from fastat.data.datasets import ImageSet, Part
 from fastat.data.subsets import stratified
@@ -31,7 +31,7 @@ from fastat.training.run import git_commit
 log = logging.getLogger(__name__)
 LOOKED_AT = 200  # images, for the accuracy by normalisation
 BETTER = 10.0  # points of accuracy by which another normalisation is better than what was said, for a warning
-SAME = ("recipe", "data_sha256", "source", "found", "files")  # of two run.json of one evaluation
+SAME = ("recipe", "data_sha256", "source", "found", "network", "files")  # of two run.json of one evaluation
 
 
 def evaluate(
@@ -140,7 +140,9 @@ def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet
     Raises: BadInput if another checkpoint has the name.
     """
     folder = results / "runs" / one.spec.name
-    weights = save({name: tensor.detach().cpu().clone() for name, tensor in chosen.network.state_dict().items()})
+    weights = save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in chosen.network.state_dict().items()}
+    )
     about = described(one, chosen, looked, data, hashlib.sha256(weights).hexdigest())
     path, to_weights = folder / "run.json", folder / "weights.safetensors"
     with files.exclusive(folder / "state"):
@@ -162,14 +164,12 @@ def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet
 def described(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet, weights: str) -> dict[str, Any]:
     """What run.json says. weights: the sha256 of weights.safetensors."""
     path, found = Path(one.weights).expanduser(), chosen.found
-    recipe = json.dumps(one.recipe, sort_keys=True, separators=(",", ":"))
-    return {
+    about = {
         "run": one.spec.name,
         "status": "external",
         "cause": "",
         "epochs_done": 0,
         "recipe": one.recipe,
-        "made_from": fingerprint(one.spec.name, recipe, data.sha256),
         "data": catalog.said(one.spec.dataset),
         "data_sha256": data.sha256,
         "n_parameters": sum(p.numel() for p in chosen.network.parameters()),
@@ -189,3 +189,4 @@ def described(one: External, chosen: Opened, looked: dict[str, float], data: Ima
         "git_commit": git_commit(),
         "files": {"weights.safetensors": weights},
     }
+    return {**about, "made_from": made_from(about)}

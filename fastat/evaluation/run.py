@@ -67,7 +67,8 @@ class Finished:
         self.about = seals.read(self.folder / "run.json")
         if self.about.get("run") != spec.name or not isinstance(self.about.get("recipe"), dict):
             raise BadInput(f"{self.folder}/run.json is of the run {self.about.get('run')!r}. {way_out}")
-        if absent := {*NEEDED} - self.about.keys() - self.about["recipe"].keys():
+        needed = {*NEEDED, *(("found", "made_from", "protocol") if spec.method == EXTERNAL else ())}
+        if absent := needed - self.about.keys() - self.about["recipe"].keys():
             raise BadInput(f"{self.folder}/run.json is damaged: it lacks {', '.join(sorted(absent))}. {way_out}")
         self.check_door()
         files = (file for file in WEIGHTS.values() if (self.folder / file).exists())
@@ -142,7 +143,9 @@ class Finished:
         """The network with weights that mean nothing."""
         facts = catalog.required(self.spec.dataset)
         if self.spec.method == EXTERNAL:
-            return external.rebuilt(self.about, self.spec.model, self.door, facts)
+            network = external.rebuilt(self.about, self.spec.model, self.door, facts)
+            self.check_code()
+            return network
         if not self.door:
             arch = self.about["recipe"].get("arch", "shared")
             ours = models.build(self.spec.model, facts.shape[0], facts.n_classes, arch)
@@ -154,6 +157,20 @@ class Finished:
         if then != now:
             log.warning("%s: the code of its network was %s when it was trained, is now %s", self.spec.name, then, now)
         return model
+
+    def check_code(self) -> None:
+        """Raises: BadInput if the code that built a checkpoint's network is another than when its file was read."""
+        then, now = self.about.get("network"), own.source(self.door) if self.door else {}
+        if then != now:
+            raise BadInput(
+                f"{self.spec.name}: the code of its network was {then} when its rows were made, is now {now}. Bring it "
+                f"back, or evaluate the file again: under another --name, or after rm -r {self.folder}"
+            )
+
+    @property
+    def of_checkpoint(self) -> list[str]:
+        """What rows depend on besides weights and protocol: of what was trained here nothing, as run.json names it."""
+        return [self.about["made_from"]] if self.spec.method == EXTERNAL else []
 
     def write(
         self,
@@ -178,6 +195,7 @@ class Finished:
             "rows": seals.sha256(path),
             "seconds": time.perf_counter() - self.started,
             "versions": versions(),
+            **({"made_from": self.about["made_from"]} if self.spec.method == EXTERNAL else {}),
             **({"made": made} if made is not None else {}),
         }
         seals.write(path.with_suffix(".json"), about)
@@ -307,6 +325,7 @@ def autoattacked(
     for index in shards if only is None else [shards[only - 1]]:
         made_from = [aa, seed, index.tolist(), run.weights[WEIGHTS[epoch]]]
         made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name: all native
+        made_from += run.of_checkpoint
         partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
         found += autoattack.standard(model, data.test.take, index, **options, partial=partial)
     order = {attack: k for k, attack in enumerate(dict.fromkeys(row["attack"] for row in found))}
@@ -329,7 +348,8 @@ def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str
         for name in sorted(by_name.keys() - same):
             whole = [name, by_name[name], run.spec.eps_255, run.about["data_sha256"], run.weights[WEIGHTS["last"]]]
             packages = {key: version for key, version in versions().items() if key != "fastat"}
-            partial = run.folder / f"state/attack-{fingerprint(*whole, protocol['numerics'], packages)}.csv"
+            whole += [protocol["numerics"], packages, *run.of_checkpoint]
+            partial = run.folder / f"state/attack-{fingerprint(*whole)}.csv"
             found += named.attack_all(model, data.test, name, eps=run.spec.eps, protocol=by_name[name], partial=partial)
     found.sort(key=lambda row: str(row["attack"]))
     said, by_whom = ({name: made[name][k] for name in sorted(made)} for k in (0, 1))
@@ -343,6 +363,7 @@ def attacked_before(run: Finished, wanted: str) -> tuple[list[dict[str, Any]], d
     """
     path = run.folder / "eval/attacks.csv"
     expected = {"run": run.spec.name, "weights": run.weights.get(WEIGHTS["last"]), "data": run.about["data_sha256"]}
+    expected |= {"made_from": run.about["made_from"]} if run.spec.method == EXTERNAL else {}
     if not path.exists() or not path.with_suffix(".json").exists():
         return [], {}
     try:

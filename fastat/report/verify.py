@@ -30,7 +30,7 @@ from fastat.config.grid import (
     protocol_of_run,
     protocols_of,
 )
-from fastat.config.recipe import LATER, fingerprint, resolve
+from fastat.config.recipe import LATER, made_from, resolve
 from fastat.config.spec import EXTERNAL, PATTERN, RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
@@ -177,14 +177,31 @@ class Checker:
             raise Wrong(f"has a status that is not {' or '.join(statuses)}", about["status"])
         if self.config is not None and (other := difference(about["recipe"], self.recipe(spec))):
             raise Wrong("is of another recipe than the config's", other)
+        if spec.method == EXTERNAL:
+            self.against_file(spec, about, run)
         if not spec.subset and {"made_from", "data_sha256"} <= about.keys():
-            text = json.dumps(about["recipe"], sort_keys=True, separators=(",", ":"))
-            if fingerprint(spec.name, text, about["data_sha256"]) != about["made_from"]:
+            if made_from(about) != about["made_from"]:
                 raise Wrong("is of another name, recipe or data than it says", f"made_from {about['made_from']}")
         check_kinds(about, KINDS)
         check_kinds(about["recipe"], OF_RECIPE)
         check_kinds(about.get("files") or {}, dict.fromkeys(about.get("files") or {}, str))
         return about
+
+    def against_file(self, spec: RunSpec, about: dict[str, Any], run: Checked) -> None:
+        """Whether run.json is of the file that the config names; where that is not here, of one that is called so."""
+        for key, kinds in {"source": ("file", "sha256"), "found": ("arch", "normalise")}.items():
+            if not isinstance(about.get(key), dict) or not set(kinds) <= about[key].keys():
+                raise Wrong(f"has no {key}", about.get(key))
+        if self.config is None:
+            return
+        path, source = Path(external.of_spec(spec, self.config).path), about["source"]
+        if path.is_file():
+            if (found := seals.sha256(path)) != source["sha256"]:
+                raise Wrong("is of another file than the config's", f"{source['sha256']!s:.16}, {path} is {found:.16}")
+        elif path.name != source["file"]:
+            raise Wrong("is of another file than the config's", f"{source['file']}, not {path.name}")
+        else:
+            run.unverified.append(f"{path} is not here: whether it is what was evaluated is not known")
 
     def packed(self, spec: RunSpec, run: Checked) -> dict[str, Any]:
         """packed.json, which only a run that came in an archive has; {} without, and where it cannot be believed."""
@@ -344,6 +361,7 @@ class Checker:
         check_kinds(about.get("protocol") or {}, {"autoattack": dict})
         weights = (run.about.get("files") or {}).get("best.safetensors" if name in BEST else "weights.safetensors")
         expected = {"run": spec.name, "data": run.about.get("data_sha256"), "rows": rows}
+        expected |= {"made_from": run.about.get("made_from")} if spec.method == EXTERNAL else {}
         for key, value in ({**expected, "weights": weights} if weights else expected).items():
             if about.get(key) != value:
                 raise Wrong(f"was not made from this run's {key}", f"{about.get(key)!s:.16}, here {value!s:.16}")

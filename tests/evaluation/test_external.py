@@ -621,3 +621,61 @@ def test_it_is_attacked_by_name_and_goes_out_and_in_again(here, capsys):
     for file in ("run.json", "weights.safetensors", "eval/whitebox.csv", "eval/attacks.csv"):
         assert (Path("elsewhere/runs") / run / file).read_bytes() == (Path("results/runs") / run / file).read_bytes()
     assert main(["verify", "--all", "--results", "elsewhere"]) == 0
+
+
+# Whose rows
+
+
+def test_rows_of_one_arch_are_never_those_of_another(here, capsys):
+    """Names, shapes and weights are the same: what was attacked is not. The workflow deletes run.json before a rule."""
+    torch.manual_seed(0)
+    torch.save(models.build("postact_tiny", 3, 4, "nuat").state_dict(), "theirs.pt")
+
+    def go(arch, name, suite="all"):
+        return evaluate("--arch", arch, "--name", name, model="postact_tiny", eps="2/255", suite=suite)
+
+    def folder_at(name):
+        return folder_of(name, "postact_tiny", 2)
+
+    assert go("nuat", "one") == 0 and go("sdi_pgi", "fresh") == 0
+    kept = {path.name for path in (folder_at("one") / "state").glob("autoattack-*.csv")}
+    (folder_at("one") / "run.json").unlink()
+    assert go("sdi_pgi", "one", "whitebox") == 0
+    assert main(["verify", "--all"]) == 1
+    assert "eval/autoattack.csv was not made from this run's made_from" in capsys.readouterr().out
+    assert go("sdi_pgi", "one") == 0
+    assert len([*(folder_at("one") / "state").glob("autoattack-*.csv")]) == 1 + len(kept)
+    for file in ("whitebox.csv", "autoattack.csv"):
+        assert (folder_at("one") / "eval" / file).read_bytes() == (folder_at("fresh") / "eval" / file).read_bytes()
+    assert main(["verify", "--all"]) == 0
+
+
+def test_code_that_changed_under_the_name_is_another_network(here, capsys, monkeypatch):
+    torch.save(state(), "theirs.pt")
+    Path("changing.py").write_text(NETS)
+    monkeypatch.syspath_prepend(str(here))
+    assert evaluate("--normalise", "inside", model="changing:Means") == 0
+    Path("changing.py").write_text(NETS + "\n# another line\n")
+    assert evaluate("--normalise", "inside", model="changing:Means") == 2
+    assert "(network of its run.json). Give this one another --name" in capsys.readouterr().err
+    run = "few/changing_means/eps26/external/theirs/seed0"
+    assert main(["evaluate", "--run", run, "--network", '{"factory": "changing:Means"}', "--suite", "whitebox"]) == 2
+    assert "the code of its network was" in capsys.readouterr().err
+
+
+def test_a_config_that_names_another_file_is_not_served_by_the_one_that_was_there(here, capsys):
+    torch.save(state(), "theirs.pt")
+    torch.save({name: 0 * tensor for name, tensor in state().items()}, "zero.pt")
+    assert evaluate("--normalise", "inside") == 0
+    said = "model: 'doornets:Means', dataset: few, eps: 26/255, suite: whitebox, name: theirs, normalise: inside"
+    Path("ext.yaml").write_text(f"grid: []\nexternal: [{{weights: theirs.pt, {said}}}]")
+    config = ["--configfile", "few.yaml", "ext.yaml"]
+    assert main(["verify", "--all", *config]) == 0
+    Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("theirs.pt", "zero.pt"))
+    assert main(["verify", "--all", *config]) == 1
+    assert "run.json is of another file than the config's" in capsys.readouterr().out
+    Path("zero.pt").unlink()
+    assert main(["verify", "--all", *config]) == 1
+    Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("zero.pt", "elsewhere/theirs.pt"))
+    assert main(["verify", "--all", *config]) == 0
+    assert "elsewhere/theirs.pt is not here" in capsys.readouterr().out
