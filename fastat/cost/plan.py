@@ -183,7 +183,7 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     """The cost of a run, without hours; memory is of one process's share."""
     facts, batch_size = catalog.required(spec.dataset), recipe.batch_size // processes.size
     task, method = build_method(spec, recipe, META)
-    mine, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
+    _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
     assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
     model = network_on_meta(spec, recipe)
     memory = {
@@ -194,7 +194,7 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     }
     try:
         with META:  # also where the network makes tensors
-            at_once = max(batch_size, min(watched_at_once(mine), most_watched(recipe, task.n_train)))
+            at_once = max(batch_size, min(watched_at_once(task), most_watched(recipe, task.n_train)))
             memory["activations"] = activation_bytes(model, at_once, facts.shape)
             per_image, forward = flops_per_image(spec, recipe, task, model, method)
     except Exception:  # code that is not ours may raise anything where images have no values

@@ -36,7 +36,7 @@ LEFT = ("log.csv", "weights.safetensors", "instances.safetensors")  # by a train
 
 BEST = "best.safetensors"  # the weights of the best epoch, where images are held out
 HELD_OUT = "held_out_pgd10_acc"  # the column of log.csv that says which it is
-WATCHED_AT_ONCE = 512 * 3 * 32 * 32  # pixels that are attacked at once to watch a training, or a batch of its own
+WATCHED_AT_ONCE = 512 * 3 * 32 * 32  # pixels that are attacked at once to watch a training, or 64 images
 
 
 class Stopped(Exception):
@@ -212,9 +212,7 @@ def run_epochs(
         totals.clear()
         if path is None:
             continue
-        if run.snapshots and processes.rank == 0:
-            snapshot = path.parent.parent / f"snapshots/epoch{now.epoch - 1:03d}.safetensors"
-            write_weights(run.learner.reported.state_dict(), snapshot)
+        keep_snapshot(run, path, now.epoch - 1)
         if processes.size == 1 and not saves.due():
             continue
         with saves:
@@ -301,8 +299,8 @@ def monitor(run: Training, epoch: int) -> dict[str, float]:
 
 
 def watched_at_once(task: Task) -> int:
-    """How many images are attacked at once while a training is watched: no more memory than 512 of CIFAR's need."""
-    return max(task.batch_size, WATCHED_AT_ONCE // math.prod(task.image_shape))
+    """How many images are attacked at once while a training is watched, whoever shares it: draws depend on it."""
+    return max(64, WATCHED_AT_ONCE // math.prod(task.image_shape))
 
 
 def on_held_out(run: Training, epoch: int) -> dict[str, float]:
@@ -379,6 +377,12 @@ def write_results(
 def snapshots(run: Training, folder: Path) -> list[str]:
     """The names of the weights that were kept by epoch."""
     return sorted(f"snapshots/{path.name}" for path in (folder / "snapshots").glob("*")) if run.snapshots else []
+
+
+def keep_snapshot(run: Training, path: Path, epoch: int) -> None:
+    """The weights of an epoch, if they are to be kept. path: of the state."""
+    if run.snapshots and run.task.processes.rank == 0:
+        write_weights(run.learner.reported.state_dict(), path.parent.parent / f"snapshots/epoch{epoch:03d}.safetensors")
 
 
 def write_weights(weights: dict[str, Tensor], path: Path) -> None:

@@ -106,8 +106,10 @@ def test_passes_are_in_forwards_and_backwards_over_the_images():
 def test_processes_that_share_a_training_divide_what_has_a_row_per_image():
     grid = {"dataset": "imagenet", "model": "resnet18", "eps": "2/255", "method": "atas", "seed": 0}
     (alone,), (shared,) = lines(grid), lines(grid, processes={"imagenet": 4})
-    for part, share in (("state of the method", 4), ("activations", 4), ("weights, gradients, momentum", 1)):
+    for part, share in (("state of the method", 4), ("weights, gradients, momentum", 1)):
         assert alone.each.memory[part] == pytest.approx(share * shared.each.memory[part], rel=1e-3), part
+    # 128 images, against 32: but 64 of the sample that each attacks after an epoch
+    assert alone.each.memory["activations"] == pytest.approx(2 * shared.each.memory["activations"], rel=1e-3)
     assert (alone.each.flops, alone.each.disk, alone.each.state) == (
         shared.each.flops,
         shared.each.disk,
