@@ -121,7 +121,7 @@ def of_ours(one: External, found: Checkpoint, facts: DatasetFacts) -> Iterator[O
 def of_others(one: External, stages: list[Checkpoint], facts: DatasetFacts) -> Opened:
     """The network behind a door.
 
-    Raises: BadInput if the weights are another network's, or nobody says how it normalises.
+    Raises: BadInput if the weights are another network's, or it would normalise twice.
     """
     n_channels = facts.shape[0]
     numerics.without_onednn()
@@ -132,6 +132,7 @@ def of_others(one: External, stages: list[Checkpoint], facts: DatasetFacts) -> O
     check_keys(one, replace(found, weights={**counters, **found.weights}), wanted)
     with own.said(shown(one.door), f"the weights of {one.weights} cannot be loaded into it"):
         network.load_state_dict({**counters, **found.weights})
+    check_once(one, wanted)
     constants = settled(one, found, n_channels)
     stated = said_by(constants) if constants else None
     unsaid = constants is None and not one.recipe["normalise"] and not STORED & wanted.keys()
@@ -149,6 +150,16 @@ def check_keys(one: External, found: Checkpoint, wanted: dict[str, Tensor]) -> N
         raise BadInput(
             f"{one.weights} is not of network {shown(one.door)}: {'; '.join(said)}. Name the network that it was "
             "trained as, with its arguments, or another part of the file (--entry)"
+        )
+
+
+def check_once(one: External, wanted: dict[str, Tensor]) -> None:
+    """Raises: BadInput if a network that normalises by itself would stand behind a stated normalisation, too."""
+    stated, held = one.recipe["normalise"], sorted(STORED & wanted.keys())
+    if held and stated not in ("", "inside"):
+        raise BadInput(
+            f"{shown(one.door)} normalises by itself: its state dict has {', '.join(held)}. Its input must not be "
+            f"normalised a second time, got --normalise {stated}. Leave it out, or write --normalise inside"
         )
 
 

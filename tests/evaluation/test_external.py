@@ -243,6 +243,18 @@ def test_a_network_whose_own_state_normalises_needs_no_saying(here):
     assert share(folder_of(model="doornets_normalises")) == 1
 
 
+@pytest.mark.parametrize("said", [["cifar10"], ["imagenet"], ["0.5,0.45,0.4", "0.25,0.24,0.26"]])
+def test_a_network_whose_own_state_normalises_is_not_normalised_twice(said, here, capsys):
+    torch.save({"mean": torch.zeros(3, 1, 1), **state()}, "theirs.pt")
+    assert evaluate("--normalise", *said, model="doornets:Normalises") == 2
+    error = capsys.readouterr().err
+    assert "doornets:Normalises normalises by itself: its state dict has mean. " in error
+    assert "Leave it out, or write --normalise inside" in error and not Path("results/runs").exists()
+    assert evaluate("--normalise", "inside", model="doornets:Normalises") == 0
+    assert evaluate("--normalise", "none", "--name", "none", model="doornets:Normalises") == 0
+    assert share(folder_of(model="doornets_normalises")) == 1
+
+
 def test_a_network_of_others_takes_a_file_without_batchnorms_counters(here):
     Path("normed.py").write_text(
         "from torch import nn\n\n\ndef net(n_channels, n_classes):\n    return nn.Sequential("
