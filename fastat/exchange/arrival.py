@@ -103,8 +103,8 @@ def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
     names = sorted(verify.runs_below(staging / "runs")[0])
     if not names:
         raise BadInput(f"{source} holds no run. {NOTHING}")
-    checker = verify.Checker(staging, full=True)
-    for dataset in {name.partition("/")[0] for name in names}:
+    checker = verify.Checker(staging, full=True, prepared_in=results / "data")
+    for dataset in {name.partition("/")[0] for name in names}:  # not in full: nothing is put among them
         checker.data[dataset] = verify.read_prepared(results / f"data/{dataset}.safetensors", full=False)
     runs = [checker.check(name) for name in names]
     for run, wrong in [*verify.among_neighbours(runs)]:

@@ -121,11 +121,19 @@ class Checked:
 class Checker:
     """Checks the runs of one results folder.
 
-    config: what the runs should be; None: whatever they say they are. full: trust no remembered hash.
+    config: what the runs should be; None: whatever they say they are. full: trust no remembered hash. prepared_in: the
+    folder of the prepared data; None: results/data.
     """
 
-    def __init__(self, results: Path, config: dict[str, Any] | None = None, full: bool = False):
+    def __init__(
+        self,
+        results: Path,
+        config: dict[str, Any] | None = None,
+        full: bool = False,
+        prepared_in: Path | None = None,
+    ):
         self.results, self.config, self.full = results, config, full
+        self.prepared_in = prepared_in or results / "data"
         self.hashes = seals.Hashes(results, full)
         self.recipes: dict[RunSpec, dict[str, Any]] = {}
         self.data: dict[str, tuple[str, NDArray[np.int64]] | Wrong | None] = {}
@@ -271,7 +279,7 @@ class Checker:
     def prepared(self, dataset: str) -> tuple[str, NDArray[np.int64]] | None:
         """sha256 and test labels of the prepared data set, None if it is not there."""
         if dataset not in self.data:
-            self.data[dataset] = read_prepared(self.results / f"data/{dataset}.safetensors", self.full)
+            self.data[dataset] = read_prepared(self.prepared_in / f"{dataset}.safetensors", self.full)
         found = self.data[dataset]
         if isinstance(found, Wrong):
             raise found
@@ -282,7 +290,10 @@ class Checker:
         found = self.prepared(dataset) if catalog.facts(dataset) else None
         if found is None or part == "test":
             return found and found[1]
-        return prepared.labels(self.results / f"data/{dataset}.safetensors", part)
+        try:
+            return prepared.labels(self.prepared_in / f"{dataset}.safetensors", part)
+        except (BadInput, OSError) as error:
+            raise Wrong("is of data that are damaged", error) from error
 
     def against_data(self, spec: RunSpec, about: dict[str, Any], run: Checked) -> None:
         """The run must be of the data that lie there."""

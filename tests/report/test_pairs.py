@@ -1,5 +1,6 @@
 """pairs.csv: every method against ATAS and the best, and what a damaged row costs. Rows are made up."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,31 @@ def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
     assert set(table["attack"]) == {"pgd50", "aa"} and set(table["method_b"]) == {"atas"}
     assert len(table) == 2 * 11 and (table["p_adjusted"] >= table["p"]).all()
     pd.testing.assert_frame_equal(table, pairs.compared(right.sample(frac=1, random_state=0)), check_exact=True)
+
+
+def with_right(right, images, bits, **who):
+    """The rows of the first run, called otherwise, on `images`, of which these are right."""
+    rows = right[right["method"] == "atas"].drop_duplicates("attack")
+    return rows.assign(**who, images=images, bits=fabricate.bits(bits), n=len(bits))
+
+
+@pytest.mark.parametrize("name,images", [("theirs_train", "training images"), ("theirs", "the-same-images")])
+def test_what_was_trained_elsewhere_is_compared_and_no_reference_and_removes_no_pair(name, images):
+    right = fabricate.correct(fabricate.runs(12, 3))
+    theirs = with_right(right, images, np.ones(200), method="external", variant=name)
+    right = right[right["method"] != "atas"]
+    table, alone = pairs.compared(pd.concat([right, theirs])), pairs.compared(right)
+    assert len(alone) == 2 * 10 and len(table) == len(alone) + 2 * (name == "theirs")
+    assert set(table["method_b"]) == set(alone["method_b"]) and len(set(table["method_b"])) == 1
+    assert pairs.compared(theirs).empty
+
+
+def test_the_best_is_of_those_on_the_images_that_most_were_attacked_on():
+    right = fabricate.correct(fabricate.runs(12, 3))
+    other = with_right(right, "fewer images", np.ones(50), method="fgsm", variant="fewer")
+    table = pairs.compared(pd.concat([right[right["method"] != "atas"], other]))
+    assert len(set(table["method_b"])) == 1 and set(table["variant_b"]) == {"paper"}
+    assert len(table) == 2 * 10 and (table["n_images"] == 200).all()
 
 
 @pytest.mark.parametrize("n", [0, 1])
