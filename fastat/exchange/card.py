@@ -18,7 +18,7 @@ from fastat.report import sanity
 from fastat.report.methods import called
 from fastat.report.results import of_rows
 from fastat.report.statistics import wilson
-from fastat.report.tidy import MEASURED, Number, evaluated
+from fastat.report.tidy import MEASURED, Number, apart, evaluated
 from fastat.report.verify import Checked
 from fastat.units import eps_text
 
@@ -63,21 +63,34 @@ def panel(spec: RunSpec, numbers: list[Number]) -> tuple[str, list[str]]:
 
 
 def robustbench_json(spec: RunSpec, run: Checked, of_network: str) -> str:
-    """The run in the form of RobustBench's model_info: only what is known; who submits it adds what is not."""
+    """The run in the form of RobustBench's model_info: only what is known; who submits it adds what is not.
+
+    Accuracies there are on test images as they are: of other images it has none.
+    """
+    assert run.about is not None
+    recipe = run.about["recipe"]
     paper, by = paper_of(spec.method), {one.attack: one for one in scores(run) if one.epoch == "last"}
     of_paper = {"link": paper.link, "name": paper.title, "authors": paper.authors} if paper else {}
     entry: dict[str, Any] = {**of_paper, **({"additional_data": False} if is_ours(spec) else {})}
     entry |= {"number_forward_passes": 1, "dataset": spec.dataset, **({"venue": paper.venue} if paper else {})}
     entry |= {"architecture": of_network, "eps": eps_text(spec.eps_255)}
     named = {"clean": "clean_acc", "aa": "autoattack_acc"}
-    entry |= {name: f"{by[attack].value:.2f}" for attack, name in named.items() if attack in by}
+    entry |= {name: f"{by[attack].value:.2f}" for attack, name in named.items() if attack in by and not apart(recipe)}
     how = f"trained by fastat {__version__}, method {called(spec.method, spec.variant)}, seed {spec.seed}"
     note = (
         f"One network, {how}." if is_ours(spec) else f"A network trained elsewhere, attacked by fastat {__version__}."
     )
-    if "aa" in by and "clean" in by and by["aa"].n != by["clean"].n:
+    if apart(recipe):
+        note += f" It was attacked on {images_of(recipe)}: its accuracy on test images as they are is not known."
+    elif "aa" in by and "clean" in by and by["aa"].n != by["clean"].n:
         note += f" AutoAttack on {by['aa'].n} of {by['clean'].n} test images."
     return json.dumps({**entry, "footnote": note}, indent=2) + "\n"
+
+
+def images_of(recipe: dict[str, Any]) -> str:
+    """Which images were attacked, in words."""
+    border = " with a black border (`--protocol released`)" if recipe.get("protocol") == "released" else ""
+    return f"{'training' if recipe.get('part') == 'train' else 'test'} images{border}"
 
 
 def is_ours(spec: RunSpec) -> bool:
@@ -151,6 +164,7 @@ def trained(about: dict[str, Any]) -> str:
 
 def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     """The table of accuracies, the sanity panel, and the protocols."""
+    assert run.about is not None
     rows = [
         f"| {one.epoch} | {NAMES.get(one.attack, one.attack)} | {one.value:.2f} | {one.low:.1f} to {one.high:.1f} "
         f"| {one.n} |"
@@ -158,7 +172,8 @@ def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     ]
     if not rows:
         return "It was not attacked."
-    table = "| epoch | attack | accuracy in % | 95 % interval | images |\n| --- | --- | --- | --- | --- |"
+    table = f"Accuracy on {images_of(run.about['recipe'])}.\n\n"
+    table += "| epoch | attack | accuracy in % | 95 % interval | images |\n| --- | --- | --- | --- | --- |"
     why = f" ({'; '.join(failed)})" if failed else ""
     said = "\n".join([table, *rows])
     said += "\n\nThe interval is Wilson's, of so many images; of other seeds it says nothing.\n\n"

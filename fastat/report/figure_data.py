@@ -18,6 +18,7 @@ from scipy import stats
 
 from fastat.config import catalog
 from fastat.config.grid import middle
+from fastat.config.spec import EXTERNAL
 from fastat.config.sweep import read_text, text
 from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
@@ -111,8 +112,8 @@ def swept(grid: Grid, method: str) -> pd.DataFrame:
 
 
 def main(grid: Grid) -> pd.DataFrame:
-    """The runs that are not ablations."""
-    return grid.runs[~grid.runs["ablation"]]
+    """The runs that were trained here and are not ablations."""
+    return grid.runs[~grid.runs["ablation"] & (grid.runs["method"] != EXTERNAL)]
 
 
 # Curves

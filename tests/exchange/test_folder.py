@@ -15,8 +15,11 @@ from fastat import ROOT
 from fastat.cli import main
 from fastat.config import catalog
 from fastat.config.grid import load_config, protocol_for
+from fastat.config.spec import RunSpec
+from fastat.exchange import card
 from fastat.machine import seals
 from fastat.networks import models
+from fastat.report import verify
 from tests import fabricate
 from tests.exchange.conftest import RUN, with_network
 
@@ -112,16 +115,17 @@ def test_the_best_epoch_s_weights_come_too(tmp_path):
     assert export(tmp_path / "results", tmp_path / "out", run=name) == 0
     last, best = alone(tmp_path / "out", tmp_path / "empty", "weights.pt", "best.pt")
     assert not torch.equal(last, best)
-    card = (tmp_path / "out/README.md").read_text()
-    assert "| best | PGD50 | 50.00 | 31.4 to 68.6 | 24 |" in card and "`best.safetensors, best.pt`" in card
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| best | PGD50 | 50.00 | 31.4 to 68.6 | 24 |" in text and "`best.safetensors, best.pt`" in text
     assert take_in(tmp_path / "out", tmp_path / "there") == 0
     assert (tmp_path / "there/runs" / name / "best.safetensors").exists()
 
 
 def test_the_card_has_numbers_intervals_recipe_data_and_hashes(results, exported):
-    card, about = (exported / "README.md").read_text(), seals.read(results / "runs" / RUN / "run.json")
+    text, about = (exported / "README.md").read_text(), seals.read(results / "runs" / RUN / "run.json")
     for said in (
         "# ATAS on digits at eps 77/255, seed 0",
+        "Accuracy on test images.\n\n| epoch",
         "| last | PGD50 | 50.00 | 31.4 to 68.6 | 24 |",
         "| last | AutoAttack | 45.00 | 25.8 to 65.8 | 20 |",
         "Sanity: **ok**",
@@ -132,8 +136,8 @@ def test_the_card_has_numbers_intervals_recipe_data_and_hashes(results, exported
         '- whitebox: `{"batch_size": 500, "pgd_step": "0.2 eps", "pgd_restarts": 1, "seed": 0}`, numerics native',
         "python -m fastat data --dataset digits",
     ):
-        assert said in card, said
-    assert "evidence of no" not in card and str(results) not in card and os.uname().nodename not in card
+        assert said in text, said
+    assert "evidence of no" not in text and str(results) not in text and os.uname().nodename not in text
 
 
 def test_the_robustbench_entry_has_facts_alone(exported):
@@ -145,6 +149,22 @@ def test_the_robustbench_entry_has_facts_alone(exported):
         "eps": "77/255", "clean_acc": "100.00", "autoattack_acc": "45.00",
         "footnote": "One network, trained by fastat 0.1.0, method ATAS, seed 0. AutoAttack on 20 of 24 test images.",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said,words",
+    [
+        ({"part": "train"}, "training images"),
+        ({"protocol": "released"}, "test images with a black border (`--protocol released`)"),
+    ],
+)
+def test_accuracies_on_other_images_are_said_to_be_and_are_none_of_robustbench_s(results, said, words):
+    run = verify.Checker(results, None).check(RUN)
+    run.about["recipe"] |= said
+    entry = json.loads(card.robustbench_json(RunSpec.parse(RUN), run, "preact_tiny"))
+    assert "clean_acc" not in entry and "autoattack_acc" not in entry
+    assert f"seed 0. It was attacked on {words}: its accuracy on test images as they are is not kn" in entry["footnote"]
+    assert card.numbers(run, "ok", []).startswith(f"Accuracy on {words}.\n\n| epoch | attack")
 
 
 def test_a_network_of_one_s_own_needs_its_config_and_its_module(tmp_path, monkeypatch, capsys):

@@ -105,6 +105,14 @@ def test_figure_1_goes_to_another_eps_only_if_nothing_collapsed_at_the_first(tmp
     assert set(pd.read_csv(folder / "figures/fig01.csv")["eps"]) == {"12/255"}  # the fifth run
 
 
+def test_a_checkpoint_trained_elsewhere_is_in_no_figure(tmp_path):
+    who = [("digits", "preact_tiny", "8/255", "external", name, "0") for name in ("theirs", "theirs_train")]
+    folder = results(tmp_path / "results", [*named(["atas/paper"]), *who])
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    for name in ("accuracy_by_eps", "collapse_map", "cost_robustness", "curves", "fig06", "fig07"):
+        assert set(pd.read_csv(folder / f"figures/{name}.csv")["method"].dropna()) == {"atas"}, name
+
+
 def test_figure_3_counts_the_collapses_on_small_and_on_large_norms(stepped):
     rows = pd.read_csv(stepped / "figures/fig03.csv")
     assert set(rows["subset"]) == {"1-2", "9-10"} and set(rows["alpha"]) == {1.75} and (rows["n_seeds"] == 2).all()

@@ -406,6 +406,23 @@ def test_filters_and_search_leave_the_rows_that_fit(chromium: Any, path: Path) -
             assert visit.page.locator(f".filters select[name={name}] option").count() >= 2
 
 
+def test_a_row_on_other_images_than_test_images_names_them(chromium: Any, tmp_path: Path) -> None:
+    names = {
+        "theirs": "", "theirs_train": "training images", "theirs_released": "test images with a border",
+        "theirs_train_released": "training images with a border",
+    }  # fmt: skip
+    who = [("digits", "preact_tiny", "8/255", "external", name, "0") for name in names]
+    ours = ("digits", "preact_tiny", "8/255", "atas", "mine_train", "0")
+    with Visit(chromium, made(tmp_path, [*who, ours])) as visit:
+        for title in ("Clean", "PGD50", "AA [95 %]"):
+            shown = dict(zip(visit.column("Recipe"), visit.column(title), strict=True))
+            for name, words in {**names, "mine_train": ""}.items():
+                assert words in shown[name] and ("images" in shown[name]) == bool(words), (name, title)
+        visit.page.locator("#cells tbody tr", has_text="theirs_train_released").locator("button").click()
+        text = visit.page.locator("#evidence").inner_text()
+        assert "measured, % of training images with a border" in text
+
+
 def test_evidence_is_one_key_away_and_escape_returns_to_the_row(chromium: Any, path: Path) -> None:
     with Visit(chromium, path) as visit:
         button = visit.page.locator("#cells tbody tr", has_text="atas").locator("button")

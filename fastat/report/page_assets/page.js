@@ -113,14 +113,21 @@ function searchBox(api, label = "Search") {
 
 // The leaderboard
 
+const SHARE = "% of test images, or of those that the row names";
 const accuracy = (metric, title, help) => ({
   title, help, number: true, value: (cell) => cell[metric],
   node: (cell) => el("span", {}, plus(cell[metric], cell[`${metric}_std`]), ...remark(cell, metric)),
   text: (cell) => plus(cell[metric], cell[`${metric}_std`]),
 });
 function remark(cell, metric) {
-  if (metric === "aa" && !none(cell.aa)) return [el("small", {}, interval(cell.aa_low, cell.aa_high)), ...fewer(cell, metric)];
-  return fewer(cell, metric);
+  const found = metric === "aa" && !none(cell.aa) ? [el("small", {}, interval(cell.aa_low, cell.aa_high))] : [];
+  if (!none(cell[metric]) && otherImages(cell)) found.push(el("small", {}, otherImages(cell)));
+  return [...found, ...fewer(cell, metric)];
+}
+// what a checkpoint from elsewhere was attacked on ends its name (config/external.py); "": test images as they are
+function otherImages(cell) {
+  const [, train, released] = (cell.method === "external" && cell.variant.match(/(_train)?(_released)?$/)) || [];
+  return train || released ? `${train ? "training" : "test"} images${released ? " with a border" : ""}` : "";
 }
 function fewer(cell, metric) {
   const measured = cell[`${metric}_seeds`];
@@ -153,11 +160,11 @@ const columns = [
   { title: "eps", number: true, value: (cell) => cell.eps_255, text: (cell) => cell.eps },
   { title: "Seeds", number: true, value: (cell) => cell.seeds, help: "and how many of them diverged",
     text: (cell) => (cell.diverged ? `${cell.seeds} (${cell.diverged} diverged)` : `${cell.seeds}`) },
-  accuracy("clean", "Clean", "% of test images, no attack"),
-  accuracy("pgd10", "PGD10", "% of test images"),
-  accuracy("pgd50", "PGD50", "% of test images"),
-  accuracy("aa", "AA [95 %]", "AutoAttack, % of test images"),
-  ...data.attacks.map(({ name, words }) => accuracy(name, name, `${words}, % of test images`)),
+  accuracy("clean", "Clean", `${SHARE}, no attack`),
+  accuracy("pgd10", "PGD10", SHARE),
+  accuracy("pgd50", "PGD50", SHARE),
+  accuracy("aa", "AA [95 %]", `AutoAttack, ${SHARE}`),
+  ...data.attacks.map(({ name, words }) => accuracy(name, name, `${words}, ${SHARE}`)),
   ...(cells.some((cell) => !none(cell.best_epoch)) ? [
     accuracy("best_pgd50", "PGD50, best", "of the weights of the epoch that was best on held-out training images"),
     accuracy("best_aa", "AA, best", "of the weights of the epoch that was best on held-out training images"),
@@ -245,7 +252,7 @@ function seedEvidence(cell, run, open) {
   const measured = MEASURED.filter((name) => !none(run[name])).map((name) => `${heading(name)} ${fixed(run[name], 1)}`);
   const all = facts([
     ["status", [status ?? (run.diverged ? "diverged" : none(run.clean) ? "not evaluated" : "evaluated"), cause || run.cause].filter(Boolean).join(": ")],
-    ["measured, %", measured.join(" · ") + (none(run.aa_n) ? "" : ` (AA on ${run.aa_n} images)`)],
+    [otherImages(cell) ? `measured, % of ${otherImages(cell)}` : "measured, %", measured.join(" · ") + (none(run.aa_n) ? "" : ` (AA on ${run.aa_n} images)`)],
     ["collapse", status === "external" ? "" : COLLAPSE(run)],
     ["training PGD10", none(run.train_pgd10_last) ? "" : `last ${fixed(run.train_pgd10_last, 1)}, best ${fixed(run.train_pgd10_best, 1)} at epoch ${run.train_pgd10_best_epoch}`],
     ["cost", [none(run.train_seconds) ? "" : `${fixed(run.train_seconds, 1)} s`, none(run.peak_memory_mb) ? "" : `${fixed(run.peak_memory_mb, 0)} MB at most`].filter(Boolean).join(", ")],
