@@ -4,6 +4,7 @@ Which keys fit whose network: fastat/networks/released.py. What a user says of a
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ NAMED_STATISTICS: dict[str, Statistics] = {
     "0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "pixels from 0 to 255": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
 }
-
+BORDER = 4  # pixels on each side that images have by the released protocol
 
 STORED = STATISTICS.keys() - {"std", "sigma"}  # a network whose state dict has one of these normalises by itself
 
@@ -114,7 +115,7 @@ def of_ours(one: External, found: Checkpoint, facts: DatasetFacts) -> Iterator[O
         if rules not in seen:
             seen.append(rules)
             if one.recipe["protocol"] == "released":
-                pool_as_released(network, name, facts.shape[1])
+                pool_as_released(network, name, facts.shape[1:])
             yield Opened(network.eval(), found, said_by(normalize), arch)
 
 
@@ -233,7 +234,7 @@ def rebuilt(about: dict[str, Any], model: str, door: Door, facts: DatasetFacts) 
     network = models.build(model, n_channels, facts.n_classes, found["arch"])
     numerics.without_onednn(network)
     if about["recipe"]["protocol"] == "released":
-        pool_as_released(network, model, facts.shape[1])
+        pool_as_released(network, model, facts.shape[1:])
     return network
 
 
@@ -249,10 +250,24 @@ class TopLeft(nn.Module):
         return F.avg_pool2d(x[..., : self.side, : self.side], self.side)
 
 
-def pool_as_released(network: nn.Module, model: str, height: int) -> None:
-    """Pool by a window as large as the last map of images that are not padded (models/preact_resnet.py of ATAS)."""
+def pool_as_released(network: nn.Module, model: str, image: tuple[int, ...]) -> None:
+    """Pool by a window as large as the last map of images that are not padded (models/preact_resnet.py of ATAS).
+
+    image: height and width, not padded.
+    Raises: BadInput if a second window fits into the map of padded images: the linear layer was trained for one.
+    """
     size = models.MODELS[model]
+    if size.kind == "torchvision":
+        return
+    halved = size.stem_stride * 2 ** (len(size.blocks) - 1)
+    side, padded = max(1, image[0] // halved), math.ceil((max(image) + 2 * BORDER) / halved)
+    if padded >= 2 * side:
+        raise BadInput(
+            f"protocol: released pools the last map by a window as large as that of images that are not padded, which "
+            f"must fit into it once. On {' x '.join(map(str, image))} pixels and a border of {BORDER} {model}'s has "
+            f"{padded} rows or columns, the window {side}: the released code would not run. Leave it out"
+        )
     trunk = network.get_submodule("trunk")
     for name, module in list(trunk.named_children()):
-        if isinstance(module, nn.AdaptiveAvgPool2d) and size.kind != "torchvision":
-            setattr(trunk, name, TopLeft(max(1, height // (size.stem_stride * 2 ** (len(size.blocks) - 1)))))
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            setattr(trunk, name, TopLeft(side))

@@ -18,9 +18,10 @@ from fastat.cli import main
 from fastat.config import external as said
 from fastat.config.grid import load_config
 from fastat.errors import BadInput
+from fastat.evaluation.run import PADDING
 from fastat.machine import seals
 from fastat.networks import models
-from fastat.networks.external import pool_as_released
+from fastat.networks.external import BORDER, pool_as_released
 
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.24, 0.26]
 BRIGHTNESS = torch.tensor([0.2, 0.4, 0.6, 0.8])  # of a class's images
@@ -299,14 +300,20 @@ def test_the_network_in_pyautoattacks_wheel_is_a_postact_resnet18(here, capsys):
 
 
 def test_training_images_and_the_released_protocol_are_marked_and_never_paired(here, caplog):
+    rng = np.random.default_rng(0)
+    np.savez("large.npz", images=rng.integers(0, 256, (40, 12, 12, 3), np.uint8), labels=np.arange(40) % 4)
+    text = Path("few.yaml").read_text().replace("datasets: {", "datasets: {large: {npz: large.npz, test: 0.25}, ")
+    Path("few.yaml").write_text(text)
+    assert main(["data", "--dataset", "large", "--configfile", "few.yaml"]) == 0
     torch.manual_seed(0)
     save_file(models.build("preact_tiny", 3, 4).state_dict(), "ours.safetensors")
-    known = {"weights": "ours.safetensors", "model": "preact_tiny"}
+    known = {"weights": "ours.safetensors", "model": "preact_tiny", "dataset": "large"}
     assert evaluate("--arch", "shared", **known) == 0
     assert evaluate("--arch", "shared", "--part", "train", **known) == 0
     assert evaluate("--arch", "shared", "--protocol", "released", **known) == 0
     for name, n in {"ours": 10, "ours_train": 30, "ours_released": 10}.items():
-        assert sum(row["attack"] == "clean" for row in rows(folder_of(name, "preact_tiny"))) == n
+        folder = Path(str(folder_of(name, "preact_tiny")).replace("few", "large"))
+        assert sum(row["attack"] == "clean" for row in rows(folder)) == n
     assert main(["report"]) == 0
     with open("results/correct.csv", newline="") as file:
         images = {row["variant"]: row["images"] for row in csv.DictReader(file) if row["attack"] == "far"}
@@ -316,15 +323,41 @@ def test_training_images_and_the_released_protocol_are_marked_and_never_paired(h
 
 def test_the_released_protocol_sees_a_border_and_pools_the_upper_left(here):
     network = models.build("preact_tiny", 3, 4).eval()
-    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(2, 3, 12 + 2 * BORDER, 12 + 2 * BORDER, generator=torch.Generator().manual_seed(0))
     maps = []
     pool = next(module for module in network.trunk if isinstance(module, torch.nn.AdaptiveAvgPool2d))
     pool.register_forward_pre_hook(lambda _, args: maps.append(args[0]))
     linear = network.trunk[-1]
     network(x)
-    pool_as_released(network, "preact_tiny", 8)
-    assert maps[0].shape[2:] == (4, 4)
-    torch.testing.assert_close(network(x), linear(maps[0][:, :, :2, :2].mean((2, 3))))
+    pool_as_released(network, "preact_tiny", (12, 12))
+    assert BORDER == PADDING and maps[0].shape[2:] == (5, 5)
+    torch.testing.assert_close(network(x), linear(torch.nn.functional.avg_pool2d(maps[0], 3).flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "model,image,fits",
+    [
+        ("preact_resnet18", (32, 32), True), ("preact_tiny", (8, 8), False), ("preact_tiny", (12, 12), True),
+        ("preact_tiny", (12, 16), False), ("preact_tiny_s2", (28, 28), True), ("wrn16_1", (8, 8), False),
+    ],
+)  # fmt: skip
+def test_the_released_protocol_is_refused_where_its_window_fits_twice(model, image, fits):
+    network = models.build(model, 3, 4).eval()
+    if not fits:
+        with pytest.raises(BadInput, match="the released code would not run. Leave it out"):
+            pool_as_released(network, model, image)
+        return
+    pool_as_released(network, model, image)
+    assert network(torch.rand(2, 3, *(side + 2 * BORDER for side in image))).shape == (2, 4)
+
+
+def test_the_released_protocol_on_small_images_writes_nothing(here, capsys):
+    save_file(models.build("preact_tiny", 3, 4).state_dict(), "ours.safetensors")
+    words = ["--arch", "shared", "--protocol", "released"]
+    assert evaluate(*words, weights="ours.safetensors", model="preact_tiny") == 2
+    error = capsys.readouterr().err
+    assert "On 8 x 8 pixels and a border of 4 preact_tiny's has 4 rows or columns, the window 2" in error
+    assert not Path("results/runs").exists()
 
 
 def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_tables(here):
