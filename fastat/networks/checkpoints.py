@@ -144,6 +144,7 @@ def state_dicts(content: Any, name: str = "", deep: int = 0) -> Iterator[tuple[s
 def chosen(path: Path, content: Any, tables: dict[str, dict[str, Tensor]], part: str | None) -> str:
     """Which of the state dicts: `part`, the only one, or that under the first of WRAPPERS, and no average.
 
+    part: its whole name, or the beginning or end that no other has.
     Raises: BadInput if there is none of it, or nobody can tell.
     """
     if part:
@@ -153,7 +154,12 @@ def chosen(path: Path, content: Any, tables: dict[str, dict[str, Tensor]], part:
                 ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
             )
             raise BadInput(f"{path} has no part {part!r}. It holds {held[:200]}")
-        return min(named, key=rank)
+        if part not in named and len(named) > 1:
+            raise BadInput(
+                f"{path}: several state dicts are called {part!r}: {', '.join(named)}. Name one of them in full "
+                "(--entry)"
+            )
+        return part if part in named else named[0]
     if not tables:
         raise BadInput(f"{path} holds no state dict: neither by itself nor under {', '.join(WRAPPERS)}")
     first = min(tables, key=rank)

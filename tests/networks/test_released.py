@@ -447,6 +447,19 @@ def test_of_two_networks_in_a_file_nobody_is_taken_unasked(tmp_path):
     assert checkpoints.read(tmp_path / "theirs.pt", "student").entry == "student"
 
 
+def test_a_part_is_named_in_full_where_several_have_the_word(tmp_path):
+    content = {"model": {"last": STATE, "best": TWIN}, "old": {"last": TWIN}}
+    torch.save(content, tmp_path / "theirs.pt")
+    for part, several in {"last": "model.last, old.last", "model": "model.last, model.best"}.items():
+        with pytest.raises(BadInput, match=f"called '{part}': {several}. Name one of them in full"):
+            checkpoints.read(tmp_path / "theirs.pt", part)
+    for part, entry in {"old": "old.last", "best": "model.best", "model.last": "model.last"}.items():
+        assert checkpoints.read(tmp_path / "theirs.pt", part).entry == entry
+    torch.save({"model": STATE, "old": {"model": TWIN}}, tmp_path / "theirs.pt")
+    found = checkpoints.read(tmp_path / "theirs.pt", "model")
+    assert found.entry == "model" and torch.equal(found.weights["linear.weight"], STATE["linear.weight"])
+
+
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 def test_half_precision_is_computed_with_in_float32(kind, tmp_path):
     torch.save({key: tensor.to(kind) for key, tensor in STATE.items()}, tmp_path / "theirs.pt")
