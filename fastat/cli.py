@@ -25,7 +25,7 @@ from fastat.config.grid import (
 from fastat.config.method_files import title
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
-from fastat.config.spec import RunSpec
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine import numerics
 
@@ -95,10 +95,15 @@ def existing(folder: Path, option: str, pattern: str = "*") -> Path:
 
 
 def network_of(args: argparse.Namespace, spec: RunSpec) -> networks.Door:
-    """How the run's network is built, as --network or the config says; {} of ours, and where neither names it."""
+    """How the run's network is built, as --network or the config says; {} of ours, and where neither names it.
+
+    Of a checkpoint without the normalisation, which its run.json says apart.
+    """
     if args.network is not None:
-        return networks.door_from(args.network)
-    return networks.door_of(spec.model, load_config(args.configfile) if args.configfile else {})
+        door = networks.door_from(args.network)
+    else:
+        door = networks.door_of(spec.model, load_config(args.configfile) if args.configfile else {})
+    return external.without(door) if spec.method == EXTERNAL else door
 
 
 def do_methods(args: argparse.Namespace) -> None:

@@ -572,6 +572,26 @@ def test_a_config_without_runs_needs_a_checkpoint(here):
         blocks("external: []")
 
 
+def test_a_model_that_states_its_normalisation_is_found_again_by_evaluate_and_export(here, capsys):
+    torch.save(state(*models.CIFAR10), "theirs.pt")
+    (one,) = blocks(
+        "models: {mine: {factory: 'doornets:Means', normalise: cifar10}}\n"
+        "external: [{weights: theirs.pt, model: mine, dataset: few, eps: 26/255, suite: whitebox}]"
+    )
+    config, run = ["--configfile", "few.yaml", "ext.yaml"], one.spec.name
+    assert main(["evaluate", *shlex.split(one.options), "--suite", "all", *config]) == 0
+    before = rows(folder_of(model="mine"))
+    assert main(["evaluate", "--run", run, "--suite", "whitebox", *config]) == 0, capsys.readouterr().err
+    assert rows(folder_of(model="mine")) == before and share(folder_of(model="mine")) == 1
+    assert main(["export", run, "--out", "out", *config]) == 0, capsys.readouterr().err
+    door = json.dumps({"factory": "doornets:Means", "normalise": "cifar10"})
+    assert main(["evaluate", "--run", run, "--suite", "whitebox", "--network", door, "--configfile", "few.yaml"]) == 0
+    assert rows(folder_of(model="mine")) == before
+    Path("other.yaml").write_text("models: {mine: {factory: 'doornets:Normalises', normalise: cifar10}}")
+    assert main(["evaluate", "--run", run, "--suite", "whitebox", "--configfile", "few.yaml", "other.yaml"]) == 2
+    assert "the config that it is doornets:Normalises. Name the one" in capsys.readouterr().err
+
+
 def test_check_opens_the_checkpoints_and_verify_holds_them_against_the_config(here, capsys):
     torch.save(state(), "theirs.pt")
     (one,) = blocks(
