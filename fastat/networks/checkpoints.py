@@ -181,6 +181,8 @@ def in_float32(path: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor],
     Raises: BadInput for weights that are no numbers.
     """
     for name, tensor in state.items():
+        if tensor.is_meta:
+            raise BadInput(f"{path}: {name} has a shape and no numbers (device meta). Save the weights themselves")
         if tensor.is_complex() or tensor.is_quantized or tensor.is_sparse:
             raise BadInput(f"{path}: {name} must be a plain tensor of real numbers, got {tensor.dtype} {tensor.layout}")
     weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}

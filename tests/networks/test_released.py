@@ -475,6 +475,14 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value, tmp_path):
         checkpoints.read(tmp_path / "theirs.pt")
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "older format"])
+def test_tensors_without_numbers_are_refused_by_name(old, tmp_path):
+    content = {**STATE, "linear.bias": torch.zeros(10, device="meta")}
+    torch.save(content, tmp_path / "theirs.pt", _use_new_zipfile_serialization=not old)
+    with pytest.raises(BadInput, match=r"theirs.pt: linear.bias has a shape and no numbers \(device meta\)"):
+        checkpoints.read(tmp_path / "theirs.pt")
+
+
 def test_a_whole_pickled_network_is_refused_with_what_writes_its_weights(tmp_path):
     for old, content in ((False, nn.Sequential(nn.Linear(2, 2))), (True, {"net": nn.Linear(2, 2)})):
         torch.save(content, tmp_path / "theirs.pt", _use_new_zipfile_serialization=not old)
