@@ -108,13 +108,17 @@ def inside(x_adv: Tensor, x: Tensor, eps: float) -> Tensor:
 
 
 def worse(one: Attacked | None, other: Attacked) -> Attacked:
-    """The union of two attacks on the same images: an image is correct if both left it so."""
+    """The union of two attacks on the same images: an image is correct if both left it so.
+
+    The loss is that of the attack whose image it has, and no number if one of the two is none.
+    """
     if one is None:
         return other
     broken = one.correct & ~other.correct
     x_adv = torch.where(broken[:, None, None, None], other.x_adv, one.x_adv)
     step = torch.where((one.step < 0) | broken, other.step, one.step)
-    return Attacked(x_adv, one.correct & other.correct, step, torch.where(broken, other.loss, one.loss))
+    loss = torch.where(broken, other.loss, one.loss) + 0 * one.loss + 0 * other.loss
+    return Attacked(x_adv, one.correct & other.correct, step, loss)
 
 
 def rows(attack: str, index: Tensor, label: Tensor, result: Attacked) -> list[Row]:

@@ -95,6 +95,31 @@ def test_with_restarts_an_image_is_correct_only_if_it_survives_all_of_them(monke
     assert [rows["pgd10", i]["step"] for i in range(4)] == [1, 2, 3, ""]
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.parametrize("correct", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_in_any_restart_gets_no_accuracy(at, correct, value, monkeypatch, model, part):
+    def one_restart(_model, x, y, **_):
+        calls.append(1)
+        loss = torch.full((len(y),), value if len(calls) == at + 1 else 1.0)
+        fallen = torch.full((len(y),), len(calls) == 3 and not correct)
+        return Attacked(x, ~fallen, -(~fallen).long(), loss)
+
+    calls: list[int] = []
+    monkeypatch.setattr(whitebox, "pgd", one_restart)
+    with pytest.raises(BadInput, match="pgd10: the loss on image 0 is"):
+        list(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.01, pgd_restarts=3)))
+
+
+def test_the_union_of_two_attacks_has_the_loss_of_the_image_that_it_has():
+    x = torch.zeros(3, 1, 1, 1)
+    one = Attacked(x, torch.tensor([True, True, False]), torch.tensor([-1, -1, 2]), torch.tensor([0.1, 0.2, 0.3]))
+    other = Attacked(x + 1, torch.tensor([True, False, False]), torch.tensor([-1, 4, 1]), torch.tensor([1.0, 2.0, 3.0]))
+    found = whitebox.worse(one, other)
+    assert torch.equal(found.loss, torch.tensor([0.1, 2.0, 0.3])) and found.x_adv.flatten().tolist() == [0, 1, 0]
+    assert found.correct.tolist() == [True, False, False] and found.step.tolist() == [-1, 4, 2]
+
+
 def test_many_small_steps_break_at_least_what_one_large_step_breaks_on_a_linear_network(part):
     torch.manual_seed(0)
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)).eval()
