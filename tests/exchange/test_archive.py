@@ -197,6 +197,20 @@ def test_neither_way_needs_torch(grid, packed, tmp_path):
     assert (tmp_path / "again.tgz").read_bytes() == packed.read_bytes()
 
 
+def test_a_checkpoint_that_was_attacked_on_training_images_comes_to_where_its_data_are(tmp_path, monkeypatch, capsys):
+    name, home = "digits/preact_tiny/eps77/external/theirs_train/seed0", tmp_path / "home"
+    monkeypatch.setattr(fabricate, "N_TEST", 30)  # as many as there are training images
+    folder = with_network(home / "results", name, part="train")
+    about = seals.read(folder / "run.json")
+    seals.write(folder / "run.json", about | {"status": "external"})
+    monkeypatch.chdir(home)
+    assert pack(tmp_path / "grid.tar") == 0
+    shutil.copytree(home / "results/data", tmp_path / "there/data")
+    assert take_in(tmp_path / "grid.tar", tmp_path / "there") == 0, capsys.readouterr().err
+    assert main(["verify", "--all", "--results", str(tmp_path / "there")]) == 0
+    assert f"{name}: is now in" in capsys.readouterr().out
+
+
 def test_what_a_killed_import_left_goes_with_the_next(packed, tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -221,6 +221,23 @@ def test_data_that_changed_since_are_not_the_runs_data(folder):
     assert metrics[TWO] == set() and rules["run.json"] == "is of other data than its neighbours"
 
 
+def test_labels_are_read_where_the_data_are_and_what_is_damaged_there_is_a_problem_of_the_evaluation(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fabricate, "N_TEST", 30)  # as many as there are training images
+    folder = fabricate.finished(tmp_path / "results", ONE.replace("atas/paper", "external/theirs_train"), part="train")
+    seals.write(folder / "run.json", seals.read(folder / "run.json") | {"status": "external"})
+    name = str(folder.relative_to(tmp_path / "results/runs"))
+    (tmp_path / "results/data").rename(tmp_path / "elsewhere")
+    checker = verify.Checker(tmp_path / "results", prepared_in=tmp_path / "elsewhere")
+    run = checker.check(name)
+    assert set(run.rows) == {"whitebox", "surfaces", "steps", "autoattack"} and not run.problems + run.unverified
+    (tmp_path / "elsewhere/digits.safetensors").write_bytes(b"damaged since")
+    run = checker.check(name)
+    assert {problem.rule for problem in run.problems} == {"is of data that are damaged"}
+    assert [problem.file for problem in run.problems] == ["eval/whitebox.csv", "eval/autoattack.csv"]
+
+
 def test_the_config_says_what_the_runs_should_be(tmp_path):
     config = load_config()
     config = config | {"grid": [config["grid"][0] | {"eps": "77/255", "method": "atas", "seed": [0, 1]}]}
