@@ -9,7 +9,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from fastat.config import catalog
+from fastat.config import catalog, external
+from fastat.config.grid import every_run, load_config
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.exchange import archive, card, contents
@@ -79,6 +80,7 @@ def of_a_run(name: str, run: str, where: str) -> str:
 def settle(source: Path, staging: Path, results: Path) -> list[str]:
     """Move what is staged into its place, if every run is whole and nothing else is there."""
     runs = believed(source, staging, results)
+    code = code_of_config(source, staging, runs)
     paths = sorted(path.relative_to(staging) for path in staging.rglob("*") if path.is_file())
     known = {run.name for run in runs if (results / "runs" / run.name / "run.json").exists()}
     paths = [path for path in paths if not (path.name == PACKED and run_of(path) in known)]
@@ -91,7 +93,7 @@ def settle(source: Path, staging: Path, results: Path) -> list[str]:
     for run, mine in new.items():
         with files.exclusive(results / "runs" / run / "state"):
             move(staging, results, mine)
-    return [*described(runs, known, new, results), *missing_data(runs, results)]
+    return [*described(runs, known, new, results), *foreign_code(code, results), *missing_data(runs, results)]
 
 
 def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
@@ -119,6 +121,29 @@ def believed(source: Path, staging: Path, results: Path) -> list[Checked]:
             raise BadInput(f"{source}: {run.name} is unverified: {'; '.join(run.unverified)}. {NOTHING}")
     check_nothing_else(source, staging, runs)
     return runs
+
+
+def code_of_config(source: Path, staging: Path, runs: list[Checked]) -> list[str]:
+    """The modules that the staged config would import to build networks or read data sets, as it names them.
+
+    Raises: BadInput if it is no config, or does not name all of the runs: later verbs would take it at its word.
+    """
+    path = staging / "config.json"
+    if not path.exists():
+        return []
+    try:
+        config = load_config([path])
+    except BadInput as error:
+        what = str(error).removeprefix(f"{path}, ").replace(str(path), path.name)
+        raise BadInput(f"{source}: results/config.json is no config that can be taken: {what}. {NOTHING}") from error
+    named = {spec.name for spec in every_run(config)}
+    if others := [run.name for run in runs if run.name not in named]:
+        raise BadInput(f"{source}: results/config.json is of another grid: it does not name {others[0]}. {NOTHING}")
+    doors = [*config["models"].values(), *(one.door for one in external.of_config(config))]
+    said = [door.get("factory") for door in doors] + [
+        one.get("reader") for one in (config.get("datasets") or {}).values()
+    ]
+    return sorted({code.partition(":")[0] for code in said if code})
 
 
 def check_nothing_else(source: Path, staging: Path, runs: list[Checked]) -> None:
@@ -180,6 +205,13 @@ def described(runs: list[Checked], known: set[str], new: dict[str, list[Path]], 
         there = f"is there already, and got {added}" if added else "is there already"
         lines.append(f"{run.name}: {there if run.name in known else f'is now in {results}'}")
     return lines
+
+
+def foreign_code(modules: list[str], results: Path) -> list[str]:
+    """What is to be known before a verb takes the config that came along."""
+    if not modules:
+        return []
+    return [f"{results / 'config.json'} names code that `check`, `evaluate` and others import: {', '.join(modules)}"]
 
 
 def missing_data(runs: list[Checked], results: Path) -> list[str]:

@@ -390,6 +390,49 @@ def test_a_manifest_that_is_none_is_refused(packed, tmp_path, capsys):
         assert "its first file is not evidence/manifest.json" in said
 
 
+def with_config(packed: Path, text: bytes) -> Path:
+    """The same archive with a results/config.json."""
+
+    def change(about):
+        about["files"]["results/config.json"] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+
+    member = tarfile.TarInfo("evidence/results/config.json")
+    member.size = len(text)
+    return written(packed.with_name("configured.tar"), [*relisted(members(packed), change), (member, text)])
+
+
+GRID = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": ["atas", "atta"], "seed": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "text,said",
+    [
+        (b"[1]", "is no config that can be taken: config.json must hold `key: value` lines"),
+        (b"\xff\xfe{", "is no config that can be taken"),
+        (b'{"grid": 5}', "is no config that can be taken"),
+        (b'{"models": {"x": 1}}', "is no config that can be taken"),
+        (json.dumps({"grid": [{**GRID, "seed": [0]}], "extra_grid": []}).encode(), f"does not name {SECOND}"),
+    ],
+)
+def test_a_config_that_later_verbs_could_not_take_is_refused(packed, tmp_path, text, said, capsys):
+    assert said in refused(with_config(packed, text), tmp_path, capsys)
+
+
+def test_the_code_that_a_config_names_is_said_when_it_comes(packed, tmp_path, capsys):
+    doors = {"x": {"factory": "evil.nets:Linear"}, "y": {"timm": "resnet18"}}
+    datasets = {"mine": {"reader": "wicked:read"}}
+    text = json.dumps({"grid": [GRID], "extra_grid": [], "models": doors, "datasets": datasets}).encode()
+    there = tmp_path / "there"
+    assert take_in(with_config(packed, text), there) == 0
+    assert f"{there / 'config.json'} names code that `check`, `evaluate` and others import: evil.nets, wicked" in (
+        capsys.readouterr().out
+    )
+    assert (there / "config.json").read_bytes() == text
+    plain = json.dumps({"grid": [GRID], "extra_grid": []}).encode()
+    assert take_in(with_config(packed, plain), tmp_path / "other") == 0
+    assert "names code" not in capsys.readouterr().out
+
+
 def test_what_a_few_bytes_unpack_to_is_bounded(packed, tmp_path, monkeypatch, capsys):
     """A bomb in each place where a tar file has bytes: none is written, and none fills the memory."""
     monkeypatch.setattr(archive, "LARGEST_MANIFEST", 10_000_000)
