@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import catalog, external
-from fastat.config.grid import protocol_of_run, result_files
+from fastat.config.grid import protocol_of_run, result_files, shard_files
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
@@ -21,10 +21,10 @@ from fastat.machine import locks
 
 STATUSES = ("done", "running", "failed", "stopped", "waiting")
 SILENCE = 600.0  # seconds without a sign of life after which a run without a lock here counts as stopped
-LOGS = {
-    "training": "train/{}.log", "evaluation": "evaluate/{}.log", "attacks": "evaluate/{}-attacks.log",
-    "probe": "evaluate/{}-probe.log",
-}  # fmt: skip
+LOGS = {"training": "train/{}.log", "attacks": "evaluate/{}-attacks.log", "probe": "evaluate/{}-probe.log"}
+LOG = "evaluate/{}{}.log"  # of a job of the evaluation, which may have several
+SHARD = re.compile(r"shard\d+of\d+")  # a folder in state/, which holds the lock of one
+LOCK = re.compile(rf"state/({SHARD.pattern}/)?lock")
 STATE, PARTIAL = "state/state.safetensors", ("state/autoattack-", "state/attack-")
 TAIL = 64_000  # bytes of a log that are read
 ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
@@ -37,14 +37,14 @@ class Progress:
     """How one run stands.
 
     done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
-    seconds: what an epoch takes. held: its lock is held on this machine. silent: seconds since it last wrote.
+    seconds: what an epoch takes. held: its lock, or a shard's, is held on this machine. silent: seconds since it wrote.
     trained, evaluated: the seconds that each took, None: not there. left: seconds of work to come, as far as known;
     unknown: the stages to come of which nothing tells how long they take.
     """
 
     run: str
     status: str = "waiting"
-    stage: str = ""  # of LOGS; '': all is there
+    stage: str = ""  # of LOGS, or evaluation; '': all is there
     diverged: bool = False
     done: int = 0
     of: int = 0
@@ -74,8 +74,10 @@ def look(spec: RunSpec, place: Place) -> Progress:
     """What the files of one run say."""
     run, folder = Progress(spec.name), place.results / "runs" / spec.name
     files, wanted = there(folder, place.notes), result_files(spec, place.config)
-    run.held = "state/lock" in files and locks.is_held(files["state/lock"], place.held)
-    run.stage = stage_of([name for name in wanted if name not in files], run.held and STATE in files)
+    held = [name for name in files if LOCK.fullmatch(name) and locks.is_held(files[name], place.held)]
+    missing = [name for name in wanted if name not in files]
+    run.held = bool(held)
+    run.stage = stage_of(missing, "state/lock" in held and STATE in files)
     if spec.method == EXTERNAL and run.stage:  # it was trained elsewhere
         run.stage = "evaluation"
     run.cause = damage(run, folder, files, wanted)
@@ -89,19 +91,36 @@ def look(spec: RunSpec, place: Place) -> Progress:
     elif not run.stage:
         run.status = "done"
     else:
-        log = place.results / "logs" / LOGS[run.stage].format(spec.name)
-        run.status, run.cause = standing(run, log, files, place)
-        run.log = str(log) if run.cause else ""
+        run.status, run.cause, run.log = standing(run, logs_of(run.stage, spec, missing, files, place), files, place)
     return run
 
 
+def logs_of(stage: str, spec: RunSpec, missing: list[str], files: Files, place: Place) -> list[Path]:
+    """The logs of the jobs that the stage still waits for: each makes some of the missing files."""
+    if stage != "evaluation":
+        return [place.results / "logs" / LOGS[stage].format(spec.name)]
+    apart = "eval/autoattack" if spec.method == EXTERNAL else "eval/best_"  # what another job makes than the first
+    endings = [""] if any(not name.startswith((apart, "eval/attacks")) for name in missing) else []
+    if any(name.startswith("eval/autoattack") for name in missing):
+        shards = [Path(name).stem for name in shard_files(spec, place.config)]
+        endings += [f"-{shard}" for shard in shards if f"state/{shard}.json" not in files]
+    if any(name.startswith(apart) for name in missing):
+        endings.append("-autoattack" if spec.method == EXTERNAL else "-best")
+    return [place.results / "logs" / LOG.format(spec.name, ending) for ending in endings]
+
+
 def there(folder: Path, notes: list[str]) -> Files:
-    """`run.json`, `eval/steps.csv`, ... -> what is known of every file in a run's folder."""
+    """`run.json`, `eval/steps.csv`, ... -> what is known of every file in a run's folder, locks of shards too."""
     files: Files = {}
-    for part in ("", "eval/", "state/"):
+    parts = ["", "eval/", "state/"]
+    for part in parts:
         try:
             with os.scandir(folder / part) as entries:
-                files |= {part + entry.name: entry.stat() for entry in entries if entry.is_file()}
+                for entry in entries:
+                    if entry.is_file():
+                        files[part + entry.name] = entry.stat()
+                    elif part == "state/" and SHARD.fullmatch(entry.name):
+                        parts.append(f"state/{entry.name}/")
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -166,11 +185,21 @@ def advance(run: Progress, spec: RunSpec, files: Files, place: Place) -> None:
             run.of = resolve(spec, place.config).epochs
             run.done, run.seconds = epochs_done(folder / STATE)
         elif run.stage == "evaluation" and (standard := [name for name in partials if name.startswith(PARTIAL[0])]):
-            newest = max(standard, key=lambda name: files[name].st_mtime)
             run.of = n_attacked(spec, place.config)
-            run.done = images_done(folder / newest)
+            run.done = len(set().union(*(images_done(folder / name) for name in current(standard, spec, files, place))))
     except BadInput as error:
         place.notes.append(f"{error}.")
+
+
+def current(partials: list[str], spec: RunSpec, files: Files, place: Place) -> list[str]:
+    """Those of AutoAttack's partial files that the evaluation at hand has: the newest, or one of each shard.
+
+    Once the last epoch's weights are done with, those that were written since are of the best epoch's.
+    """
+    n = max(len(shard_files(spec, place.config)), 1)
+    since = files["eval/autoattack.csv"].st_mtime if "eval/autoattack.csv" in files else 0
+    written = {name: files[name].st_mtime for name in partials if files[name].st_mtime >= since}
+    return sorted(written, key=lambda name: written[name])[-n:]
 
 
 def epochs_done(path: Path) -> tuple[int, float | None]:
@@ -187,15 +216,15 @@ def epochs_done(path: Path) -> tuple[int, float | None]:
         raise BadInput(f"{path} is damaged or no state file ({error})") from error
 
 
-def images_done(path: Path) -> int:
-    """How many images AutoAttack is done with: they fell, or withstood `square`, its last attack.
+def images_done(path: Path) -> set[str]:
+    """Which images AutoAttack is done with: they fell, or withstood `square`, its last attack.
 
     Raises: BadInput, a sentence without its full stop, if the file is damaged.
     """
     try:
         with open(path, encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["attack"] != "checksum"]
-        return len({row["index"] for row in rows if row["correct"] == "0" or row["attack"] == "square"})
+        return {row["index"] for row in rows if row["correct"] == "0" or row["attack"] == "square"}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise BadInput(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
@@ -211,20 +240,27 @@ def n_attacked(spec: RunSpec, config: dict[str, Any]) -> int:
     return resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
 
 
-def standing(run: Progress, log: Path, files: Files, place: Place) -> tuple[str, str]:
-    """Status and cause of a run that is not done and whose lock nobody holds here: by the end of its log, and its age.
+def standing(run: Progress, logs: list[Path], files: Files, place: Place) -> tuple[str, str, str]:
+    """Status, cause and its log, of a run that is not done and that nobody holds here: by the ends and ages of logs.
 
     It may run elsewhere: what was written within SILENCE, or within three epochs, counts as running.
     """
-    word, cause, age = last_word(log, place)
-    if word == "failed" and not (run.silent is not None and age is not None and run.silent < age):
-        return "failed", cause  # nothing was written since
-    silent = [seconds for seconds in (run.silent, age) if seconds is not None]
+    ends: list[tuple[float, str]] = []  # age and last word of each log
+    for log in logs:
+        word, cause, age = last_word(log, place)
+        if age is None:
+            continue
+        by_others = SHARD.search(log.name) is not None  # what was written since may be of another shard
+        if word == "failed" and (by_others or run.silent is None or run.silent >= age):
+            return "failed", cause, str(log)
+        ends.append((age, word))
+    silent = [age for age, _ in ends] + ([] if run.silent is None else [run.silent])
     run.silent = min(silent) if silent else None
-    if not word and run.silent is not None and run.silent < max(SILENCE, 3 * (run.seconds or 0)):
-        return "running", ""
+    over = bool(ends) and bool(min(ends)[1])  # the newest of them says that its process ended
+    if not over and run.silent is not None and run.silent < max(SILENCE, 3 * (run.seconds or 0)):
+        return "running", "", ""
     begun = STATE in files if run.stage == "training" else any(name.startswith(PARTIAL) for name in files)
-    return ("stopped" if begun else "waiting"), ""
+    return ("stopped" if begun else "waiting"), "", ""
 
 
 def last_word(log: Path, place: Place) -> tuple[str, str, float | None]:

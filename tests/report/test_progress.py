@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from fastat.config.grid import load_config, result_files
+from fastat.config.grid import load_config, overlay, result_files
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack
@@ -117,6 +117,73 @@ def test_of_a_half_done_evaluation_the_images_count_that_fell_or_withstood_the_l
     run = look(SPEC, at(tmp_path))
     assert (run.status, run.stage, run.done, run.of) == ("running", "evaluation", 3, 50)
     assert look(SPEC, at(tmp_path, later=HOUR)).status == "stopped"
+
+
+SHARDED = overlay(CONFIG, {"evaluation": {"autoattack": {"shards": 2}}})
+
+
+@pytest.mark.skipif(not progress.locks.seen(), reason="this system lists no locks")
+def test_a_run_one_of_whose_shards_is_at_work_is_running(tmp_path, folder):
+    finish(folder)
+    (folder / "eval/autoattack.csv").unlink()
+    with files.exclusive(folder / "state/shard2of2"):
+        run = look(SPEC, at(tmp_path, later=9 * HOUR, config=SHARDED))
+    assert (run.status, run.stage, run.held) == ("running", "evaluation", True)
+    assert look(SPEC, at(tmp_path, later=9 * HOUR, config=SHARDED)).status == "waiting"
+
+
+def test_the_images_of_all_shards_count_and_of_the_best_epoch_only_its_own(tmp_path, folder):
+    finish(folder)
+    (folder / "eval/autoattack.csv").unlink()
+    for k in range(2):
+        rows = [{**row, "index": row["index"] + 10 * k} for row in ROWS]
+        autoattack.write_partial(folder / f"state/autoattack-0{k}.csv", rows)
+    assert look(SPEC, at(tmp_path, config=SHARDED)).done == 6
+    os.utime(folder / "state/autoattack-00.csv", (100, 100))
+    assert look(SPEC, at(tmp_path)).done == 3  # of the newest, where there are no shards
+    best = overlay(SHARDED, {"recipes": {"digits": {"every": {"hold_out": 0.1}}}})
+    (folder / "eval/autoattack.csv").write_text("x")
+    os.utime(folder / "eval/autoattack.csv", (200, 200))
+    run = look(SPEC, at(tmp_path, config=best))
+    assert (run.stage, run.done) == ("evaluation", 3)
+
+
+def test_each_job_of_an_evaluation_fails_in_a_log_of_its_own(tmp_path, folder):
+    finish(folder)
+    for name in ("csv", "json"):
+        (folder / f"eval/autoattack.{name}").unlink()
+    autoattack.write_partial(folder / "state/autoattack-01.csv", ROWS)
+    log = write_log(tmp_path, "fastat evaluate: the disk is full. Free some.\n", "evaluate", "-shard1of2")
+    os.utime(log, (time.time() - HOUR, time.time() - HOUR))  # another shard went on
+    run = look(SPEC, at(tmp_path, config=SHARDED))
+    assert (run.status, run.cause, run.log) == ("failed", "the disk is full. Free some.", str(log))
+    assert look(SPEC, at(tmp_path)).status == "running"  # without shards it is nobody's log
+    (folder / "state/shard1of2.json").write_text("{}")
+    assert look(SPEC, at(tmp_path, config=SHARDED)).status == "running"  # it was done since
+    finish(folder)
+    best = overlay(CONFIG, {"recipes": {"digits": {"every": {"hold_out": 0.1}}}})
+    write_log(tmp_path, "fastat evaluate: killed before. Again.\n", "evaluate")  # of what is there by now
+    os.utime(folder / "state/autoattack-01.csv", (100, 100))
+    log = write_log(tmp_path, "fastat evaluate: no best weights. Train.\n", "evaluate", "-best")
+    run = look(SPEC, at(tmp_path, config=best))
+    assert (run.status, run.cause, run.log) == ("failed", "no best weights. Train.", str(log))
+
+
+def test_autoattack_on_a_checkpoint_fails_in_a_log_of_its_own(tmp_path):
+    block = {"weights": "theirs.pth", "model": "preact_tiny", "dataset": "digits", "eps": "77/255"}
+    spec, config = RunSpec.parse("digits/preact_tiny/eps77/external/theirs/seed0"), {**CONFIG, "external": [block]}
+    for name in result_files(spec, config):
+        path = tmp_path / "runs" / spec.name / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"run": spec.name, "status": "external"}))
+    assert look(spec, at(tmp_path, config=config)).status == "done"
+    (tmp_path / "runs" / spec.name / "eval/autoattack.csv").unlink()
+    for ending, said in (("", "no weights"), ("-autoattack", "the GPU is lost")):
+        path = tmp_path / f"logs/evaluate/{spec.name}{ending}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"fastat evaluate: {said}\n")
+    run = look(spec, at(tmp_path, config=config))
+    assert (run.status, run.stage, run.cause) == ("failed", "evaluation", "the GPU is lost")
 
 
 def test_attacks_by_name_are_a_stage_of_their_own_after_the_evaluation(tmp_path, folder):
