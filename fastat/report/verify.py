@@ -112,9 +112,10 @@ class Checked:
         ours = self.name.partition("/")[0] in CATALOG and not file.startswith("eval/attacks")
         with_config = "" if ours else " --configfile FILE, the config that names it"
         how = f"{verb} --run {self.name}{with_config}"
-        if f"/{EXTERNAL}/" in self.name:
-            how = "evaluate --weights FILE ..., as docs/checkpoints.md has it, after the folder is removed"
         way_out = f"Make it again: python -m fastat {how}"
+        if f"/{EXTERNAL}/" in self.name:
+            again = "its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+            way_out = f"Run {again}" if file.startswith("eval/") else f"Remove the folder, and run {again}"
         self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
 
 

@@ -238,6 +238,19 @@ def test_labels_are_read_where_the_data_are_and_what_is_damaged_there_is_a_probl
     assert [problem.file for problem in run.problems] == ["eval/whitebox.csv", "eval/autoattack.csv"]
 
 
+def test_the_folder_of_a_checkpoint_goes_only_if_its_run_json_or_weights_are_wrong(tmp_path):
+    folder = fabricate.finished(tmp_path, ONE.replace("atas/paper", "external/theirs"))
+    seals.write(folder / "run.json", seals.read(folder / "run.json") | {"status": "external"})
+    name = str(folder.relative_to(tmp_path / "runs"))
+    (folder / "eval/steps.csv").unlink()
+    (problem,) = verify.Checker(tmp_path).check(name).problems
+    assert problem.way_out == "Run its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+    flipped(folder / "weights.safetensors")
+    (problem,) = verify.Checker(tmp_path).check(name).problems
+    assert problem.file == "weights.safetensors"
+    assert problem.way_out == "Remove the folder, and run its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+
+
 def test_the_config_says_what_the_runs_should_be(tmp_path):
     config = load_config()
     config = config | {"grid": [config["grid"][0] | {"eps": "77/255", "method": "atas", "seed": [0, 1]}]}
