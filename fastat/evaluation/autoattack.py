@@ -1,4 +1,4 @@
-"""AutoAttack `standard` (Croce and Hein 2020), driven shard by shard so that it can stop and go on.
+"""AutoAttack `standard` (Croce and Hein 2020), driven batch by batch so that it can stop and go on.
 
 The four attacks are `pyautoattack`'s; the loop around them is ours, because its own cannot resume and returns no
 verdict per attack. Same order, batches and seeds: the same verdict, image by image (tests/evaluation/).
@@ -41,9 +41,9 @@ def standard(
 ) -> list[Row]:
     """Rows of `clean` and of each attack on the images that were still standing before it.
 
-    index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a shard at
-    a time. Finished shards are kept in `partial`; the caller names that file after weights and protocol. Half a
-    shard, of a file that was cut, is attacked again: every image is accounted for. norm: or L2. parts: fewer than all
+    index (n,) says which images; `take` gives them, (B, C, H, W) float32 in [0, 1], and their labels (B,), a batch at
+    a time. Finished batches are kept in `partial`; the caller names that file after weights and protocol. Half a
+    batch, of a file that was cut, is attacked again: every image is accounted for. norm: or L2. parts: fewer than all
     are not the standard attack.
     Raises: BadInput for images out of range, a model in train mode, or a damaged `partial`.
     """
@@ -62,7 +62,7 @@ def standard(
                 wanted = set(at.tolist())
                 if wanted <= {row["index"] for row in found if row["attack"] == name}:
                     continue
-                found = [row for row in found if row["attack"] != name or row["index"] not in wanted]  # half a shard
+                found = [row for row in found if row["attack"] != name or row["index"] not in wanted]  # half a batch
                 x, y = take(at)
                 x_adv = perturb(x.contiguous().clone(), y.clone())
                 found += rows(name, at, y, verdict(model, x_adv, y))
