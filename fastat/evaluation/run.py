@@ -1,6 +1,7 @@
 """One evaluation or probe of a finished run: its weights are attacked, and looked at, into results/runs/NAME/eval."""
 
 import csv
+import json
 import logging
 import time
 from collections.abc import Iterable
@@ -81,7 +82,8 @@ class Finished:
         if recorded and not self.door:
             raise BadInput(
                 f"{self.spec.name}: its network comes from {shown(recorded)}: name it in a config (--configfile), as "
-                f"{self.spec.model} under `models`. No code is imported for what a file in {self.results} says"
+                f"{self.spec.model} under `models`, or by --network '{json.dumps(recorded)}'. No code is imported for "
+                f"what a file in {self.results} says"
             )
         if recorded != self.door:
             others = shown(self.door) if self.door else "ours"
@@ -124,7 +126,13 @@ class Finished:
 
     def network(self, file: str = "weights.safetensors") -> nn.Module:
         """The network with the weights of one of its files."""
-        path, model = self.folder / file, self.untrained()
+        path = self.folder / file
+        if not path.exists():
+            raise BadInput(
+                f"{path} is not there: it was removed, or left out of the archive that the run came in (`export --all` "
+                f"takes weights along with --weights). {self.again}"
+            )
+        model = self.untrained()
         try:
             found = seals.sha256(path)
             if found != self.about.get("files", {}).get(file, found):

@@ -115,8 +115,8 @@ def content_of(path: Path) -> Any:
     check_zip(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols
-            with torch.serialization.safe_globals([(Dropped, name) for name in BESIDE]):
-                return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(Dropped, name) for name in BESIDE]), open(path, "rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)  # by path it would go by the suffix
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}. Download it again.") from error
     except DAMAGED as error:

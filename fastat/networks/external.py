@@ -88,6 +88,11 @@ def in_words(one: External) -> str:
     if facts is None:
         return f"{name}: {one.weights} is looked at once {one.spec.dataset} is prepared"
     every = opened(one, facts)
+    if any(found.unsaid for found in every):
+        raise BadInput(
+            f"external: {name}: say how the input of {one.spec.model} is normalised: `normalise: inside` (it does it "
+            "itself, or needs none), cifar10, imagenet, or {mean: ..., std: ...}"
+        )
     archs = " or ".join(found.arch for found in every if found.arch)
     count = sum(p.numel() for p in every[0].network.parameters())
     return f"{name}: {one.weights} is a {one.spec.model}{f' of arch {archs}' if archs else ''}: {count:,} parameters"
@@ -145,7 +150,12 @@ def check_keys(one: External, found: Checkpoint, wanted: dict[str, Tensor]) -> N
     missing, extra = ([k for k in a if k not in b] for a, b in ((wanted, found.weights), (found.weights, wanted)))
     both = [key for key in wanted if key in found.weights and found.weights[key].shape != wanted[key].shape]
     shapes = [f"{key} {tuple(found.weights[key].shape)}, not {tuple(wanted[key].shape)}" for key in both]
-    parts = {"missing": missing, "extra": extra, "of another shape": shapes}
+    whole = [
+        f"{key} {found.weights[key].dtype}".replace("torch.", "")
+        for key in wanted
+        if key in found.weights and wanted[key].is_floating_point() and not found.weights[key].is_floating_point()
+    ]
+    parts = {"missing": missing, "extra": extra, "of another shape": shapes, "whole numbers": whole}
     said = [f"{what}: {listed(keys)}" for what, keys in parts.items() if keys]
     if said:
         raise BadInput(

@@ -629,7 +629,7 @@ def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, c
     assert f"Remove {folder_of()}, and evaluate its file again." in capsys.readouterr().err
     assert main(["verify", run]) == 1
     assert "weights.safetensors is not what this run wrote" in (out := capsys.readouterr().out)
-    assert "python -m fastat evaluate --weights FILE" in out
+    assert "Remove the folder, and run its `evaluate --weights FILE ...` again" in out
 
 
 @pytest.mark.parametrize(
@@ -744,3 +744,37 @@ def test_a_config_that_names_another_file_is_not_served_by_the_one_that_was_ther
     Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("zero.pt", "elsewhere/theirs.pt"))
     assert main(["verify", "--all", *config]) == 0
     assert "elsewhere/theirs.pt is not here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"]
+)
+def test_a_file_is_known_by_its_content_and_not_by_its_name(content, here, capsys):
+    Path("theirs.safetensors").write_bytes(content)
+    assert evaluate("--normalise", "inside", weights="theirs.safetensors") == 2
+    assert "theirs.safetensors" in capsys.readouterr().err
+    torch.save(state(), "theirs.safetensors")
+    assert evaluate("--normalise", "inside", weights="theirs.safetensors") == 0
+
+
+def test_weights_in_whole_numbers_are_no_weights(here, capsys):
+    torch.save({name: (100 * tensor).to(torch.int8) for name, tensor in state().items()}, "theirs.pt")
+    assert evaluate("--normalise", "inside") == 2
+    assert "whole numbers: fc.weight int8, fc.bias int8" in capsys.readouterr().err
+
+
+def test_weights_that_did_not_come_along_are_not_called_damaged(here, capsys):
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside") == 0
+    (folder_of() / "weights.safetensors").unlink()
+    run = "few/doornets_means/eps26/external/theirs/seed0"
+    assert main(["evaluate", "--run", run, "--suite", "whitebox", "--network", NETWORK]) == 2
+    assert "is not there: it was removed, or left out of the archive" in capsys.readouterr().err
+
+
+def test_check_asks_how_a_network_normalises_before_anything_is_trained(here, capsys):
+    torch.save(state(), "theirs.pt")
+    said = "model: 'doornets:Means', dataset: few, eps: 26/255"
+    Path("ext.yaml").write_text(f"grid: []\nexternal: [{{weights: theirs.pt, {said}}}]")
+    assert main(["check", "--configfile", "few.yaml", "ext.yaml"]) == 2
+    assert "external: theirs: say how the input of doornets_means is normalised: `normalise:" in capsys.readouterr().err
