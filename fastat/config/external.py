@@ -138,7 +138,7 @@ def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Do
         "n_train": None,
         "n_test": None,
     }
-    variant = variant_of(block.get("name") or named(block["weights"]), recipe, where)
+    variant = variant_of(block.get("name") or named(block["weights"], where), recipe, where)
     for eps_255 in radii:
         spec = RunSpec(block["dataset"], model, eps_255, EXTERNAL, variant, 0)
         yield External(spec, block["weights"], door, recipe, block.get("suite", "all"), block.get("images"))
@@ -210,12 +210,17 @@ def number(text: str) -> float:
     return value
 
 
-def named(weights: str) -> str:
-    """What a checkpoint is called after its file: `model_test.pth.tar` -> model_test."""
+def named(weights: str, where: str) -> str:
+    """What a checkpoint is called after its file: `model_test.pth.tar` -> model_test.
+
+    Raises: BadInput if no letter or digit of it would be left, as of a name in another alphabet.
+    """
     stem = Path(weights).name
     while (ending := Path(stem).suffix.lower()) in ENDINGS:
         stem = stem[: -len(ending)]
-    return plain(stem)
+    if not (name := plain(stem)).strip("_"):
+        raise BadInput(f"{where}: {stem!r} has no letter a-z and no digit to be called by. Give it a name (--name)")
+    return name
 
 
 def variant_of(name: str, recipe: dict[str, Any], where: str) -> str:

@@ -467,6 +467,10 @@ def test_a_network_that_cannot_be_attacked_is_refused(name, message, here, capsy
         (("--name", "a b"), "name must be a name of a-z, 0-9 and _"),
         (("--name", "mine_train"), "'mine_train' is as the names of other things are. Give it another (--name)"),
         (("--name", "paper"), "'paper' is as the names of other things are"),
+        (
+            {"weights": "\u043c\u043e\u0434\u0435\u043b\u044c.pth.tar"},
+            "has no letter a-z and no digit to be called by. Give it a name (--name)",
+        ),
         (("--images", "11"), "images must be at most 10"),
         (("--images", "some"), "images must be a whole number of images above 0, or all"),
         (("--entry", "ema"), "has no part 'ema'"),
