@@ -12,7 +12,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from fastat.config.grid import load_config, protocol_of
-from fastat.config.recipe import fingerprint
+from fastat.config.recipe import fingerprint, made_from
 from fastat.machine import seals
 from fastat.report.methods import OF_THE_PAPER, REFERENCE
 
@@ -280,3 +280,17 @@ def evaluations(right: int) -> dict[str, list[str]]:
         "steps": ["start,alpha,loss,pgd10_loss,n", "uniform,1,1.5,1.75,500"],
         "surfaces": ["epoch,group,n,u,w,loss", ",mean,1,0,0,1.5"],
     }
+
+
+def as_checkpoint(folder: Path) -> Path:
+    """Make a finished run one of a checkpoint from elsewhere, with its evidence."""
+    about = seals.read(folder / "run.json") | {
+        "status": "external",
+        "source": {"file": "theirs.pt", "sha256": "0" * 64},
+    }
+    about |= {"found": {"arch": "", "normalise": None}, "network": {}}
+    about["made_from"] = made_from(about)
+    seals.write(folder / "run.json", about)
+    for path in (folder / "eval").glob("*.json"):
+        seals.write(path, seals.read(path) | {"made_from": about["made_from"]})
+    return folder

@@ -114,7 +114,7 @@ class Checked:
         how = f"{verb} --run {self.name}{with_config}"
         way_out = f"Make it again: python -m fastat {how}"
         if f"/{EXTERNAL}/" in self.name:
-            again = "its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+            again = "its `python -m fastat evaluate --weights FILE ...` again (docs/checkpoints.md)"
             way_out = f"Run {again}" if file.startswith("eval/") else f"Remove the folder, and run {again}"
         self.problems.append(Problem(self.name, file, wrong.rule, wrong.found, way_out))
 

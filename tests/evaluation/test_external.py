@@ -633,7 +633,7 @@ def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, c
     assert f"Remove {folder_of()}, and evaluate its file again." in capsys.readouterr().err
     assert main(["verify", run]) == 1
     assert "weights.safetensors is not what this run wrote" in (out := capsys.readouterr().out)
-    assert "Remove the folder, and run its `evaluate --weights FILE ...` again" in out
+    assert "Remove the folder, and run its `python -m fastat evaluate --weights FILE ...` again" in out
 
 
 @pytest.mark.parametrize(

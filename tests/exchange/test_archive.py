@@ -201,8 +201,7 @@ def test_a_checkpoint_that_was_attacked_on_training_images_comes_to_where_its_da
     name, home = "digits/preact_tiny/eps77/external/theirs_train/seed0", tmp_path / "home"
     monkeypatch.setattr(fabricate, "N_TEST", 30)  # as many as there are training images
     folder = with_network(home / "results", name, part="train")
-    about = seals.read(folder / "run.json")
-    seals.write(folder / "run.json", about | {"status": "external"})
+    fabricate.as_checkpoint(folder)
     monkeypatch.chdir(home)
     assert pack(tmp_path / "grid.tar") == 0
     shutil.copytree(home / "results/data", tmp_path / "there/data")

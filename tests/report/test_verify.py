@@ -226,7 +226,7 @@ def test_labels_are_read_where_the_data_are_and_what_is_damaged_there_is_a_probl
 ):
     monkeypatch.setattr(fabricate, "N_TEST", 30)  # as many as there are training images
     folder = fabricate.finished(tmp_path / "results", ONE.replace("atas/paper", "external/theirs_train"), part="train")
-    seals.write(folder / "run.json", seals.read(folder / "run.json") | {"status": "external"})
+    fabricate.as_checkpoint(folder)
     name = str(folder.relative_to(tmp_path / "results/runs"))
     (tmp_path / "results/data").rename(tmp_path / "elsewhere")
     checker = verify.Checker(tmp_path / "results", prepared_in=tmp_path / "elsewhere")
@@ -240,15 +240,16 @@ def test_labels_are_read_where_the_data_are_and_what_is_damaged_there_is_a_probl
 
 def test_the_folder_of_a_checkpoint_goes_only_if_its_run_json_or_weights_are_wrong(tmp_path):
     folder = fabricate.finished(tmp_path, ONE.replace("atas/paper", "external/theirs"))
-    seals.write(folder / "run.json", seals.read(folder / "run.json") | {"status": "external"})
+    fabricate.as_checkpoint(folder)
     name = str(folder.relative_to(tmp_path / "runs"))
     (folder / "eval/steps.csv").unlink()
     (problem,) = verify.Checker(tmp_path).check(name).problems
-    assert problem.way_out == "Run its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+    again = "its `python -m fastat evaluate --weights FILE ...` again (docs/checkpoints.md)"
+    assert problem.way_out == f"Run {again}"
     flipped(folder / "weights.safetensors")
     (problem,) = verify.Checker(tmp_path).check(name).problems
     assert problem.file == "weights.safetensors"
-    assert problem.way_out == "Remove the folder, and run its `evaluate --weights FILE ...` again (docs/checkpoints.md)"
+    assert problem.way_out == f"Remove the folder, and run {again}"
 
 
 def test_the_config_says_what_the_runs_should_be(tmp_path):
