@@ -1,6 +1,7 @@
 """Small real things that many tests need. One thread each: the tests run on all cores, where threads would wait."""
 
 import os
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that tests start inherit it
 
@@ -20,6 +21,16 @@ def no_own_data_is_known():
     catalog.forget()
     yield
     catalog.forget()
+
+
+@pytest.fixture(autouse=True)
+def no_module_of_a_test_is_anothers(tmp_path_factory):
+    """Many tests write a mynets.py, and one process runs many tests."""
+    yield
+    written = f"{tmp_path_factory.getbasetemp()}{os.sep}"
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__dict__", {}).get("__file__")).startswith(written):
+            del sys.modules[name]
 
 
 @pytest.fixture
