@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from fastat.cli import main
 from fastat.config import external as said
 from fastat.config.grid import load_config
+from fastat.data import datasets
 from fastat.errors import BadInput
 from fastat.evaluation.run import PADDING
 from fastat.machine import seals
@@ -25,6 +26,7 @@ from fastat.networks.external import BORDER, pool_as_released
 
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.24, 0.26]
 BRIGHTNESS = torch.tensor([0.2, 0.4, 0.6, 0.8])  # of a class's images
+DATA = Path("results/data/few.safetensors")
 NETWORK = '{"factory": "doornets:Means"}'
 NETS = """
 import torch
@@ -698,16 +700,24 @@ def test_it_is_attacked_by_name_and_goes_out_and_in_again(here, capsys):
 def test_rows_of_one_arch_are_never_those_of_another(here, capsys):
     """Names, shapes and weights are the same: what was attacked is not. The workflow deletes run.json before a rule."""
     torch.manual_seed(0)
-    torch.save(models.build("postact_tiny", 3, 4, "nuat").state_dict(), "theirs.pt")
+    network, data = models.build("postact_tiny", 3, 4, "nuat"), datasets.load(DATA, torch.device("cpu")).train
+    optimizer, (x, y) = torch.optim.Adam(network.parameters(), 0.01), data.take(torch.arange(len(data)))
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        optimizer.step()
+    torch.save(network.state_dict(), "theirs.pt")
 
     def go(arch, name, suite="all"):
-        return evaluate("--arch", arch, "--name", name, model="postact_tiny", eps="2/255", suite=suite)
+        return evaluate("--arch", arch, "--name", name, model="postact_tiny", eps="14/255", suite=suite)
 
     def folder_at(name):
-        return folder_of(name, "postact_tiny", 2)
+        return folder_of(name, "postact_tiny", 14)
 
     assert go("nuat", "one") == 0 and go("sdi_pgi", "fresh") == 0
     kept = {path.name for path in (folder_at("one") / "state").glob("autoattack-*.csv")}
+    for file in ("whitebox.csv", "autoattack.csv"):
+        assert (folder_at("one") / "eval" / file).read_bytes() != (folder_at("fresh") / "eval" / file).read_bytes()
     (folder_at("one") / "run.json").unlink()
     assert go("sdi_pgi", "one", "whitebox") == 0
     assert main(["verify", "--all"]) == 1

@@ -118,7 +118,7 @@ def test_a_shard_that_is_missing_is_attacked_and_one_of_another_evaluation_refus
     "options,autoattack,message",
     [
         (["--shard", "4"], AUTOATTACK, "--shard must be from 1 to 3, as many as the protocol has, got 4"),
-        (["--shard", "0"], AUTOATTACK, "0"),
+        (["--shard", "0"], AUTOATTACK, "argument --shard: must be a whole number from 1"),
         (["--shard", "1"], {"n_images": 10, "batch_size": 2}, "the protocol has no shards"),
         (["--shard", "1"], {**AUTOATTACK, "shards": 1}, "the protocol has no shards"),
         ([], {**AUTOATTACK, "shards": 11}, "shards is 11, but 10 images of digits are attacked"),
