@@ -46,6 +46,11 @@ MEASURED = [
     for one in SPECS
     for file in grid.result_files(one, config)
 ]
+WITHOUT_AUTOATTACK = [
+    one.name
+    for one in grid.expand(config)
+    if not one.subset and not grid.is_under_autoattack(one, config)
+]
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 

@@ -96,6 +96,17 @@ def test_a_sweep_is_as_many_more_trainings_and_evaluations(tmp_path):
     assert ran == {f"digits/preact_tiny/eps102/{name}/seed0" for name in (*names, "atas/paper", "atas/reset_every_1")}
 
 
+def test_runs_whose_block_says_so_are_not_attacked_by_autoattack(tmp_path):
+    runs = "dataset: digits, model: preact_tiny, eps: 102/255, method: [fgsm_rs/step100, atas], seed: 0"
+    held = "recipes={digits: {fgsm_rs/step100: {hold_out: 0.1}}}"
+    added = f"extra_grid=[{{{runs}, autoattack: false}}]"
+    output = snakemake(tmp_path, "--dry-run", "-p", "--config", added, held)
+    found = {"train": 3, "evaluate": 2, "evaluate_whitebox": 1, "evaluate_best_whitebox": 1}
+    assert found.items() <= jobs(output).items() and "evaluate_best" not in jobs(output)
+    suites = dict(re.findall(r"evaluate --run (\S+) --protocol .+? --suite (whitebox) --epoch last", output))
+    assert suites == {"digits/preact_tiny/eps102/fgsm_rs/step100/seed0": "whitebox"}
+
+
 def test_a_variant_that_the_config_makes_is_trained_and_one_recipe_for_two_is_said(tmp_path):
     cell = "{dataset: digits, model: preact_tiny, eps: 102/255, method: [fgsm_rs/mine, fgsm_rs/step100], seed: 0}"
     recipes = "recipes={digits: {fgsm_rs: {params: {alpha: 1.1 eps}}, fgsm_rs/mine: {params: {alpha: 1.1 eps}}}}"

@@ -287,10 +287,35 @@ def is_attacked_by_name(spec: RunSpec, config: dict[str, Any]) -> bool:
     return whole and not spec.subset and bool(attacks_for(config, spec.dataset))
 
 
+def is_under_autoattack(spec: RunSpec, config: dict[str, Any]) -> bool:
+    """Whether AutoAttack attacks the run: unless every block of the grid that names it says `autoattack: false`."""
+    if spec.method == EXTERNAL:
+        return external.of_spec(spec, config).suite in ("autoattack", "all")
+    blocks = [*config["grid"], *config["extra_grid"]]
+    if spec.subset or all(block.get("autoattack", True) for block in blocks):
+        return not spec.subset
+    made = sweep.of(spec, config["sweep"])
+    named = replace(spec, variant=made.over) if made else spec
+    asked = [block.get("autoattack", True) for block in blocks if is_of_block(named, block)]
+    return not asked or any(asked)
+
+
+def is_of_block(spec: RunSpec, block: dict[str, Any]) -> bool:
+    """Whether a block of the grid names the run."""
+    return (
+        spec.dataset in listed(block["dataset"])
+        and spec.model in listed(block["model"])
+        and spec.seed in listed(block["seed"])
+        and (spec.method, spec.variant) in map(sweep.split, listed(block["method"]))
+        and spec.eps_255 in map(parse_eps, listed(block["eps"]))
+    )
+
+
 def last_evaluation(spec: RunSpec, config: dict[str, Any]) -> str:
     """The file that the standard evaluations of a run write last: all write into one folder, one after the other."""
-    best = spec.method != EXTERNAL and resolve(spec, config).hold_out
-    return f"results/runs/{spec.name}/eval/{'best_' if best else ''}autoattack.json"
+    best = "best_" if spec.method != EXTERNAL and resolve(spec, config).hold_out else ""
+    last = "autoattack" if is_under_autoattack(spec, config) else "whitebox" if best else "steps"
+    return f"results/runs/{spec.name}/eval/{best}{last}.json"
 
 
 def shard_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
@@ -355,11 +380,12 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
         return ["run.json", "weights.safetensors", *(f"eval/{name}.{e}" for name in names for e in ENDINGS)]
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
-        left += [f"eval/{name}.{e}" for name in ("whitebox", "surfaces", "steps", "autoattack") for e in ENDINGS]
+        autoattack = BY_SUITE["autoattack"] if is_under_autoattack(spec, config) else ()
+        left += [f"eval/{name}.{e}" for name in (*BY_SUITE["whitebox"], *autoattack) for e in ENDINGS]
         if is_attacked_by_name(spec, config):
             left += [f"eval/attacks.{e}" for e in ENDINGS]
         if resolve(spec, config).hold_out:
-            left += [f"eval/best_{name}.{e}" for name in ("whitebox", "autoattack") for e in ENDINGS]
+            left += [f"eval/best_{name}.{e}" for name in ("whitebox", *autoattack) for e in ENDINGS]
     return [*left, *(f"eval/surfaces_by_epoch.{e}" for e in ENDINGS)] if keeps_snapshots(spec, config) else left
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import catalog, external
-from fastat.config.grid import protocol_of_run, result_files, shard_files
+from fastat.config.grid import is_under_autoattack, protocol_of_run, result_files, shard_files
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
@@ -39,7 +39,7 @@ class Progress:
     done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
     seconds: what an epoch takes. held: its lock, or a shard's, is held on this machine. silent: seconds since it wrote.
     trained, evaluated: the seconds that each took, None: not there. left: seconds of work to come, as far as known;
-    unknown: the stages to come of which nothing tells how long they take.
+    unknown: the stages to come of which nothing tells how long they take. autoattack: whether it is evaluated by it.
     """
 
     run: str
@@ -57,6 +57,7 @@ class Progress:
     unknown: list[str] = field(default_factory=list)
     cause: str = ""
     log: str = ""
+    autoattack: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Place:
 
 def look(spec: RunSpec, place: Place) -> Progress:
     """What the files of one run say."""
-    run, folder = Progress(spec.name), place.results / "runs" / spec.name
+    run = Progress(spec.name, autoattack=is_under_autoattack(spec, place.config))
+    folder = place.results / "runs" / spec.name
     files, wanted = there(folder, place.notes), result_files(spec, place.config)
     held = [name for name in files if LOCK.fullmatch(name) and locks.is_held(files[name], place.held)]
     missing = [name for name in wanted if name not in files]
@@ -168,8 +170,9 @@ def durations(run: Progress, folder: Path, files: Files) -> None:
     """
     if run.trained is not None and "state/lock" in files:
         run.trained = max(run.trained, files["run.json"].st_mtime - files["state/lock"].st_mtime)
-    if "eval/autoattack.csv" in files and not run.diverged:
-        took = files["eval/autoattack.csv"].st_mtime - folder.stat().st_mtime
+    last = "eval/autoattack.csv" if run.autoattack else "eval/steps.csv"
+    if last in files and not run.diverged:
+        took = files[last].st_mtime - folder.stat().st_mtime
         run.evaluated = took if took > 1 else None
 
 

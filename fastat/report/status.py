@@ -65,12 +65,13 @@ def shared(runs: list[Progress]) -> float:
 def estimate(runs: list[Progress], attacked: set[str]) -> None:
     """Set `left` and `unknown` of every run: from its own epochs, or the median of what is done.
 
-    Trainings of the same data set, network and method count; evaluations of the same data set and network. (A median:
-    a run that was interrupted for a night tells nothing.) attacked: the names of the runs that are evaluated.
+    Trainings of the same data set, network and method count; evaluations of the same data set and network, with or
+    without AutoAttack. (A median: a run that was interrupted for a night tells nothing.) attacked: the names of the
+    runs that are evaluated.
     """
     took: dict[tuple[str, ...], list[float]] = {}
     for run in runs:
-        for kind, seconds in ((group(run), run.trained), (group(run)[:2], run.evaluated)):
+        for kind, seconds in ((group(run), run.trained), (suite(run), run.evaluated)):
             if seconds is not None:
                 took.setdefault(kind, []).append(seconds)
     typical = {kind: median(seconds) for kind, seconds in took.items()}
@@ -79,7 +80,7 @@ def estimate(runs: list[Progress], attacked: set[str]) -> None:
         share = {run.stage: 1 - run.done / run.of} if run.of else {}
         for stage, seconds in (
             ("training", own or typical.get(group(run))),
-            ("evaluation", typical.get(group(run)[:2])),
+            ("evaluation", typical.get(suite(run))),
         ):
             if run.stage in ("training", stage) and (stage == "training" or run.run in attacked):
                 run.left += (seconds or 0.0) * share.get(stage, 1.0)
@@ -91,6 +92,11 @@ def group(run: Progress) -> tuple[str, ...]:
     """Data set, network and method."""
     dataset, model, _, method, *_ = run.run.split("/")
     return dataset, model, method
+
+
+def suite(run: Progress) -> tuple[str, ...]:
+    """Data set, network, and `autoattack` or nothing: what the time of an evaluation depends on."""
+    return *group(run)[:2], "autoattack" if run.autoattack else ""
 
 
 def unprepared(datasets: list[str], place: Place) -> list[Progress]:

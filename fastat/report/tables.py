@@ -88,9 +88,9 @@ def write_table(
 
 LEGEND = (
     "Mean and standard deviation over seeds (their number: seeds); AA: with the number of attacked images n and the 95 "
-    "% interval that n images leave (Wilson, seeds pooled). CO, by seed: the epoch in which catastrophic overfitting "
-    "began, `end` where the network is collapsed at the end, `while` where it was for a while, - none. train PGD10: on "
-    "training images, last epoch (best, its epoch), first seed."
+    "% interval that n images leave (Wilson, seeds pooled), - where it was not asked for. CO, by seed: the epoch in "
+    "which catastrophic overfitting began, `end` where the network is collapsed at the end, `while` where it was for a "
+    "while, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "
@@ -135,7 +135,7 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
         table[name] = by[name].first()
     for metric in metrics:
-        columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high") if metric == "aa" else ())]
+        columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high", "aa_seeds") if metric == "aa" else ())]
         table[columns] = found[columns]
         if is_name(metric):
             table[f"{metric}_n"] = by[f"{metric}_n"].max()
@@ -270,8 +270,7 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
         texts = list(marked(table, metric, marks))
         heading = HEADINGS.get(metric, metric)
         if metric == "aa":
-            low, high = table["aa_low"], table["aa_high"]
-            texts = [f"{t} [{a:.0f}, {b:.0f}]" if t else "" for t, a, b in zip(texts, low, high, strict=True)]
+            texts = with_interval(table, texts)
         if metric == "aa" or is_name(metric):
             sizes = table[f"{metric}_n"].dropna().astype(int).unique()
             heading += f" (n = {', '.join(map(str, sizes))})" if len(sizes) else ""
@@ -300,6 +299,17 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
             f"{n}: {why}" if n else "" for n, why in zip(table["diverged"], table["cause"], strict=True)
         ]
     return pretty
+
+
+def with_interval(table: pd.DataFrame, texts: list[str]) -> list[str]:
+    """AutoAttack's numbers with their interval, and how many seeds they are of, if not of all; `-`: of none."""
+    shown = []
+    columns = (table[name] for name in ("aa_low", "aa_high", "aa_seeds", "seeds", "diverged", "left_out"))
+    for text, low, high, n, seeds, diverged, left_out in zip(texts, *columns, strict=True):
+        some = f" ({n} seed{'s' * (n != 1)})" if n < seeds - diverged and not left_out else ""
+        none = "" if diverged or left_out else "-"
+        shown.append(f"{text} [{low:.0f}, {high:.0f}]{some}" if text else none)
+    return shown
 
 
 def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:

@@ -4,6 +4,7 @@ Nothing is believed for where it lies. A file that is not what was written, or o
 protocol, or not whole, is a `Problem`, and no number is made from it.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -25,7 +26,9 @@ from fastat.config.grid import (
     attacks_for,
     every_run,
     is_attacked_by_name,
+    is_under_autoattack,
     keeps_snapshots,
+    load_config,
     protocol_of,
     protocol_of_run,
     protocols_of,
@@ -319,17 +322,34 @@ class Checker:
                 there = any((self.results / "runs" / spec.name / f"eval/{name}.csv").exists() for name in names)
                 yield from names if there or suite in (part, "all") else ()
         else:
-            yield from ("whitebox", "surfaces", "steps", "autoattack")
+            yield from BY_SUITE["whitebox"]
+            yield from BY_SUITE["autoattack"] if self.is_under_autoattack(spec) else ()
         by_hand = self.config is None and (self.results / "runs" / spec.name / "eval/attacks.csv").exists()
         if by_hand or (self.config is not None and is_attacked_by_name(spec, self.config)):
             yield "attacks"
         if spec.method == EXTERNAL:
             return
         if about["recipe"].get("hold_out"):
-            yield from BEST
+            yield from BEST if self.is_under_autoattack(spec) else BEST[:1]
         there = (self.results / "runs" / spec.name / "eval/surfaces_by_epoch.csv").exists()
         if there or (self.config is not None and keeps_snapshots(spec, self.config)):
             yield "surfaces_by_epoch"
+
+    def is_under_autoattack(self, spec: RunSpec) -> bool:
+        """Whether AutoAttack's rows should be there; without a config, also where they are."""
+        if self.config is not None:
+            return is_under_autoattack(spec, self.config)
+        there = (self.results / "runs" / spec.name / "eval/autoattack.csv").exists()
+        return there or self.asked is None or is_under_autoattack(spec, self.asked)
+
+    @functools.cached_property
+    def asked(self) -> dict[str, Any] | None:
+        """The config of the workflow that filled the folder; None if it is not there, or damaged."""
+        path = self.results / "config.json"
+        try:
+            return load_config([path]) if path.exists() else None
+        except BadInput:
+            return None
 
     def evaluation(self, spec: RunSpec, name: str, run: Checked) -> Rows:
         """The rows of eval/NAME.csv, if they are of these weights, data and protocol, and whole."""

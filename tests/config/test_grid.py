@@ -5,7 +5,15 @@ import os
 import pytest
 
 from fastat.cli import main
-from fastat.config.grid import check_config, expand, load_config, overlay
+from fastat.config.grid import (
+    check_config,
+    expand,
+    is_under_autoattack,
+    last_evaluation,
+    load_config,
+    overlay,
+    result_files,
+)
 from fastat.config.recipe import resolve
 from fastat.config.schema import typed
 from fastat.errors import BadInput
@@ -57,6 +65,26 @@ def test_a_bad_recipe_is_refused_with_the_rule_and_the_value(change, message):
 def test_more_autoattack_images_than_exist_are_refused():
     with pytest.raises(BadInput, match="n_images is 361, but digits has 360"):
         check_config(overlay(config(), {"evaluation": {"autoattack": {"n_images": 361}}}))
+
+
+def test_a_run_is_under_autoattack_unless_every_block_that_names_it_says_no():
+    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": "atas", "seed": [0, 1]}
+    found = overlay(config(seed=[0]), {"extra_grid": [block | {"autoattack": False}], "sweep": {"atas": {"beta": [0]}}})
+    check_config(found)
+    asked = {(spec.variant, spec.seed): is_under_autoattack(spec, found) for spec in expand(found)}
+    assert asked == {("paper", 0): True, ("beta_0", 0): True, ("paper", 1): False, ("beta_0", 1): False}
+    (first, second) = (spec for spec in expand(found) if spec.variant == "paper")
+    without = [name for name in result_files(first, found) if "autoattack" not in name]
+    assert result_files(second, found) == without and "eval/steps.csv" in without
+    assert last_evaluation(second, found).endswith("seed1/eval/steps.json")
+    held = overlay(found, {"recipes": {"digits": {"atas": {"hold_out": 0.1}}}})
+    assert last_evaluation(second, held).endswith("seed1/eval/best_whitebox.json")
+    assert not [name for name in result_files(second, held) if "autoattack" in name]
+    assert {spec.name for spec in expand(found)} == {
+        spec.name for spec in expand(overlay(config(seed=[0, 1]), {"sweep": found["sweep"]}))
+    }
+    with pytest.raises(BadInput, match="autoattack must be true or false, got 'no'"):
+        check_config(config(autoattack="no"))
 
 
 @pytest.mark.parametrize(

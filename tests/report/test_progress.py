@@ -313,6 +313,19 @@ def test_durations_are_from_the_lock_to_run_json_and_from_eval_to_its_last_file(
     assert (run.trained, run.evaluated) == (8.0, None)
 
 
+def test_without_autoattack_a_run_is_done_with_its_last_probe(tmp_path, folder):
+    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": "atas", "seed": 0}
+    without = at(tmp_path, config={**CONFIG, "grid": [{**block, "autoattack": False}]})
+    finish(folder)
+    for ending in ("csv", "json"):
+        (folder / f"eval/autoattack.{ending}").unlink()
+    for path, when in ((folder / "eval/steps.csv", 150), (folder, 121)):
+        os.utime(path, (when, when))
+    run = look(SPEC, without)
+    assert (run.status, run.autoattack, run.evaluated) == ("done", False, 29.0)
+    assert look(SPEC, at(tmp_path)).stage == "evaluation"
+
+
 def test_a_file_that_is_no_state_is_refused(tmp_path):
     path = tmp_path / "state.safetensors"
     for content in (b"", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0{}"):

@@ -62,6 +62,18 @@ def test_a_diverged_run_keeps_its_row_and_says_why():
     assert pretty.loc[0, "AA"] == "" and pretty.loc[0, "diverged"] == "1: the training loss became nan in epoch 2"
 
 
+def test_where_autoattack_was_not_asked_for_is_a_dash_and_of_how_many_seeds_it_is_is_said():
+    seen = rows(
+        ("atta", "0", "pgd50", 60.0), ("atas", "0", "aa", 40.0), ("atas", "0", "pgd50", 50.0),
+        ("atas", "1", "pgd50", 52.0), ("pgd10", "0", "left_out", "eval/autoattack.csv is not there (it was deleted)"),
+        ("pgd10", "0", "diverged", 0),
+    )  # fmt: skip
+    table = summary(seen, ["pgd50", "aa"])
+    shown = tables.readable(table, ["pgd50", "aa"], {}).set_index("method")["AA (n = 50)"]
+    assert shown.to_dict() == {"atta": "-", "atas": "40.0 [28, 54] (1 seed)", "pgd10": ""}
+    assert table.set_index("method")["aa_seeds"].to_dict() == {"atta": 0, "atas": 1, "pgd10": 0}
+
+
 def test_seconds_of_two_kinds_of_hardware_are_not_averaged_and_say_so():
     seen = rows(
         ("atas", "0", "train_seconds", 10.0), ("atas", "0", "device", "a V100"),

@@ -252,16 +252,22 @@ def test_the_folder_of_a_checkpoint_goes_only_if_its_run_json_or_weights_are_wro
     assert problem.way_out == f"Remove the folder, and run {again}"
 
 
-def test_the_config_says_what_the_runs_should_be(tmp_path):
+def asked_for(results: Path) -> dict:
+    """A config of ONE and TWO, which are there as it asks."""
     config = load_config()
     config = config | {"grid": [config["grid"][0] | {"eps": "77/255", "method": "atas", "seed": [0, 1]}]}
-    wanted = json.loads(json.dumps(verify.Checker(tmp_path, config).recipe(verify.RunSpec.parse(ONE))))
+    wanted = json.loads(json.dumps(verify.Checker(results, config).recipe(verify.RunSpec.parse(ONE))))
     wanted.pop("numerics")
     recipe = wanted | {"n_train": 30, "n_test": fabricate.N_TEST, "epochs": 2}
     config["recipes"] = {"digits": {"every": {"n_train": 30, "n_test": fabricate.N_TEST, "epochs": 2}}}
     config["evaluation"] = config["evaluation"] | {"autoattack": {"n_images": 20, "batch_size": 50}}
     for name in (ONE, TWO):
-        fabricate.finished(tmp_path, name, **recipe)
+        fabricate.finished(results, name, **recipe)
+    return config
+
+
+def test_the_config_says_what_the_runs_should_be(tmp_path):
+    config = asked_for(tmp_path)
     assert gathered(tmp_path, config)[1].empty
     other = config | {"recipes": {"digits": {"every": config["recipes"]["digits"]["every"] | {"epochs": 3}}}}
     with pytest.raises(Exception, match="is of another recipe than the config's .epochs is 2, the config says 3"):
@@ -274,6 +280,27 @@ def test_the_config_says_what_the_runs_should_be(tmp_path):
     more = config | {"grid": [config["grid"][0] | {"seed": [0, 1, 2]}]}
     metrics, problems = gathered(tmp_path, more)
     assert metrics[ONE] and problems["found"].tolist() == ["the run has not been trained, or not to its end"]
+
+
+def test_rows_of_autoattack_are_missed_only_where_a_config_asks_for_them(tmp_path):
+    config = asked_for(tmp_path)
+    block = config["grid"][0]
+    without = config | {"grid": [block | {"seed": 0, "autoattack": False}, block | {"seed": 1}]}
+
+    def problems(config=None):
+        return list(gathered(tmp_path, config)[1][["run", "file", "rule"]].itertuples(index=False, name=None))
+
+    assert "aa" not in gathered(tmp_path, without)[0][ONE]  # though it is there: of some other config
+    for ending in ("csv", "json"):
+        (tmp_path / f"runs/{ONE}/eval/autoattack.{ending}").unlink()
+    missed = [(ONE, "eval/autoattack.csv", "is not there")]
+    assert problems() == missed and problems(config) == missed and problems(without) == []
+    (tmp_path / "config.json").write_text("damaged")
+    assert problems() == missed
+    (tmp_path / "config.json").write_text(json.dumps(without))
+    assert problems() == []
+    metrics, _ = gathered(tmp_path, without)
+    assert "aa" in metrics[TWO] and metrics[TWO] > metrics[ONE] >= EVALUATED
 
 
 def test_what_nothing_can_be_held_against_is_unverified(folder):

@@ -105,6 +105,78 @@ rule evaluate_best:
         " >> {log} 2>&1"
 
 
+# Runs whose blocks of the grid say `autoattack: false`.
+if WITHOUT_AUTOATTACK:
+
+    ruleorder: evaluate_whitebox > evaluate
+    ruleorder: evaluate_best_whitebox > evaluate_best
+
+    rule evaluate_whitebox:
+        input:
+            [file.replace(PATTERN, "{run}") for file in NETWORK],
+            data=lambda wildcards: f"results/data/{RunSpec.parse(wildcards.run).dataset}.safetensors",
+        output:
+            "results/runs/{run}/eval/whitebox.csv",
+            "results/runs/{run}/eval/whitebox.json",
+            "results/runs/{run}/eval/surfaces.csv",
+            "results/runs/{run}/eval/surfaces.json",
+            "results/runs/{run}/eval/steps.csv",
+            "results/runs/{run}/eval/steps.json",
+        log:
+            "results/logs/evaluate/{run}.log",
+        wildcard_constraints:
+            run="|".join(WITHOUT_AUTOATTACK),
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            network=lambda wildcards: network_option(
+                RunSpec.parse(wildcards.run).model, config
+            ),
+            protocol=lambda wildcards: json.dumps(
+                grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
+            ),
+            device=config["device"],
+            runs_per_gpu=config["runs_per_gpu"],
+        shell:
+            "python -m fastat evaluate --run {wildcards.run} --protocol {params.protocol:q} --suite whitebox --epoch last"
+            " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+            " >> {log} 2>&1"
+
+    rule evaluate_best_whitebox:
+        input:
+            [file.replace(PATTERN, "{run}") for file in NETWORK],
+            "results/runs/{run}/eval/steps.json",
+            data=lambda wildcards: f"results/data/{RunSpec.parse(wildcards.run).dataset}.safetensors",
+        output:
+            "results/runs/{run}/eval/best_whitebox.csv",
+            "results/runs/{run}/eval/best_whitebox.json",
+        log:
+            "results/logs/evaluate/{run}-best.log",
+        wildcard_constraints:
+            run="|".join(WITHOUT_AUTOATTACK),
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=1,
+        params:
+            network=lambda wildcards: network_option(
+                RunSpec.parse(wildcards.run).model, config
+            ),
+            protocol=lambda wildcards: json.dumps(
+                grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
+            ),
+            device=config["device"],
+            runs_per_gpu=config["runs_per_gpu"],
+        shell:
+            "python -m fastat evaluate --run {wildcards.run} --protocol {params.protocol:q} --suite whitebox --epoch best"
+            " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
+            " >> {log} 2>&1"
+
+
 EXTERNAL = PATTERN.replace("{method}", "external").replace("{seed}", "0")
 
 
