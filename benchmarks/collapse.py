@@ -3,8 +3,8 @@
     python benchmarks/collapse.py gather portable=results native=../other/results LOGS.csv.xz
     python benchmarks/collapse.py count LOGS.csv.xz [--sweep]
 
-`gather` takes the trainings of config/figures.yaml from a results folder called `portable`, the default's from any
-other. `count` prints, for the rule as it was before and as it is: the verdicts, how often noise changes them, and how
+`gather` takes every training of the folders. Those that both `portable` and another have were the default's, when the
+rule was made. `count` prints, for the rule as it was before and as it is: the verdicts, how often noise changes them, and how
 many of the default's change from one name to another. Noise, 50 draws a log: `sample`, each accuracy is drawn again for
 the monitor's 128 images; `epochs`, what an epoch departs from the running median of five is that of another epoch near
 it. `--sweep` changes one constant after another, on the logs that they were chosen on: the trainings of
@@ -21,9 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 
-from fastat import ROOT
 from fastat.config.catalog import CATALOG
-from fastat.config.grid import expand, load_config
 from fastat.training import collapse
 
 TRIED = {
@@ -53,23 +51,23 @@ def main() -> None:
     if args.verb == "gather":
         gather(dict(word.split("=", 1) for word in args.results), args.out)
     elif args.sweep:
-        sweep(curves(args.logs)["portable"])
+        sweep(curves(args.logs))
     else:
         count(curves(args.logs))
 
 
-def default() -> set[str]:
-    """The names of the default's trainings."""
-    return {spec.name for spec in expand(load_config())}
+def default(every: dict[str, dict[str, Curve]]) -> set[str]:
+    """The names of the trainings that are there in more than one numerics."""
+    return {name for numerics, logs in every.items() if numerics != "portable" for name in logs}
 
 
 def gather(results: dict[str, str], out: Path) -> None:
     """Write numerics, run, epoch, fgsm_acc, pgd10_acc of every training."""
-    every = {spec.name for spec in expand(load_config([ROOT / "config/figures.yaml"]))}
     parts = []
     for numerics, folder in results.items():
-        for name in sorted(every if numerics == "portable" else default()):
-            log = pd.read_csv(Path(folder) / "runs" / name / "log.csv", usecols=["epoch", "fgsm_acc", "pgd10_acc"])
+        for path in sorted(Path(folder).glob("runs/**/log.csv")):
+            log = pd.read_csv(path, usecols=["epoch", "fgsm_acc", "pgd10_acc"])
+            name = path.parent.relative_to(Path(folder) / "runs").as_posix()
             parts.append(log.assign(numerics=numerics, run=name))
     rows = pd.concat(parts)[["numerics", "run", "epoch", "fgsm_acc", "pgd10_acc"]]
     rows.to_csv(out, index=False, lineterminator="\n")
@@ -157,8 +155,7 @@ def tally(told: dict[str, Verdict]) -> str:
 
 def count(every: dict[str, dict[str, Curve]]) -> None:
     """Print the counts of both rules."""
-    theirs = default()
-    portable = every["portable"]
+    theirs, portable = default(every), every["portable"]
     parts = {
         "chosen on": {name: curve for name, curve in portable.items() if name not in theirs},
         "portable": {name: curve for name, curve in portable.items() if name in theirs},
@@ -177,10 +174,10 @@ def count(every: dict[str, dict[str, Curve]]) -> None:
             print("".join(f"  {line}\n" for line in words), end="")
 
 
-def sweep(portable: dict[str, Curve]) -> None:
+def sweep(every: dict[str, dict[str, Curve]]) -> None:
     """Print the counts with one constant changed, the others as they are."""
-    theirs = default()
-    logs = {name: curve for name, curve in portable.items() if name not in theirs}
+    theirs = default(every)
+    logs = {name: curve for name, curve in every["portable"].items() if name not in theirs}
     for name, values in TRIED.items():
         kept = getattr(collapse, name)
         for value in values:
