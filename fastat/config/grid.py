@@ -70,9 +70,6 @@ def check_config(config: dict[str, Any]) -> None:
         )
     for model in sorted({spec.model for spec in specs}):
         check_name(model, config)
-    for name in config["snapshots"]:
-        if not any(name == f"{spec.method}/{spec.variant}" for spec in specs):
-            raise BadInput(f"config: snapshots: no run of the grid is {name!r}, written METHOD/VARIANT")
     for spec in specs:
         recipe, n_processes = resolve(spec, config), config["processes"].get(spec.dataset, 1)
         if recipe.shards % n_processes:
@@ -237,18 +234,18 @@ def named_runs(config: dict[str, Any]) -> set[RunSpec]:
 
     Raises: BadInput for an unknown method or variant, or if they and the sweep's are more than MOST_RUNS.
     """
-    blocks = [[listed(block[key]) for key in AXES] for block in (*config["grid"], *config["extra_grid"])]
+    axes_of = [[listed(block[key]) for key in AXES] for block in blocks(config)]
     swept = sweep.count(config["sweep"])
     if (count := sum(swept.values())) > MOST_RUNS:
         raise BadInput(f"config: sweep: {count:,} combinations, at most {MOST_RUNS:,}. Sweep over fewer values at once")
     count = 0
-    for axes in blocks:
+    for axes in axes_of:
         beside = sum(1 + swept.get(sweep.split(method), 0) for method in axes[AXES.index("method")])
         count += beside * math.prod(len(axis) for key, axis in zip(AXES, axes, strict=True) if key != "method")
     if count > MOST_RUNS:
         raise BadInput(f"config: the grid names {count:,} runs, at most {MOST_RUNS:,}. Split it into several configs")
     specs = set()
-    for axes in blocks:
+    for axes in axes_of:
         for dataset, model, eps, method, seed in itertools.product(*axes):
             name, variant = sweep.split(method)
             spec = RunSpec(dataset, model, parse_eps(eps), name, variant, int(seed))
@@ -291,13 +288,28 @@ def is_under_autoattack(spec: RunSpec, config: dict[str, Any]) -> bool:
     """Whether AutoAttack attacks the run: unless every block of the grid that names it says `autoattack: false`."""
     if spec.method == EXTERNAL:
         return external.of_spec(spec, config).suite in ("autoattack", "all")
-    blocks = [*config["grid"], *config["extra_grid"]]
-    if spec.subset or all(block.get("autoattack", True) for block in blocks):
+    if spec.subset or all(block.get("autoattack", True) for block in blocks(config)):
         return not spec.subset
+    asked = [block.get("autoattack", True) for block in blocks_of(spec, config)]
+    return not asked or any(asked)
+
+
+def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
+    """Whether the weights of every epoch of this run are kept, for Figure 2: if a block that names it says so."""
+    asked = any(block.get("snapshots") for block in blocks(config))
+    return asked and any(block.get("snapshots") for block in blocks_of(spec, config))
+
+
+def blocks(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """All blocks of the grid."""
+    return [*config["grid"], *config["extra_grid"]]
+
+
+def blocks_of(spec: RunSpec, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The blocks of the grid that name the run, or what a sweep made it beside."""
     made = sweep.of(spec, config["sweep"])
     named = replace(spec, variant=made.over) if made else spec
-    asked = [block.get("autoattack", True) for block in blocks if is_of_block(named, block)]
-    return not asked or any(asked)
+    return [block for block in blocks(config) if is_of_block(named, block)]
 
 
 def is_of_block(spec: RunSpec, block: dict[str, Any]) -> bool:
@@ -360,11 +372,6 @@ def protocol_of_run(spec: RunSpec, config: dict[str, Any]) -> dict[str, Any]:
 def protocol_of(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
     """What of a protocol eval/NAME.csv depends on."""
     return {key: protocol[key] for key in PROTOCOL[name]}
-
-
-def keeps_snapshots(spec: RunSpec, config: dict[str, Any]) -> bool:
-    """Whether the weights of every epoch of this run are kept, for Figure 2."""
-    return f"{spec.method}/{spec.variant}" in config["snapshots"]
 
 
 def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:

@@ -182,7 +182,7 @@ def test_a_run_is_under_autoattack_unless_every_block_that_names_it_says_no():
         ("recipes: {digits: {every: {weight_decay: 1.0e+999}}}", "1.0e+999 is no number"),
         ("data_dir: 2020-01-01", "line 1: 2020-01-01 is a timestamp for YAML. Write it in quotes"),
         ("data_dir: !!binary aGVsbG8=", "is a binary for YAML"),
-        ("snapshots: !!set {atas/paper}", "line 1: here is a set for YAML"),
+        ("external: !!set {theirs.pt}", "line 1: here is a set for YAML"),
         ("recipes: {digits: {every: {epochs: 3.0}}}", "epochs must be a whole number above 0, got 3.0; write 3"),
         ("recipes: {digits: {every: {pad: 10000000}}}", "pad must be a whole number from 0 to 1,000,000, got 10000000"),
         ("recipes: {digits: {atsa: {epochs: 3}}}", "no method or variant 'atsa'. Did you mean 'atas'"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastat.config.grid import check_config, load_config
+from fastat.config.grid import check_config, expand, keeps_snapshots, load_config, result_files
 from fastat.config.recipe import Recipe, resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
@@ -27,6 +27,14 @@ def test_a_subset_s_schedule_is_stretched_with_its_epochs():
     assert Recipe.from_json(linear.to_json()) == linear
 
 
-def test_snapshots_of_a_method_that_is_not_in_the_grid_are_refused():
-    with pytest.raises(BadInput, match="snapshots: no run of the grid"):
-        check_config({**load_config(), "snapshots": ["fgsm_rs/step175"]})
+def test_the_weights_of_every_epoch_are_kept_of_the_runs_of_the_blocks_that_say_so():
+    block = {"dataset": "digits", "model": "preact_tiny", "eps": "77/255", "method": "fgsm_rs", "seed": [0, 1]}
+    config = {**load_config(), "grid": [block, {**block, "seed": 1, "snapshots": True}]}
+    check_config(config)
+    kept = [keeps_snapshots(spec, config) for spec in expand(config)]
+    assert kept == [False, True]
+    assert [any("surfaces_by_epoch" in file for file in result_files(spec, config)) for spec in expand(config)] == kept
+    swept = {**config, "sweep": {"fgsm_rs": {"alpha": ["1 eps"]}}}
+    assert [spec.seed for spec in expand(swept) if keeps_snapshots(spec, swept)] == [1, 1]
+    with pytest.raises(BadInput, match="snapshots must be true or false, got 'yes'"):
+        check_config({**config, "grid": [{**block, "snapshots": "yes"}]})

@@ -244,7 +244,7 @@ def test_evaluation_and_probe_fail_in_logs_of_their_own(tmp_path, folder):
     assert (run.status, run.stage, run.cause) == ("failed", "evaluation", "no weights. Train.")
     finish(folder)
     write_log(tmp_path, "fastat probe: no snapshots. Train.\n", "evaluate", "-probe")
-    run = look(SPEC, at(tmp_path, config={**CONFIG, "snapshots": ["atas/paper"]}))
+    run = look(SPEC, at(tmp_path, config={**CONFIG, "grid": [{**block, "snapshots": True} for block in CONFIG["grid"]]}))
     assert (run.status, run.stage, run.cause) == ("failed", "probe", "no snapshots. Train.")
 
 
