@@ -175,6 +175,7 @@ def run_epochs(
         before, started = now.seconds, time.perf_counter()
         if now.batch == 0:
             run.method.begin_epoch(model, run.learner, now.epoch)
+        run.learner.seek(now.epoch - 1 + max(now.batch - 1, 0) / stream.n_batches)  # for the log, if no batch is left
         for batch in stream.epoch(now.epoch, now.batch):
             if draws:  # dropout, and whatever is in a network that is not ours, draws from the global generators
                 seed_globals(run.seed, "dropout", now.epoch, now.batch, processes.rank)

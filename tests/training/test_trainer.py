@@ -87,6 +87,23 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_weights(results, tmp_path
     assert not state.exists()
 
 
+def test_stopped_after_the_last_batch_of_an_epoch_its_row_has_the_learning_rate_of_that_batch(results, monkeypatch):
+    add, path, rates = trainer.Instances.add, results / "runs" / NAME, []
+
+    def stopping(self, batch, report):
+        if stops and (batch.epoch, batch.number + 1) == (2, self.task.n_batches):
+            os.kill(os.getpid(), signal.SIGTERM)
+        add(self, batch, report)
+
+    monkeypatch.setattr(trainer.Instances, "add", stopping)
+    for stops in (False, True):
+        codes = [main(command(results)) for _ in range(1 + stops)]
+        assert codes == ([143, 0] if stops else [0])
+        with open(path / "log.csv", encoding="utf-8") as file:
+            rates.append([row["lr"] for row in csv.DictReader(file)])
+    assert rates[0] == rates[1]
+
+
 @pytest.mark.parametrize("content", [b"", b"\x00" * 8, bytes(range(256)) * 9])
 def test_a_damaged_state_file_is_refused_with_the_way_out(results, content, capsys):
     state = results / "runs" / NAME / "state/state.safetensors"
