@@ -36,7 +36,17 @@ RUBBISH: list[Any] = [
     [[0, 1], [30, 0]], {}, {"by_eps": 3},
     {"by_eps": {77: 1}}, {"by_model": {"other": 1}}, {"by_model": {"other": {"by_eps": {77: 2}}}}, {1: 2}, b"x", (1, 2),
 ]  # fmt: skip
-TOP = ["grid", "extra_grid", "table1_eps", "evaluation", "numerics", "device", "runs_per_gpu", "processes"]
+TOP = [
+    "grid",
+    "extra_grid",
+    "table1_eps",
+    "evaluation",
+    "numerics",
+    "device",
+    "runs_per_gpu",
+    "cuda_graphs",
+    "processes",
+]
 OF_EVALUATION = ["batch_size", "pgd_step", "pgd_restarts", "seed", "autoattack", "attacks", "datasets", "nope"]
 OF_SCHEDULE = ["kind", "lr", "milestones", "factor", "cycle_momentum", "points", "momentum_points", "nope"]
 NAME = "digits/preact_tiny/eps77/atas/paper/seed0"

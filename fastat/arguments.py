@@ -145,6 +145,8 @@ def add_measurements(verb: Verb) -> None:
     add_run(sub)
     sub.add_argument("--recipe", help="the resolved recipe as JSON; by default it comes from the config")
     sub.add_argument("--snapshots", action="store_true", help="keep the weights of every epoch, for `probe`")
+    graphs = "on a GPU, replay a step where that is the same (default), or never"
+    sub.add_argument("--cuda-graphs", choices=("auto", "never"), default="auto", help=graphs)
     sub = verb("evaluate", "Attack the weights of one run, or of a checkpoint from elsewhere (--weights).")
     add_run(sub, required=False)
     add_checkpoint(sub)

@@ -286,7 +286,7 @@ def do_train(args: argparse.Namespace) -> int | None:
     from fastat.training.trainer import Stopped
 
     try:
-        run.run(spec, recipe, args.results, pick_device(args), args.snapshots)
+        run.run(spec, recipe, args.results, pick_device(args), args.snapshots, args.cuda_graphs)
     except Stopped as stopped:
         log.info("%s", stopped)
         return stopped.code

@@ -85,6 +85,11 @@ class Method(Protocol):
     anew before some epochs, `ONE_PROCESS` (why several processes cannot share its training) and, on every module that
     holds them, `SHARDED`: its buffers with a row per training image or per position in the batch. Its file says
     `NEEDS` if it treats parts of the network by themselves: `stem` and `trunk`, of a forward that is trunk(stem(x)).
+
+    `REPLAYABLE = True` is a promise: within an epoch, the step of every batch of a size is one list of operations on
+    the same tensors. Neither `batch.number` nor a value on the device, nor anything that an earlier batch left in
+    Python, decides what is computed; nothing waits for the device; what is kept is written in place. Then the step may
+    be a CUDA graph (fastat/training/captured.py). `differs(batch)` names batches that the promise leaves out.
     """
 
     config: Any

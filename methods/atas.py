@@ -41,6 +41,8 @@ class Config:
 class Method(nn.Module):
     """ATAS. The lines that differ from methods/atta.py are the paper: alpha_i (`StepSize`). `frozen` is off in it."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if config.reset_every < 1:

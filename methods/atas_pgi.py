@@ -35,6 +35,8 @@ class Config(fgsm_pgi.Config):
 class Method(nn.Module):
     """The prior, the loss and the penalty of FGSM-PGI; the step size of ATAS."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         check_soft_target(config.s, task.n_classes)

@@ -37,6 +37,7 @@ class Config(fgsm_sdi.Config):
 class Method(nn.Module):
     """The learnt start and the loss of FGSM-SDI; the step size of ATAS."""
 
+    REPLAYABLE = True
     ONE_PROCESS = fgsm_sdi.Method.ONE_PROCESS
 
     def __init__(self, config: Config, task: Task):
@@ -48,6 +49,10 @@ class Method(nn.Module):
         self.ascent = Ascent(self.generator, config)
         self.adaptive = StepSize(task, config.beta, config.c, config.gamma_over_c)
 
+    def differs(self, batch: Batch) -> bool:
+        """Whether the generator learns from this batch, too."""
+        return batch.number % self.config.generator_every == 0
+
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Nothing to do."""
 
@@ -55,7 +60,7 @@ class Method(nn.Module):
         """As methods/fgsm_sdi.py: every `generator_every` batches the generator learns, then the network."""
         x, y = batch.x, batch.y
         signs = input_gradient(model, x, y).sign()
-        if batch.number % self.config.generator_every == 0:
+        if self.differs(batch):
             self.generator.train()
             self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
         self.generator.eval()

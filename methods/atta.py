@@ -33,6 +33,8 @@ class Config:
 class Method(nn.Module):
     """ATTA-1 with the plain (MAT) loss."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if config.reset_every < 1:

@@ -22,6 +22,7 @@ class Config:
 class Method(nn.Module):
     """Empirical risk minimisation."""
 
+    REPLAYABLE = True
     radius = 0.0
 
     def __init__(self, config: Config, task: Task):

@@ -31,6 +31,8 @@ class Config:
 class Method(nn.Module):
     """FGSM-RS, with alpha_i for alpha."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         self.config, self.task = config, task

@@ -31,6 +31,8 @@ class Config:
 class Method(nn.Module):
     """FGSM + GradAlign. No state."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if not config.lam >= 0:

@@ -51,6 +51,8 @@ class Config:
 class Method(nn.Module):
     """FGSM-MEP, -EP, -BP. Two perturbations: one to train on, one to keep."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         check_soft_target(config.s, task.n_classes)

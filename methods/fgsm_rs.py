@@ -30,6 +30,8 @@ class Config:
 class Method(nn.Module):
     """FGSM-RS. No state."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         self.config, self.task = config, task

@@ -45,6 +45,7 @@ class Config:
 class Method(nn.Module):
     """FGSM-SDI. The attack uses plain cross-entropy, both descents the soft target."""
 
+    REPLAYABLE = True
     ONE_PROCESS = "its generator has an optimiser of its own"
 
     def __init__(self, config: Config, task: Task):
@@ -55,6 +56,10 @@ class Method(nn.Module):
         self.generator = Generator(task.image_shape[0], config.width, task.eps).to(task.device)
         self.ascent = Ascent(self.generator, config)
 
+    def differs(self, batch: Batch) -> bool:
+        """Whether the generator learns from this batch, too."""
+        return batch.number % self.config.generator_every == 0
+
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Nothing to do."""
 
@@ -62,7 +67,7 @@ class Method(nn.Module):
         """Algorithm 1; the target network stays in train mode throughout."""
         x, y = batch.x, batch.y
         signs = input_gradient(model, x, y).sign()
-        if batch.number % self.config.generator_every == 0:
+        if self.differs(batch):
             self.generator.train()
             self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
         self.generator.eval()

@@ -29,6 +29,7 @@ class Config:
 class Method(nn.Module):
     """Free-m."""
 
+    REPLAYABLE = True
     SHARDED = ("delta",)
     delta: Tensor
 

@@ -32,6 +32,8 @@ class Config:
 class Method(nn.Module):
     """SSAT. No state."""
 
+    REPLAYABLE = True
+
     def __init__(self, config: Config, task: Task):
         super().__init__()
         if config.c < 1:

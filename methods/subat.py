@@ -40,6 +40,7 @@ class Config:
 class Method(nn.Module):
     """Fast Sub-AT. Row 0 of `snapshots` is theta_0; rows 1..n_components become the orthonormal basis P."""
 
+    REPLAYABLE = True
     snapshots: Tensor
 
     def __init__(self, config: Config, task: Task):
@@ -62,6 +63,10 @@ class Method(nn.Module):
         self.config, self.task = config, task
         self.radius = in_pixels(config.subspace_radius, task.eps)
         self.register_buffer("snapshots", torch.zeros((n_snapshots, task.n_params), device=task.device))
+
+    def differs(self, batch: Batch) -> bool:
+        """Whether the weights after this batch are kept."""
+        return self.row_after(batch) is not None
 
     def begin_epoch(self, model: nn.Module, learner: Learner, epoch: int) -> None:
         """Keep theta_0; when sampling is over, find the subspace and start again from theta_0 inside it."""
@@ -89,7 +94,7 @@ class Method(nn.Module):
         if not sampling:
             self.project(model)
         learner.apply()
-        if sampling and (row := self.row_after(batch)) is not None:
+        if (row := self.row_after(batch)) is not None:
             self.snapshots[row] = flat(list(model.parameters()))
         return StepReport(loss, x_adv)
 
@@ -100,7 +105,9 @@ class Method(nn.Module):
         unflatten(basis.T @ (basis @ flat(grads)), grads)
 
     def row_after(self, batch: Batch) -> int | None:
-        """Where the weights after this batch are kept; None: nowhere."""
+        """Where the weights after this batch are kept; None: nowhere, as in the subspace."""
+        if batch.epoch > self.config.sampling_epochs:
+            return None
         n, k = self.task.n_batches, self.config.per_epoch
         done, before = (batch.number + 1) * k // n, batch.number * k // n
         return (batch.epoch - 1) * k + done if done > before else None

@@ -42,6 +42,7 @@ class Config:
 class Method(nn.Module):
     """YOPO-m-n. Needs a network with forward = trunk(stem(x)), the stem one convolution."""
 
+    REPLAYABLE = True
     leaves_pixel_range = True  # eta_0 is not cut to it
 
     def __init__(self, config: Config, task: Task):

@@ -374,6 +374,13 @@ def protocol_of(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
     return {key: protocol[key] for key in PROTOCOL[name]}
 
 
+def train_options(spec: RunSpec, config: dict[str, Any]) -> str:
+    """What the config says of this training beside its recipe, as options of `train`; '' by default."""
+    snapshots = ["--snapshots"] if keeps_snapshots(spec, config) else []
+    graphs = ["--cuda-graphs", config["cuda_graphs"]] if config["cuda_graphs"] != "auto" else []
+    return " ".join(snapshots + graphs)
+
+
 def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
     if spec.method == EXTERNAL:

@@ -32,7 +32,14 @@ from fastat.types import Method, Task
 CPU = torch.device("cpu")
 
 
-def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snapshots: bool = False) -> None:
+def run(
+    spec: RunSpec,
+    recipe: Recipe,
+    results: Path,
+    device: torch.device,
+    snapshots: bool = False,
+    cuda_graphs: str = "auto",
+) -> None:
     """Train `spec` into `results`/runs/NAME, or go on where its state stands.
 
     Raises: trainer.Stopped on SIGTERM; BadInput if data, ranks or state do not fit.
@@ -82,6 +89,7 @@ def run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device, snap
         made_from,
         about,
         snapshots,
+        cuda_graphs,
     )
     train(training, results / "runs" / spec.name)
 

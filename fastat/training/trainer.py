@@ -25,7 +25,7 @@ from fastat.errors import BadInput
 from fastat.machine import devices, files, platforms, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator, seed_globals
-from fastat.training import checkpoint
+from fastat.training import captured, checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.instances import Instances
 from fastat.training.learner import SGDLearner
@@ -64,6 +64,7 @@ class Training:
     made_from: str  # fingerprint of name, recipe and data
     about: dict[str, Any]  # goes into run.json as it is
     snapshots: bool = False  # keep the weights of every epoch
+    cuda_graphs: str = "auto"  # replay steps where that is the same: captured.py; or never
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """All that must survive a kill: the same for any number of processes, whole on process 0."""
@@ -170,6 +171,7 @@ def run_epochs(
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     saves = Saves()
+    step = captured.steps(run.cuda_graphs, recipe, run.task, model, run.method, run.learner)
     while now.epoch <= recipe.epochs:
         model.train()
         before, started = now.seconds, time.perf_counter()
@@ -181,7 +183,7 @@ def run_epochs(
                 seed_globals(run.seed, "dropout", now.epoch, now.batch, processes.rank)
             run.learner.seek(now.epoch - 1 + now.batch / stream.n_batches)
             with devices.autocast(device, recipe.precision):
-                report = run.method.train_batch(model, batch, run.learner)
+                report = step(batch)
             totals.add(report, len(batch.y))
             instances.add(batch, report)
             now.batch += 1
@@ -189,6 +191,8 @@ def run_epochs(
             if stop:
                 break
         wait_for(device)
+        step.forget()
+        run.about |= step.about()
         now.seconds = before + time.perf_counter() - started
         if stop:
             assert path is not None
@@ -199,11 +203,7 @@ def run_epochs(
             where = f"saved at epoch {now.epoch}, batch {now.batch}"
             raise Stopped(f"{run.name}: stopped; {where}. Run again to go on.", stop[0])
 
-        totals.add_up(processes)
-        row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
-        row |= on_held_out(run, now.epoch)
-        row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
-        row["peak_memory_mb"] = peak_memory_mb(device)
+        row = row_of(run, now, totals)
         now.log.append(row)
         log.info("%s", describe(row, recipe.epochs))
         if cause := divergence(row, model, run.learner.reported):
@@ -222,6 +222,15 @@ def run_epochs(
                 checkpoint.save(path, state, now, run.made_from)
     bar.close()
     return ""
+
+
+def row_of(run: Training, now: Standing, totals: "Totals") -> dict[str, Any]:
+    """The row in log.csv of the epoch that has just ended, of all processes."""
+    totals.add_up(run.task.processes)
+    row = {"epoch": now.epoch, "lr": run.learner.lr, **totals.means(), **monitor(run, now.epoch)}
+    row |= on_held_out(run, now.epoch)
+    row |= {"seconds": now.seconds, "images_per_s": totals.n_images() / now.seconds}
+    return row | {"peak_memory_mb": peak_memory_mb(run.task.device)}
 
 
 class Saves:

@@ -13,6 +13,7 @@ from fastat.config.grid import (
     load_config,
     overlay,
     result_files,
+    train_options,
 )
 from fastat.config.recipe import resolve
 from fastat.config.schema import typed
@@ -246,3 +247,11 @@ def test_what_snakemake_passes_as_text_becomes_what_yaml_reads():
 def test_what_yaml_reads_as_false_is_compile_off():
     switched = overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
     assert resolve(expand(switched)[0], switched).compile == "off"
+
+
+def test_options_of_a_training_are_said_only_where_they_differ():
+    asked = config()
+    (spec,) = expand(asked)
+    assert train_options(spec, asked) == ""  # finished trainings are not called changed
+    asked = {**config(snapshots=True), "cuda_graphs": "never"}
+    assert train_options(spec, asked) == "--snapshots --cuda-graphs never"

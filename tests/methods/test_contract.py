@@ -19,10 +19,11 @@ from fastat.cost.passes import count_passes, rehearse
 from fastat.data import views
 from fastat.machine import devices
 from fastat.networks import models
-from fastat.training import checkpoint
+from fastat.training import captured, checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task, View
+from tests.tape import Tape
 
 RECIPE = Recipe(epochs=30, batch_size=4, schedule=Schedule("piecewise", 0.01), weight_decay=5e-4)
 HERE = Path(__file__).parent
@@ -196,6 +197,30 @@ def resume_at_every_cut(name, recipe, tmp_path):
         for part, tensors in expected.items():
             for key, tensor in tensors.items():
                 assert torch.equal(tensor, found[part][key]), (epoch, number, part, key)
+
+
+def test_what_it_says_of_replaying_its_steps_holds(name):
+    """An epoch of 24 batches is replayed from the step of an early one: by a CUDA graph, or on a CPU by a tape."""
+    found = []
+    for replays in (True, False):
+        task, model, learner = tiny()
+        method = build(name, replace(task, n_batches=24))
+        if not getattr(method, "REPLAYABLE", False):
+            pytest.skip(f"{name} promises nothing")
+        method.begin_epoch(model, learner, 1)
+        kept = [*model.state_dict().values(), *method.buffers(), *method.parameters()]
+        graphs = captured.CudaGraphs(task.rng) if DEVICE.type == "cuda" else Tape(kept, task.rng)
+        steps = captured.Steps(model, method, learner, graphs if replays else None, "on")
+        steps(batch_of(task, epoch=1, number=0))
+        method.begin_epoch(model, learner, 2)
+        for number in range(24):
+            learner.seek(1 + number / 24)
+            report = steps(batch_of(task, number=number))
+        assert steps.said == "on"
+        parts = {"model": model.state_dict(), "method": method.state_dict(), "learner": learner.state_dict()}
+        parts |= {"report": {"x_adv": report.x_adv, "loss": report.loss}, "rng": {"state": task.rng.get_state()}}
+        found.append({f"{part}/{key}": t.cpu().clone() for part, state in parts.items() for key, t in state.items()})
+    assert [key for key, tensor in found[0].items() if not torch.equal(tensor, found[1][key])] == []
 
 
 def test_what_redraws_says_is_what_begin_epoch_does(name):

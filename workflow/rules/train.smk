@@ -44,13 +44,11 @@ rule train:
         recipe=lambda wildcards: resolve(
             RunSpec.from_wildcards(wildcards), config
         ).to_json(),
-        snapshots=lambda wildcards: (
-            "--snapshots"
-            if grid.keeps_snapshots(RunSpec.from_wildcards(wildcards), config)
-            else ""
+        options=lambda wildcards: grid.train_options(
+            RunSpec.from_wildcards(wildcards), config
         ),
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
         "{params.launch} train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
-        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.snapshots} >> {log} 2>&1"
+        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.options} >> {log} 2>&1"

@@ -1,0 +1,171 @@
+"""Steps that are recorded and replayed: on a CPU, with a tape for a CUDA graph, to the bits of those that are not."""
+
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+import fastat
+import methods
+from fastat.config.recipe import Recipe, Schedule
+from fastat.machine.processes import ALONE, Processes
+from fastat.networks import models
+from fastat.training import captured, trainer
+from methods import fgsm_rs
+from tests.tape import Tape
+
+N, BATCH = 76, 8  # ten batches in an epoch, the last one of four images
+REPLAYED = [name for name in methods.ours() if getattr(methods.module(name).Method, "REPLAYABLE", False)]
+SDI = {"params": {"generator_every": 4}}
+FIELDS = {"fgsm_sdi": SDI, "atas_sdi": SDI}
+FIELDS["subat"] = {"params": {"sampling_epochs": 2, "per_epoch": 2, "n_components": 3}, "weight_decay_epochs": 2}
+
+
+@pytest.fixture
+def tapes(monkeypatch) -> list[Tape]:
+    """Every training gets a tape, as if it ran on CUDA."""
+    made = []
+
+    def steps(_wanted, recipe, task, model, method, learner):
+        if reason := captured.why_plain(recipe, task, model, method):
+            return captured.Steps(model, method, learner, None, f"off: {reason}")
+        made.append(Tape([*model.state_dict().values(), *method.buffers(), *method.parameters()], task.rng))
+        return captured.Steps(model, method, learner, made[-1], "on")
+
+    monkeypatch.setattr(captured, "steps", steps)
+    return made
+
+
+def train(name, network="preact_tiny", epochs=4, folder=None, **recipe):
+    """The weights, and the log without its times."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randint(256, (N, 1, 8, 8), generator=rng, dtype=torch.uint8), torch.arange(N) % 3
+    fields = {"batch_size": BATCH, "drop_last": False, "pad": 1, "flip": True, "monitor_images": 16}
+    fields |= {"schedule": {"kind": "triangular", "lr": 0.1, "cycle_momentum": True}} | FIELDS.get(name, {}) | recipe
+    model, rows = fastat.train(name, x, y, network, eps=0.1, epochs=epochs, device="cpu", folder=folder, **fields)
+    timed = ("seconds", "images_per_s", "peak_memory_mb")
+    return model.state_dict(), [{k: v for k, v in row.items() if k not in timed} for row in rows]
+
+
+def plainly(monkeypatch, *args, **fields):
+    """`train`, as on a CPU."""
+    with monkeypatch.context() as patch:
+        patch.setattr(captured, "steps", lambda *given: captured.Steps(*given[3:], None, ""))
+        return train(*args, **fields)
+
+
+def assert_same(one, other):
+    (weights, rows), (others, their_rows) = one, other
+    assert rows == their_rows
+    assert [key for key, tensor in weights.items() if not torch.equal(tensor, others[key])] == []
+
+
+@pytest.mark.parametrize("name", REPLAYED)
+def test_replayed_a_training_ends_with_the_same_bits(name, tapes, monkeypatch):
+    found = train(name)
+    plain = {"fgsm_sdi": 3, "atas_sdi": 3}.get(name, 0) + captured.WARM_UP + 1  # and the last batch, of four images
+    parts = {"freeat": 9}.get(name, 2)
+    kept = 2 * 2 - 2 if name == "subat" else 0  # of its four steps that differ two are the last ones of an epoch
+    assert (tapes[0].recordings, tapes[0].replays) == (4, parts * (4 * (10 - plain) - kept))
+    assert_same(found, plainly(monkeypatch, name))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"precision": "bf16"},
+        {"average": 0.9},
+        {"schedule": {"kind": "piecewise", "lr": 0.1, "milestones": [1, 2.5]}, "weight_decay_epochs": 1},
+        {"drop_last": True},
+    ],
+    ids=str,
+)
+def test_whatever_the_learner_does_between_the_parts_is_done(recipe, tapes, monkeypatch):
+    assert_same(train("atas", **recipe), plainly(monkeypatch, "atas", **recipe))
+    assert tapes[0].replays > 0
+
+
+@pytest.mark.parametrize("at", [2, 5, 9, 10, 14])
+def test_stopped_by_a_signal_and_resumed_it_ends_with_the_same_bits(at, tapes, monkeypatch, tmp_path):
+    n_batches, add = 0, trainer.Totals.add
+
+    def stopping(self, report, n):
+        nonlocal n_batches
+        n_batches += 1
+        if n_batches == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        add(self, report, n)
+
+    monkeypatch.setattr(trainer.Totals, "add", stopping)
+    with pytest.raises(trainer.Stopped):
+        train("atas_pgi", folder=tmp_path)
+    found = train("atas_pgi", folder=tmp_path)
+    assert len(tapes) == 2 and tapes[1].replays > 0
+    assert_same(found, plainly(monkeypatch, "atas_pgi"))
+
+
+class Waits(fgsm_rs.Method):
+    """It asks the device something in the middle of its step."""
+
+    def train_batch(self, model, batch, learner):
+        report = super().train_batch(model, batch, learner)
+        assert bool(torch.isfinite(report.loss))
+        return report
+
+
+class Restarts(fgsm_rs.Method):
+    """It forgets the momentum in every step."""
+
+    def train_batch(self, model, batch, learner):
+        learner.restart()
+        return super().train_batch(model, batch, learner)
+
+
+class Hoards(fgsm_rs.Method):
+    """It leaves a gradient for the next batch."""
+
+    def train_batch(self, model, batch, learner):
+        report = super().train_batch(model, batch, learner)
+        learner.accumulate(model(batch.x).square().mean())
+        return report
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(Waits, "waits for the device"), (Restarts, "restarts the learner"), (Hoards, "leaves gradients")]
+)
+def test_what_cannot_be_recorded_goes_on_plainly_and_says_why_once(kind, why, tapes, monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(fgsm_rs, "Method", kind)
+    found = train("fgsm_rs", epochs=2)
+    assert (tapes[0].recordings, tapes[0].replays) == (0, 0)
+    said = [record.message for record in caplog.records if "CUDA graphs" in record.message]
+    assert len(said) == 1 and why in said[0]
+    assert_same(found, plainly(monkeypatch, "fgsm_rs", epochs=2))
+
+
+def test_a_method_that_promises_nothing_is_never_recorded(tapes, monkeypatch):
+    monkeypatch.delattr(fgsm_rs.Method, "REPLAYABLE")
+    train("fgsm_rs", epochs=1)
+    assert tapes == []
+
+
+def reason(tiny_task, model, recipe=None, **task):
+    recipe = recipe or Recipe(4, BATCH, Schedule("piecewise", 0.1), 0.0)
+    return captured.why_plain(recipe, replace(tiny_task, **task), model, methods.build("fgsm_rs", tiny_task))
+
+
+def test_what_may_hang_on_the_host_is_never_recorded(tiny_task, tiny_model):
+    assert reason(tiny_task, tiny_model) == ""
+    assert "several processes" in reason(tiny_task, tiny_model, processes=Processes(0, 2))
+    assert "compiled" in reason(tiny_task, tiny_model, Recipe(4, 8, Schedule("piecewise", 0.1), 0.0, compile="default"))
+    assert "none of ours" in reason(tiny_task, torch.nn.Sequential(tiny_model))
+    dropping = models.Network(tiny_model.stem, torch.nn.Sequential(torch.nn.Dropout(0.1)), models.SHARED)
+    assert "dropout" in reason(tiny_task, dropping)
+    assert reason(tiny_task, tiny_model, processes=ALONE) == ""
+
+
+def test_on_a_cpu_run_json_says_nothing_of_graphs(tiny_task, tiny_model):
+    recipe = Recipe(4, BATCH, Schedule("piecewise", 0.1), 0.0)
+    steps = captured.steps("auto", recipe, tiny_task, tiny_model, methods.build("fgsm_rs", tiny_task), None)
+    assert steps.graphs is None and steps.about() == {}
