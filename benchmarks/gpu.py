@@ -1,6 +1,6 @@
 """What does a GPU say? Every method's contract, the cost of its step, and robust networks of CIFAR10's images.
 
-    python benchmarks/gpu.py --out FOLDER --images cifar10-jpeg.tar.gz [--stage contract,resume,step,graph,compile]
+    python benchmarks/gpu.py --out FOLDER --images cifar10-jpeg.tar.gz [--stage contract,resume,step,replay,graph]
     python benchmarks/gpu.py --out FOLDER --images cifar10-jpeg.tar.gz --stage train --precision bf16
 
 Stages, each with its own time limit and its own table in FOLDER; what is in a table already is not measured again:
@@ -9,7 +9,8 @@ contract  tests/methods/test_contract.py on the device; no step may wait for it
 resume    one training undisturbed, twice, and one that is stopped and goes on: are the weights' bits the same?
 step      milliseconds of every method's step and of its irreducible passes (fastat/cost/yardstick.py), by precision,
           and how far the precision turns the input gradient
-graph     the whole step as one CUDA graph
+replay    a small training by every method, with CUDA graphs and without, stopped and resumed: are the bits the same?
+graph     the whole step as one CUDA graph, optimiser and all
 compile   the network by torch.compile
 train     ATAS alone; then the others, some at a time: trained, attacked by PGD10 and PGD50, some by AutoAttack
 
@@ -48,8 +49,8 @@ from fastat.cost.yardstick import rehearsal, step_and_passes
 from fastat.machine import devices
 from fastat.networks import models
 
-STAGES = ("contract", "resume", "step", "graph", "compile", "train")
-SECONDS = {"contract": 150, "resume": 120, "step": 150, "graph": 90, "compile": 180, "train": 480}
+STAGES = ("contract", "resume", "step", "replay", "graph", "compile", "train")
+SECONDS = {"contract": 150, "resume": 120, "step": 150, "replay": 180, "graph": 90, "compile": 180, "train": 480}
 PRECISIONS = ("float32", "tf32", "bf16")
 KERNELS = ("repeatable", "any", "tried", "nchw")
 DATASET = "cifar10_jpeg"
@@ -59,6 +60,11 @@ WANTED = (
     (8, "n_fgsm", False), (8, "atas/bf16", False), (8, "atta", False), (8, "fgsm_pgi", False),
 )  # fmt: skip
 
+REPLAYED = (
+    "method", "precision", "graphs", "weights", "same_weights", "same_log", "same_instances", "stopped",
+    "same_resumed", "plain_s", "graph_s", "batches", "recording_ms", "plain_mb", "graph_mb", "plain_reserved_mb",
+    "graph_reserved_mb", "why",
+)  # fmt: skip
 OWN = {"atas/bf16": {"precision": "bf16"}}
 
 
@@ -101,7 +107,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--seconds", type=float, help="for each stage (default: of its own)")
     parser.add_argument("--precision", default="", help="of the trainings (default: the fastest that step found equal)")
-    parser.add_argument("--methods", default=",".join(methods.names()), help="for step and graph; a list with commas")
+    parser.add_argument(
+        "--methods", default=",".join(methods.names()), help="for step, replay and graph; a list with commas"
+    )
     parser.add_argument("--precisions", default=",".join(PRECISIONS), help="for step, graph and compile")
     parser.add_argument("--at-once", type=int, default=1, help="trainings and attacks on the device at a time")
     parser.add_argument("--n-autoattack", type=int, default=1000, help="test images for AutoAttack")
@@ -292,6 +300,30 @@ def gradient_error(bench: Bench, precision: str) -> dict[str, object]:
     exact = input_gradient(model.double(), x.double(), y)
     error, turned = (found - exact).norm() / exact.norm(), (found.sign() != exact.sign()).double().mean()
     return {"precision": precision, "relative_error": float(f"{error:.3g}"), "signs_turned": float(f"{turned:.3g}")}
+
+
+def replay(bench: Bench) -> None:
+    """benchmarks/replay.py for all methods at once, which take the device in turns: what is alone is timed alone."""
+    keys = [{"method": name, "precision": bench.precision or "tf32"} for name in bench.methods]
+
+    def one(key: dict[str, str]) -> dict[str, object]:
+        command = [sys.executable, "benchmarks/replay.py", "--lock", str(bench.out / "replay.lock")]
+        command += ["--device", bench.device, "--method", key["method"], "--precision", key["precision"]]
+        command += ["--model", bench.model, "--images", str(1300 if bench.tiny else 2000)]
+        try:
+            ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(bench.left, 1))
+        except subprocess.TimeoutExpired:
+            return {**key, "why": "no time was left"}
+        (bench.out / f"replay-{key['method']}-{key['precision']}.log").write_text(ran.stderr, encoding="utf-8")
+        if ran.returncode:
+            return {**key, "why": first_line((ran.stderr.strip().splitlines() or [""])[-1])}
+        return {**json.loads(ran.stdout), "why": ""}
+
+    with ThreadPoolExecutor(2 if bench.tiny else 17) as pool:
+        wanted = [key for key in keys if not done(bench.out / "replay.csv", key | {"why": ""})]
+        for job in [pool.submit(one, key) for key in wanted]:
+            row = job.result()
+            write_rows(bench.out / "replay.csv", [{column: row.get(column, "") for column in REPLAYED}])
 
 
 def graph(bench: Bench) -> None:
@@ -526,7 +558,7 @@ def summed_up(bench: Bench) -> str:
     tests = read_rows(bench.out / "contract.csv")
     counts = {kind: sum(row["outcome"] == kind for row in tests) for kind in ("passed", "failed", "skipped")}
     lines += [f"contract: {counts}", *(f"- {row['test']}: {row['why']}" for row in tests if row["outcome"] == "failed")]
-    for name in ("resume", "gradient", "step", "graph", "compile", "failed", "train", "stages"):
+    for name in ("resume", "gradient", "step", "replay", "graph", "compile", "failed", "train", "stages"):
         if rows := read_rows(bench.out / f"{name}.csv"):
             lines += ["", f"## {name}", "", " | ".join(rows[0]), *(" | ".join(row.values()) for row in rows)]
     lines += ["", "## trainings", ""]
@@ -552,7 +584,8 @@ def accuracies(folder: Path) -> dict[str, float]:
 
 
 RUN: dict[str, Callable[[Bench], None]] = {
-    "contract": contract, "resume": resume, "step": step, "graph": graph, "compile": compile_network, "train": train,
+    "contract": contract, "resume": resume, "step": step, "replay": replay, "graph": graph,
+    "compile": compile_network, "train": train,
 }  # fmt: skip
 
 if __name__ == "__main__":

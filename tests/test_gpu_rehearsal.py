@@ -39,7 +39,7 @@ def test_every_stage_leaves_its_table(images, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out), "--images", str(images), "--tiny"]
     command += ["--device", "cpu", "--methods", "atas,fgsm_rs", "--precisions", "float32,bf16"]
-    stages = ("--stage", "contract+resume,step,graph,train", "--seconds", "600")
+    stages = ("--stage", "contract+resume,step,replay,graph,train", "--seconds", "600")
     subprocess.run([*command, *stages], cwd=ROOT, check=True, timeout=600)
     assert not (out / "failed.csv").exists() and not (out / "train.csv").exists()
     assert {row["outcome"] for row in rows(out / "contract.csv")} == {"passed", "skipped"}
@@ -49,6 +49,11 @@ def test_every_stage_leaves_its_table(images, tmp_path):
         float(row["step_ms"]) > 0 for row in rows(out / "step.csv")
     )
     assert {row["why"] for row in rows(out / "graph.csv")} == {"a CPU has no CUDA graphs"}
+    replayed = rows(out / "replay.csv")
+    assert [row["method"] for row in replayed] == ["atas", "fgsm_rs"]
+    for row in replayed:
+        same = (row[key] for key in ("same_weights", "same_log", "same_instances", "stopped", "same_resumed"))
+        assert set(same) == {"True"} and (row["graphs"], row["why"]) == ("", "")  # a CPU has none
     summary = (out / "summary.md").read_text()
     assert "eps8/atas/paper/seed0: finished" in summary and "'aa':" in summary
     assert "eps16/fgsm_rs/paper/seed0: finished" in summary
