@@ -312,6 +312,19 @@ def blocks_of(spec: RunSpec, config: dict[str, Any]) -> list[dict[str, Any]]:
     return [block for block in blocks(config) if is_of_block(named, block)]
 
 
+def n_under_autoattack(spec: RunSpec, config: dict[str, Any]) -> int:
+    """How many images of the run AutoAttack attacks."""
+    if not is_under_autoattack(spec, config):
+        return 0
+    n_images = protocol_of_run(spec, config)["autoattack"]["n_images"]
+    if n_images != "all":
+        return int(n_images)
+    facts = catalog.required(spec.dataset)
+    if spec.method == EXTERNAL:
+        return facts.n_train if external.of_spec(spec, config).recipe["part"] == "train" else facts.n_test
+    return resolve(spec, config).n_test or facts.n_test
+
+
 def is_of_block(spec: RunSpec, block: dict[str, Any]) -> bool:
     """Whether a block of the grid names the run."""
     return (

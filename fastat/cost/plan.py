@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import methods
 from fastat.config import catalog
+from fastat.config.grid import n_under_autoattack
 from fastat.config.recipe import Recipe, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.cost import passes
@@ -44,7 +45,8 @@ class Cost:
     images: int  # trained on, replays not counted
     passes: float  # over the training images: one is a forward and a backward, the FLOPs of three forwards
     flops: float
-    evaluation_flops: float
+    evaluation_flops: float  # without AutoAttack
+    autoattack_flops: float  # of an image
     memory: dict[str, int]  # part -> bytes on a device, of the run's share there
     disk: int  # bytes that stay
     state: int  # bytes on disk while it trains, besides
@@ -52,12 +54,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Line:
-    """The runs of one dataset, model, method and variant: they cost the same."""
+    """The runs of one dataset, model, method and variant that are attacked alike: they cost the same."""
 
     dataset: str
     model: str
     method: str
     n_runs: int
+    n_autoattack: int  # images that AutoAttack attacks
     each: Cost
     hours: float | None  # of one GPU, for one training
     evaluation_hours: float | None
@@ -77,11 +80,13 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
         processes = Processes(0, config["processes"].get(dataset, 1))
         return estimate(spec, read, processes)
 
-    published, groups = published_hours(), dict[tuple[str, str, str, str], list[RunSpec]]()
+    published, groups = published_hours(), dict[tuple[str, str, str, str, int], list[RunSpec]]()
     for spec in specs:
-        groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant), []).append(spec)
+        n = n_under_autoattack(spec, config)
+        groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant, n), []).append(spec)
     lines = []
-    for (dataset, model, method, variant), members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
+    for group, members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
+        dataset, model, method, variant, n = group
         images = variant if members[0].subset else "paper"
         each = cost_of(dataset, model, method, resolve(members[0], config).to_json(), images)
         rate, basis = rates.get(f"{dataset}/{model}"), "calibration"
@@ -93,29 +98,31 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
                 basis = "paper" if trained == each else f"paper's {known}"
         if math.isnan(each.flops):
             rate = None
-        hours, evaluation_hours = (
-            (each.flops / rate / 3600, each.evaluation_flops / rate / 3600) if rate else (None, None)
-        )
+        attacks = each.evaluation_flops + n * each.autoattack_flops
+        hours, evaluation_hours = (each.flops / rate / 3600, attacks / rate / 3600) if rate else (None, None)
         name = method if variant == "paper" else f"{method}/{variant}"
-        lines.append(Line(dataset, model, name, len(members), each, hours, evaluation_hours, basis if rate else "-"))
+        basis = basis if rate else "-"
+        lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, basis))
     return lines
 
 
 def describe(lines: list[Line]) -> str:
     """A table for people, and what it leaves out."""
     names = f"{'dataset':14} {'model':16} {'method':16}"
-    shown = [f"{names} {'runs':>5} {'passes':>6} {'PFLOP':>9} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
+    counts = f"{'runs':>5} {'AA':>5} {'passes':>6} {'PFLOP':>9}"
+    shown = [f"{names} {counts} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
     for line in lines:
         hours, evaluation = (f"{h:8.2f}" if h is not None else f"{'?':>8}" for h in (line.hours, line.evaluation_hours))
         memory = sum(line.each.memory.values()) / 1e9
         unknown = math.isnan(line.each.flops)
         counted = f"{'?':>6} {'?':>9}" if unknown else f"{line.each.passes:6.0f} {line.each.flops / 1e15:9.3g}"
         shown.append(
-            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {counted} "
-            f"{hours} {evaluation} {memory:6.2f}  {line.basis}"
+            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.n_autoattack or '-':>5} "
+            f"{counted} {hours} {evaluation} {memory:6.2f}  {line.basis}"
         )
     n_runs = sum(line.n_runs for line in lines)
     n_evaluated = sum(line.n_runs for line in lines if line.each.evaluation_flops)
+    n_attacked = sum(line.n_runs for line in lines if line.n_autoattack)
     known = [line for line in lines if line.hours is not None]
     training = sum(line.n_runs * line.hours for line in known if line.hours is not None)
     evaluating = sum(line.n_runs * line.evaluation_hours for line in known if line.evaluation_hours is not None)
@@ -123,7 +130,7 @@ def describe(lines: list[Line]) -> str:
     parts = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in largest.each.memory.items())
     shown += [
         "",
-        f"{n_runs} trainings and {n_evaluated} evaluations; each line is of one run",
+        f"{n_runs} trainings and {n_evaluated} evaluations, {n_attacked} of them with AutoAttack; a line is of one run",
         f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
         + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate FILE)"),
         f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
@@ -132,7 +139,7 @@ def describe(lines: list[Line]) -> str:
         "Passes: over the training images; one is a forward and a backward, counted as the FLOPs of three forwards.",
         "Hours from the paper are of a V100; a method or variant without its own is scaled by FLOPs, from whose: last",
         "column. Memory, on each device: one forward pass's activations, without the allocator's waste and cuDNN's",
-        "workspaces. AutoAttack: as many images left standing as by the paper's ATAS.",
+        "workspaces. AA: images that AutoAttack attacks, of which as many are left standing as by the paper's ATAS.",
     ]
     if unknown_to := sorted({line.model for line in lines if math.isnan(line.each.flops)}):
         shown += [f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the"]
@@ -203,13 +210,14 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
         per_image, forward = math.nan, math.nan
     n_images = recipe.epochs * task.n_batches * recipe.batch_size
     n_test = recipe.n_test or facts.n_test
-    attacks = 0.0 if spec.subset else forward * (PGD + sum(n * standing for n, standing in AUTOATTACK))
+    attacks = 0.0 if spec.subset else forward * PGD * n_test
+    autoattack = forward * sum(n * standing for n, standing in AUTOATTACK)
     rows = 12 * n_test * 20  # twelve attacks and checks leave a row of some 20 bytes for every image
     remembered = 2 * 2 * recipe.epochs * task.n_train  # gradient norms and step sizes: fastat/training/instances.py
     state = 2 * weights_bytes(model) + passes.state_bytes(method) + remembered
     flops, disk = per_image * n_images, weights_bytes(model) + rows + remembered
     rounds = flops / (3 * forward * (recipe.n_train or facts.n_train))
-    return Cost(n_images, rounds, flops, attacks * n_test, memory, disk, state)
+    return Cost(n_images, rounds, flops, attacks, autoattack, memory, disk, state)
 
 
 def most_watched(recipe: Recipe, n_train: int) -> int:

@@ -12,8 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fastat.config import catalog, external
-from fastat.config.grid import is_under_autoattack, protocol_of_run, result_files, shard_files
+from fastat.config.grid import is_under_autoattack, n_under_autoattack, result_files, shard_files
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
@@ -188,7 +187,7 @@ def advance(run: Progress, spec: RunSpec, files: Files, place: Place) -> None:
             run.of = resolve(spec, place.config).epochs
             run.done, run.seconds = epochs_done(folder / STATE)
         elif run.stage == "evaluation" and (standard := [name for name in partials if name.startswith(PARTIAL[0])]):
-            run.of = n_attacked(spec, place.config)
+            run.of = n_under_autoattack(spec, place.config)
             run.done = len(set().union(*(images_done(folder / name) for name in current(standard, spec, files, place))))
     except BadInput as error:
         place.notes.append(f"{error}.")
@@ -230,17 +229,6 @@ def images_done(path: Path) -> set[str]:
         return {row["index"] for row in rows if row["correct"] == "0" or row["attack"] == "square"}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise BadInput(f"{path} is damaged ({type(error).__name__}: {error})") from error
-
-
-def n_attacked(spec: RunSpec, config: dict[str, Any]) -> int:
-    """How many images AutoAttack is to attack."""
-    n_images = protocol_of_run(spec, config)["autoattack"]["n_images"]
-    if n_images != "all":
-        return int(n_images)
-    if spec.method == EXTERNAL:
-        facts = catalog.required(spec.dataset)
-        return facts.n_train if external.of_spec(spec, config).recipe["part"] == "train" else facts.n_test
-    return resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
 
 
 def standing(run: Progress, logs: list[Path], files: Files, place: Place) -> tuple[str, str, str]:

@@ -35,7 +35,7 @@ def test_a_training_on_a_subset_takes_as_many_iterations_and_is_not_attacked():
     whole, part = lines(block(method=["atas", "atas/paper_d9_10"], eps="8/255", seed=0))
     assert part.each.images == pytest.approx(whole.each.images, rel=0.02)
     assert whole.each.evaluation_flops > 0 == part.each.evaluation_flops
-    assert "2 trainings and 1 evaluations" in plan.describe([whole, part])
+    assert "2 trainings and 1 evaluations, 1 of them with AutoAttack" in plan.describe([whole, part])
 
 
 def test_state_is_what_the_cards_say():
