@@ -118,13 +118,18 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def judge(results: Results, figures: Path) -> pd.DataFrame:
     """A row for each claim and data set; at least one for each claim, if nothing was run at all."""
+    lines = [tried(claim, evidence) for evidence in by_data_set(results, figures).values() for claim in CLAIMS]
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def by_data_set(results: Results, figures: Path) -> dict[str, Evidence]:
+    """Data set -> its results; of nothing, that of ''. figures: the folder of the figures' data."""
     steps = results.by_epoch("train_alpha_255").groupby(level=0)["train_alpha_255"].mean()
     runs, correct = results.runs.assign(mean_alpha_255=steps), results.correct
-    lines = []
-    for dataset in sorted(set(runs["dataset"])) or [""]:
-        mine = Evidence(dataset, runs[runs["dataset"] == dataset], correct[correct["dataset"] == dataset], figures)
-        lines += [tried(claim, mine) for claim in CLAIMS]
-    return pd.DataFrame(lines, columns=COLUMNS)
+    return {
+        name: Evidence(name, runs[runs["dataset"] == name], correct[correct["dataset"] == name], figures)
+        for name in sorted(set(runs["dataset"])) or [""]
+    }
 
 
 def tried(claim: Claim, evidence: Evidence) -> Found:
@@ -148,14 +153,22 @@ def side(value: float, low: float, high: float, evidence: str, than: float = 0.0
 
 def gap(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack: str = "aa") -> Found:
     """Mean difference in accuracy (points) over each eps, model and seed that both have, with its interval."""
+    difference = differences(evidence, one, other, attack)
+    found = paired(difference)
+    told = f"{counted_pairs(len(difference))}, {difference.shape[1]} images each"
+    return {"value": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high, "told": told}
+
+
+def differences(evidence: Evidence, one: tuple[str, str], other: tuple[str, str], attack: str = "aa") -> np.ndarray:
+    """(pairs of runs, images) of -1, 0, 1: a pair is of one eps, model and seed.
+
+    Raises: NotRun if there is no pair on the same images.
+    """
     a, b = (runs_of(evidence, who, attack) for who in (one, other))
     both = shared(a, b)
     if not both:
         raise NotRun(f"no run that {'/'.join(one)} and {'/'.join(other)} both have under {attack}")
-    difference = np.stack([a[key][0].astype(float) - b[key][0] for key in both])
-    found = paired(difference)
-    told = f"{counted_pairs(len(both))}, {difference.shape[1]} images each"
-    return {"value": 100 * found.mean, "low": 100 * found.low, "high": 100 * found.high, "told": told}
+    return np.stack([a[key][0].astype(float) - b[key][0] for key in both])
 
 
 def counted_pairs(n: int) -> str:
@@ -188,8 +201,7 @@ def atas_beats_all(evidence: Evidence) -> Found:
     everywhere to hold, and worse beyond the noise anywhere not to. The best of many is partly lucky, which counts
     against ATAS.
     """
-    rows = evidence.runs
-    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
+    rows = fast(evidence.runs)
     if rows["aa"].isna().all() or "atas" not in set(rows["method"]):
         raise NotRun("no ATAS under AutoAttack")
     means = rows.groupby(["model", "eps_255", "method"])["aa"].mean().unstack()
@@ -210,12 +222,16 @@ def atas_beats_all(evidence: Evidence) -> Found:
     return {"value": first / len(ranks), "verdict": word, "evidence": f"of up to {means.shape[1]} methods; {told}"}
 
 
+def fast(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of fast methods by their `paper` recipe."""
+    return rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
+
+
 def best_other(evidence: Evidence, model: str, eps_255: int) -> Found | None:
     """ATAS against the best other fast method there, or None if they share no run."""
     rows = evidence.correct
     rows = rows[(rows["attack"] == "aa") & (rows["model"] == model) & (rows["eps"] == eps_text(eps_255))]
-    rows = rows[(rows["variant"] == "paper") & ~rows["method"].isin(of_family(REFERENCE, SLOW))]
-    cells = by_cell(rows)
+    cells = by_cell(fast(rows))
     others = {cell: found for cell, found in cells.items() if cell != ("atas", "paper")}
     if len(others) == len(cells) or not others:
         return None
@@ -262,22 +278,35 @@ def counted(rows: pd.DataFrame) -> str:
     return f"{k} of {len(rows)} runs" + (f" ({at_end} at the end, {k - at_end} for a while)" if k else "")
 
 
-def rs_collapses_more(evidence: Evidence) -> Found:
-    """FGSM-RS against ATAS, on the eps, models and seeds that both have."""
+def rs_and_atas(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of FGSM-RS and those of ATAS, at the eps, models and seeds that both have."""
     one, other = fallen(evidence.runs_of("fgsm_rs")), fallen(evidence.runs_of("atas"))
     key = ["model", "eps", "seed"]
-    return fisher(one.merge(other[key], on=key), other.merge(one[key], on=key), ("FGSM-RS", "ATAS"))
+    return one.merge(other[key], on=key), other.merge(one[key], on=key)
 
 
-def others_avoid(evidence: Evidence) -> Found:
-    """FGSM-RS against the methods with a regulariser or another start, on the eps, models and seeds that both have."""
+def rs_collapses_more(evidence: Evidence) -> Found:
+    """FGSM-RS against ATAS."""
+    return fisher(*rs_and_atas(evidence), ("FGSM-RS", "ATAS"))
+
+
+def rs_and_remedies(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of FGSM-RS and of methods with a regulariser or another start, at the eps, models, seeds of both.
+
+    Raises: NotRun if there are none.
+    """
     one = fallen(evidence.runs_of("fgsm_rs"))
     other = evidence.runs[evidence.runs["method"].isin(of_family(REMEDY)) & (evidence.runs["variant"] == "paper")]
     key = ["model", "eps", "seed"]
     other = fallen(other.merge(one[key], on=key))
     if other.empty:
         raise NotRun("no run of GradAlign and the like beside FGSM-RS")
-    one = one.merge(other[key].drop_duplicates(), on=key)
+    return one.merge(other[key].drop_duplicates(), on=key), other
+
+
+def others_avoid(evidence: Evidence) -> Found:
+    """FGSM-RS against the remedies."""
+    one, other = rs_and_remedies(evidence)
     found = fisher(one, other, ("FGSM-RS", "the others"))
     by_method = other.groupby("method")["collapsed"]
     told = ", ".join(
@@ -293,12 +322,21 @@ def larger_eps(evidence: Evidence) -> Found:
     return rank_correlation(rows, "eps_255", "collapsed", f"collapsed: {counted(rows)}")
 
 
-def larger_step(evidence: Evidence) -> Found:
-    """Rank correlation of step size and collapse over FGSM-RS and ATTA, where they were run with several."""
+def by_step(evidence: Evidence) -> pd.DataFrame:
+    """The runs of FGSM-RS and ATTA where they were run with several step sizes.
+
+    Raises: NotRun if there are none.
+    """
     rows = fallen(evidence.swept("fgsm_rs", "atta").dropna(subset=["alpha"]))
     rows = rows[rows.groupby(["model", "eps", "method"])["alpha"].transform("nunique") > 1]
     if rows.empty:
         raise NotRun("no run whose recipe differs from another's in its step size alone")
+    return rows
+
+
+def larger_step(evidence: Evidence) -> Found:
+    """Rank correlation of step size and collapse."""
+    rows = by_step(evidence)
     sizes = f"{rows['alpha'].min():g} to {rows['alpha'].max():g} eps"
     told = f"collapsed: {counted(rows)}, with fixed steps of {sizes}"
     return rank_correlation(rows, "alpha", "collapsed", told)
@@ -319,18 +357,29 @@ def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str) -> Found:
     return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
 
 
-def large_norms_collapse(evidence: Evidence) -> Found:
-    """Trainings on D_7.. to D_10 against trainings on D_1 to ..D_4, the same recipes."""
+def by_norms(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trainings on D_7.. to D_10 and trainings on D_1 to ..D_4, the same recipes.
+
+    Raises: NotRun if one of them is not there.
+    """
     parts = evidence.runs["variant"].str.extract(r"^(?P<of>.+)_d(?P<i>\d+)_(?P<j>\d+)$")
     rows = fallen(evidence.runs.join(parts).dropna(subset=["of"]))
     small, large = rows[rows["i"] == "1"], rows[rows["j"] == "10"]
     if small.empty or large.empty:
         raise NotRun("no trainings on subsets")
-    return fisher(large, small, ("large gradient norms", "small"))
+    return large, small
 
 
-def collapse_starts_in_d10(evidence: Evidence) -> Found:
-    """How far the loss inside the budget exceeds that of FGSM's corner, D_10 minus D_1, at the middle epoch drawn."""
+def large_norms_collapse(evidence: Evidence) -> Found:
+    """Large gradient norms against small ones."""
+    return fisher(*by_norms(evidence), ("large gradient norms", "small"))
+
+
+def bulges_of(evidence: Evidence) -> np.ndarray:
+    """How far the loss inside the budget exceeds that of FGSM's corner, D_10 minus D_1, at the middle epoch drawn.
+
+    Raises: NotRun if no run has both.
+    """
     rows = evidence.data("fig02", "epoch", "u", "w", "loss")
     bulges = []
     for _, run in rows.groupby(["model", "eps", "method", "variant", "seed"]):
@@ -342,7 +391,12 @@ def collapse_starts_in_d10(evidence: Evidence) -> Found:
             bulges.append(bulge["D10"] - bulge["D1"])
     if not bulges:
         raise NotRun("fig02.csv has no run with both groups")
-    values = np.array(bulges)
+    return np.array(bulges)
+
+
+def collapse_starts_in_d10(evidence: Evidence) -> Found:
+    """The mean over runs."""
+    values = bulges_of(evidence)
     low, high = mean_interval(values)
     told = f"{len(values)} runs, nats: {', '.join(f'{v:.2f}' for v in values)}"
     if len(values) < 2:
@@ -350,23 +404,40 @@ def collapse_starts_in_d10(evidence: Evidence) -> Found:
     return side(values.mean(), low, high, told)
 
 
-def adaptive_step_prevents(evidence: Evidence) -> Found:
-    """FGSM-RS with step eps against FGSM-RS with the adaptive step."""
+def fixed_and_adaptive(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """FGSM-RS with step eps and FGSM-RS with the adaptive step.
+
+    Raises: NotRun if one of them is not there.
+    """
     fixed = evidence.swept("fgsm_rs")
     fixed = fixed[np.isclose(fixed["alpha"], 1)]
     if fixed.empty:
         raise NotRun("no run of fgsm_rs whose recipe has a step of eps")
-    return fisher(fallen(fixed), fallen(evidence.runs_of("fgsm_adaptive")), ("fixed step", "adaptive step"))
+    return fallen(fixed), fallen(evidence.runs_of("fgsm_adaptive"))
 
 
-def adaptive_step_is_larger(evidence: Evidence) -> Found:
-    """Mean step over eps, minus 1, of ATAS or FGSM-RS with its step, the smaller: the fixed step of Fig. 5 is eps."""
+def adaptive_step_prevents(evidence: Evidence) -> Found:
+    """The fixed step against the adaptive one."""
+    return fisher(*fixed_and_adaptive(evidence), ("fixed step", "adaptive step"))
+
+
+def adaptive_steps(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """The runs of ATAS and of FGSM-RS with its step, with the mean `step` over eps.
+
+    Raises: NotRun if neither has two.
+    """
     runs = evidence.runs
     rows = fallen(runs[runs["method"].isin(["atas", "fgsm_adaptive"]) & (runs["variant"] == "paper")])
     rows = rows.assign(step=rows["mean_alpha_255"] / rows["eps_255"]).dropna(subset=["step"])
     parts = {str(name): part for name, part in rows.groupby("method") if len(part) > 1}
     if not parts:
         raise NotRun("no two runs of a method with an adaptive step")
+    return parts
+
+
+def adaptive_step_is_larger(evidence: Evidence) -> Found:
+    """Mean step over eps, minus 1, of ATAS or FGSM-RS with its step, the smaller: the fixed step of Fig. 5 is eps."""
+    parts = adaptive_steps(evidence)
     told = "; ".join(
         f"{name}: mean step {part['step'].mean():.2f} eps, collapsed: {counted(part)}" for name, part in parts.items()
     )
@@ -422,27 +493,43 @@ def tails_and_losses(evidence: Evidence) -> Found:
     return rank_correlation(rows, "ratio", "loss_gap", counted_pairs(len(rows)))
 
 
-def as_fast(evidence: Evidence) -> Found:
-    """Training seconds of ATAS over ATTA's, on the same hardware: within 10 % of 1 (geometric mean, t-interval)."""
+def log_times(evidence: Evidence) -> np.ndarray:
+    """Natural logarithms of the training seconds of ATAS over ATTA's, on the same hardware.
+
+    Raises: NotRun if there is no pair.
+    """
     key = ["model", "eps_255", "seed", "device"]
     one, other = (evidence.runs_of(name, needs="train_seconds")[[*key, "train_seconds"]] for name in ("atas", "atta"))
     both = one.merge(other, on=key, suffixes=("", "_atta"))
     if both.empty:
         raise NotRun("no run that ATAS and ATTA both have on the same hardware")
-    logs = np.log((both["train_seconds"] / both["train_seconds_atta"]).to_numpy())
+    return np.log((both["train_seconds"] / both["train_seconds_atta"]).to_numpy())
+
+
+def as_fast(evidence: Evidence) -> Found:
+    """Training seconds of ATAS over ATTA's: within 10 % of 1 (geometric mean, t-interval)."""
+    logs = log_times(evidence)
     low, high = np.exp(mean_interval(logs))
     word = "holds" if low >= 0.9 and high <= 1.1 else "does not hold" if high < 0.9 or low > 1.1 else "undecided"
-    told = f"geometric mean of {counted_pairs(len(both))}; clocks are noisy"
+    told = f"geometric mean of {counted_pairs(len(logs))}; clocks are noisy"
     return {"value": float(np.exp(logs.mean())), "low": low, "high": high, "verdict": word, "evidence": told}
 
 
-def insensitive(evidence: Evidence) -> Found:
-    """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed."""
+def settings(evidence: Evidence) -> list[str]:
+    """The variants of ATAS with another gamma or c.
+
+    Raises: NotRun if there are none.
+    """
     rows = evidence.swept("atas")
     rows = rows[rows["variant"] != "paper"]
     if rows.empty:
         raise NotRun("no run of atas whose recipe has another gamma or c")
-    gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in sorted(set(rows["variant"]))}
+    return sorted(set(rows["variant"]))
+
+
+def insensitive(evidence: Evidence) -> Found:
+    """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed."""
+    gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in settings(evidence)}
     worst = min(gaps, key=lambda v: gaps[v]["value"])
     found = gaps[worst]
     told = f"worst of {len(gaps)}: {worst}; {found['told']}; on a par: above -2"
