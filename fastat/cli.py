@@ -194,6 +194,7 @@ def do_plan(args: argparse.Namespace) -> None:
     """Print what the grid takes; refuse what does not fit here. Or time this device first, with --calibrate."""
     from fastat.cost import plan
     from fastat.machine import devices, files
+    from fastat.report import power
 
     config, device = load_config(args.configfile), pick_device(args)
     specs = [spec for spec in expand(config) if args.only in spec.name]
@@ -208,6 +209,8 @@ def do_plan(args: argparse.Namespace) -> None:
         return
     costs = plan.grid_costs(specs, config, plan.read_calibration(args.calibration) if args.calibration else {})
     print(plan.describe(costs))
+    whole = all((args.results / name).is_file() for name in ("measured.csv", "correct.csv"))
+    print(f"\n{power.HEADING}\n{power.described(power.table(specs, config, args.results if whole else None))}\n")
     if config["device"] == "cuda" and device.type != "cuda":
         print("The config asks for CUDA, and none is here: whether the memory suffices was not checked.")
     else:
