@@ -12,7 +12,7 @@ from pathlib import Path
 from fastat import ROOT, __version__
 from fastat.errors import did_you_mean
 
-WITH = "another results folder, or what `docs --results` kept of one (default: docs/results, the documentation's runs)"
+WITH = "another results folder, or what `docs --results` kept of one (default: the tier in docs/results with most runs)"
 RUN = "digits/preact_tiny/eps77/atas/paper/seed0"
 EXAMPLES = {  # what may follow each verb
     "methods": "nuat --diff",
@@ -233,7 +233,8 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument("source", type=file_path, metavar="FOLDER_OR_ARCHIVE")
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub = verb("docs", "Renew README's table and picture, and docs/methods, from code, recipes and docs/results.")
-    sub.add_argument("--results", type=file_path, help="a finished default run, whose tables docs/results takes first")
+    sub.add_argument("--results", type=file_path, help="a finished tier, whose tables docs/results/TIER takes first")
+    sub.add_argument("--tier", default="default", help="which one it is: default, evening, night or paper")
 
 
 def file_path(text: str) -> Path:

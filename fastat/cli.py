@@ -406,7 +406,7 @@ def do_docs(args: argparse.Namespace) -> None:
 
     need_clone("docs")
     if args.results:
-        docs.keep(existing(args.results, "--results"))
+        docs.keep(existing(args.results, "--results"), args.tier)
     docs.renew({name: methods.describe(name) for name in methods.ours()})
 
 

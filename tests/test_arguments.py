@@ -176,7 +176,7 @@ def test_more_images_than_there_are_are_refused_before_any_attack(here, capsys):
     refused(evaluate(json.dumps(PROTOCOL)), "n_images is 50, but digits has 20 test images", capsys)
 
 
-@pytest.mark.parametrize("damage", ["docs/methods/atas.md", "docs/results/table1.md", "docs/results/cost.md"])
+@pytest.mark.parametrize("damage", ["docs/methods/atas.md", "docs/results/default/table1.md", "docs/results/cost.md"])
 @pytest.mark.parametrize("content", [None, "", "| a | b |\n|---|---|\n| 1 | 2 |\n"])
 def test_docs_refuses_before_it_writes(tmp_path, monkeypatch, capsys, damage, content):
     from fastat.report import docs

@@ -30,7 +30,7 @@ import pandas as pd
 from scipy import stats
 
 from fastat.config.spec import RunSpec
-from fastat.report.kept import ATTACKS, Kept, load
+from fastat.report.kept import ATTACKS, Kept, load, tier
 from fastat.report.statistics import holm
 from fastat.units import eps_text
 
@@ -89,11 +89,12 @@ class Agreement:
 
 
 def compare(results: Path, others: Path) -> Agreement:
-    """The runs in two folders, each a results folder or one of `fastat docs --results`.
+    """The runs in two folders, each a results folder or one of `fastat docs --results`, or others: a folder of those.
 
     Raises: BadInput if a folder cannot be read.
     """
-    return judge(load(results), load(others))
+    here = load(results)
+    return judge(here, load(tier(here, others)))
 
 
 def judge(here: Kept, there: Kept) -> Agreement:

@@ -7,33 +7,41 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.errors import BadInput
-from fastat.machine.files import atomic
-from fastat.report import kept
+from fastat.machine.files import atomic, write_json
+from fastat.report import kept, tiers
 from fastat.report.methods import place
 from fastat.report.results import PLACE, paper, read
 from fastat.report.tidy import RUN
+from fastat.report.tiers import DEFAULT, of_name
 
 MARK = "<!-- made by `make docs` from here on -->\n"
-RESULTS = ROOT / "docs/results"  # the tables of the run that the documentation speaks of
-KEPT = ("table1", "table2", "table5", "supplement", "cost")  # III and IV want the runs of config/figures.yaml
+RESULTS = ROOT / "docs/results"  # a folder a tier, and what belongs to none: cost, Table V, the curves of the picture
+KEPT = ("table1", "table2", "table3", "table4", "supplement")
+OF_NONE = ("table5", "cost")
 PICTURED = ("fgsm_rs", "atas")
 
 
-def keep(results: Path) -> None:
-    """Take what the documentation shows of a finished run of the default workflow into docs/results.
+def keep(results: Path, tier: str) -> None:
+    """Take what the documentation shows of a finished tier into docs/results/TIER.
 
-    The tables that the default fills; the curves of README's picture: of PICTURED, at the largest eps; and what `agree`
-    compares others' runs with.
+    Tables, claims, what `agree` compares others' runs with, and tier.json: how many runs and seconds, and of what. Of
+    the default also what belongs to no tier, and the curves of README's picture: of PICTURED, at the largest eps.
     Raises: BadInput, with nothing taken, if one of them is missing.
     """
-    tables = [results / f"tables/{name}.{ending}" for name in KEPT for ending in ("md", "csv")]
-    if absent := [path for path in tables if not path.is_file() or not path.stat().st_size]:
-        raise BadInput(f"there is no {absent[0]}, or it is empty. Run the default workflow to its end first")
+    folder, is_default = RESULTS / of_name(tier).name, tier == DEFAULT
+    files = {results / f"tables/{name}.{ending}": folder for name in KEPT for ending in ("md", "csv")}
+    files |= {results / f"claims.{ending}": folder for ending in ("md", "csv")}
+    files |= {results / f"tables/{name}.{ending}": RESULTS for name in OF_NONE * is_default for ending in ("md", "csv")}
+    if absent := [path for path in files if not path.is_file() or not path.stat().st_size]:
+        raise BadInput(f"there is no {absent[0]}, or it is empty. Run the workflow of {tier} to its end first")
     mine = kept.load(results)
     found = read(results, needs=("measured.csv",))
-    kept.write(mine, RESULTS)
-    for path in tables:
-        shutil.copy(path, RESULTS)
+    kept.write(mine, folder)
+    for path, there in files.items():
+        shutil.copy(path, there)
+    write_json(folder / "tier.json", tiers.about(found))
+    if not is_default:
+        return
     runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
     runs = runs[runs["eps_255"] == runs["eps_255"].max()].sort_values("method", key=lambda name: name.map(place))
     rows = runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
@@ -42,7 +50,7 @@ def keep(results: Path) -> None:
 
 
 def renew(described: dict[str, str]) -> None:
-    """Renew README's table and picture, and every page of docs/methods.
+    """Renew README's tables and picture, the claims by tier, and every page of docs/methods.
 
     described: method -> its docstring and recipes as text.
     Raises: BadInput, with nothing written, if a page or a table is missing or not as it should be.
@@ -52,7 +60,8 @@ def renew(described: dict[str, str]) -> None:
     pages = {ROOT / f"docs/methods/{name}.md": (name, text) for name, text in described.items()}
     renewed = {path: page(written(path), name, text) for path, (name, text) in pages.items()}
     readme = ROOT / "README.md"
-    renewed[readme] = with_table(written(readme))
+    renewed[readme] = with_tables(written(readme))
+    renewed[RESULTS / "claims-by-tier.md"] = tiers.claims_by_tier(RESULTS)
     for path, text in renewed.items():
         with atomic(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -93,11 +102,19 @@ def column(path: Path, cells: list[str], heading: str) -> int:
     raise BadInput(f"{path} has no column {heading!r}. Make it: python -m fastat docs --results FOLDER")
 
 
-def with_table(readme: str) -> str:
-    """The README, with five columns of the kept Table I between its marks."""
-    before, first, rest = readme.partition("<!-- results: made by `make docs` -->\n")
-    _, last, after = rest.partition("<!-- end of results -->\n")
-    return f"{before}{first}{columns('table1.md', 'method', 'clean', 'PGD50', 'AA', 'CO')}\n{last}{after}"
+def with_tables(readme: str) -> str:
+    """The README, with five columns of the default's Table I, and the tiers, between their marks."""
+    tables = {
+        "results": columns("default/table1.md", "method", "clean", "PGD50", "AA", "CO"),
+        "tiers": tiers.table(RESULTS),
+    }
+    for name, table in tables.items():
+        before, first, rest = readme.partition(f"<!-- {name}: made by `make docs` -->\n")
+        _, last, after = rest.partition(f"<!-- end of {name} -->\n")
+        if not last:
+            raise BadInput(f"README.md has no lines that begin and end its {name}: {first.strip() or name}")
+        readme = f"{before}{first}{table}\n{last}{after}"
+    return readme
 
 
 def columns(file: str, *names: str) -> str:
@@ -117,8 +134,8 @@ def page(old: str, name: str, described: str) -> str:
         f"## The file\n\n[methods/{name}.py](../../methods/{name}.py)\n\n```text\n{described}\n```\n",
         f"## Departures\n\n{departures(name)}\n",
         f"## Cost\n\n{rows('cost.md', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
-        f"## On digits\n\n{rows('table1.md', name)}\n\nMore in [Table I](../results/table1.md) and "
-        f"[Table II](../results/table2.md).\n",
+        f"## On digits\n\n{rows('default/table1.md', name)}\n\nMore in [Table I](../results/default/table1.md) and "
+        f"[Table II](../results/default/table2.md).\n",
         f"## In the ATAS paper\n\n{published(name)}\n",
     ]
     return f"{written}{MARK}\n" + "\n".join(parts)

@@ -69,6 +69,20 @@ def load(folder: Path) -> Kept:
     )
 
 
+def tier(mine: Kept, folder: Path) -> Path:
+    """Of the grids kept below a folder that is none itself, that which shares most runs, and of these has fewest."""
+    if any(os.path.isfile(folder / name) for name in ("runs.csv", "measured.csv")):
+        return folder
+    here, sizes = set(mine.runs.index), {}
+    for path in sorted(folder.glob("*/runs.csv")):
+        try:
+            there = set(texts(path, "run").index)
+        except BadInput as error:
+            raise BadInput(f"{path.parent}: {error}. Take it again: python -m fastat docs --results RESULTS") from error
+        sizes[path.parent] = (-len(here & there), len(there))
+    return min(sizes, key=lambda path: sizes[path], default=folder)
+
+
 def write(kept: Kept, folder: Path) -> None:
     """Write runs.csv, recipes.csv and correct.csv."""
     recipes = pd.DataFrame.from_dict(kept.recipes, orient="index").sort_index(axis=1).fillna("")

@@ -94,6 +94,21 @@ def test_what_docs_keeps_says_the_same_as_the_folder_that_it_was_taken_from(tmp_
     assert one == other
 
 
+def test_of_several_kept_tiers_the_smallest_that_has_most_of_the_runs_is_compared_with(tmp_path):
+    for name, who in (("all", WHO), ("some", WHO[:9]), ("few", WHO[:3])):
+        write(tmp_path / name, who=who)
+        kept.write(kept.load(tmp_path / name), tmp_path / "kept" / name)
+    for name in ("all", "some", "few"):
+        found = agree.compare(tmp_path / name, tmp_path / "kept")
+        assert found.there.folder == tmp_path / "kept" / name and agree.described(found)[-1].startswith("bit for bit")
+    (tmp_path / "kept/few/runs.csv").write_text("damaged\n")
+    with pytest.raises(BadInput, match="kept/few: runs.csv lacks the column run. Take it again: python -m fastat docs"):
+        agree.compare(tmp_path / "some", tmp_path / "kept")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="empty has neither measured.csv"):
+        agree.compare(tmp_path / "some", tmp_path / "empty")
+
+
 def test_other_rounding_is_within_noise(tmp_path):
     write(tmp_path / "here")
     write(tmp_path / "there", seed=1, weights="x", change=lambda about: about.update(numerics="native"))
@@ -360,12 +375,16 @@ def test_agree_leaves_torch_unloaded(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, *call], cwd=ROOT, capture_output=True).returncode == 0
 
 
-def test_the_documentations_runs_can_be_compared_with_and_are_those_of_its_tables():
-    found = kept.load(docs.RESULTS)
+@pytest.mark.parametrize(
+    "folder", sorted(path.parent for path in docs.RESULTS.glob("*/tier.json")), ids=lambda path: path.name
+)
+def test_the_documentations_runs_can_be_compared_with_and_are_those_of_its_tables(folder):
+    found = kept.load(folder)
     assert agree.judge(found, found).exit_code == 0
-    table = pd.read_csv(docs.RESULTS / "supplement.csv").set_index(["eps", "method", "variant"])
-    cells = pd.DataFrame([name.split("/")[2:5] for name in found.runs.index], index=found.runs.index)
-    keys = [(f"{eps[3:]}/255", method, variant) for eps, method, variant in cells.itertuples(index=False)]
+    table = pd.read_csv(folder / "supplement.csv").set_index(["dataset", "model", "eps", "method", "variant"])
+    parts = [name.split("/")[:5] for name in found.runs.index]
+    keys = [(dataset, model, f"{eps[3:]}/255", *rest) for dataset, model, eps, *rest in parts]
     means = found.runs[["clean", "pgd50", "aa"]].groupby(pd.MultiIndex.from_tuples(keys)).mean()
-    assert len(means) == len(table)
-    assert np.allclose(means, table.loc[means.index, ["clean", "pgd50", "aa"]], atol=0.0051)
+    attacked = means.dropna(how="all")
+    assert len(attacked) == len(table) and all("_d" in variant for *_, variant in means.index.difference(table.index))
+    assert np.allclose(attacked, table.loc[attacked.index, ["clean", "pgd50", "aa"]], atol=0.0051, equal_nan=True)

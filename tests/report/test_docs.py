@@ -1,5 +1,6 @@
 """The documentation says what the code does now."""
 
+import json
 import re
 
 import pytest
@@ -8,7 +9,9 @@ import methods
 from fastat import ROOT
 from fastat.config.recipe import method_names
 from fastat.config.schema import read_yaml
-from fastat.report import docs, figures
+from fastat.errors import BadInput
+from fastat.report import claims, docs, figures, results, tables, tidy, tiers
+from tests import fabricate
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -17,11 +20,65 @@ def test_every_method_has_a_page_and_its_generated_part_is_current(name):
     assert docs.page(text, name, methods.describe(name)) == text, "run: make docs"
 
 
-def test_the_readmes_table_is_five_columns_of_the_kept_one():
+def test_the_readmes_tables_are_five_columns_of_the_kept_one_and_the_tiers():
     text = (ROOT / "README.md").read_text()
-    assert docs.with_table(text) == text, "run: make docs"
+    assert docs.with_tables(text) == text, "run: make docs"
     lines = [line for line in text.splitlines() if line.startswith("| atas |")]
     assert len(lines) == 1 and lines[0].count("|") == 6
+
+
+def test_the_claims_by_tier_are_those_of_the_kept_tiers():
+    assert (docs.RESULTS / "claims-by-tier.md").read_text() == tiers.claims_by_tier(docs.RESULTS), "run: make docs"
+
+
+def test_every_tier_but_the_default_is_a_config_and_its_results_have_all_that_is_kept():
+    assert tiers.of_name("evening").command == "snakemake --cores all --configfile config/evening.yaml"
+    with pytest.raises(BadInput, match="no tier 'evning', known are default, .*Did you mean 'evening'"):
+        tiers.of_name("evning")
+    for folder in (path.parent for path in docs.RESULTS.glob("*/tier.json")):
+        assert tiers.of_name(folder.name) and (folder / "claims.csv").exists()
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty docs/results."""
+    monkeypatch.setattr(docs, "RESULTS", tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    return tmp_path
+
+
+def test_a_tier_is_kept_whole_or_not_at_all(elsewhere):
+    runs = [f"digits/preact_tiny/eps77/{name}/paper/seed{seed}" for name in ("atas", "fgsm_rs") for seed in (0, 1)]
+    folder = elsewhere / "results"
+    for name in runs:
+        fabricate.finished(folder, name)
+    tidy.write_all(folder, folder)
+    for path in ("tables", "figures"):
+        (folder / path).mkdir()
+    found = results.read(folder, needs=("measured.csv", "correct.csv"))
+    tables.write_all(found, {}, folder / "tables")
+    with pytest.raises(
+        BadInput, match="there is no .*claims.md, or it is empty. Run the workflow of evening to its end"
+    ):
+        docs.keep(folder, "evening")
+    assert list((elsewhere / "kept").iterdir()) == []
+    claims.write_report(found, folder / "figures", folder / "claims.csv")
+    docs.keep(folder, "evening")
+    kept = elsewhere / "kept/evening"
+    assert json.loads((kept / "tier.json").read_text()) == {
+        "runs": 4, "seconds": 14, "data": ["digits"], "devices": ["a V100"],
+    }  # fmt: skip
+    assert {path.name for path in (elsewhere / "kept").iterdir()} == {"evening"}
+    table = tiers.table(elsewhere / "kept")
+    (mine,) = (line for line in table.splitlines() if line.startswith("| evening"))
+    assert "0.0 core-hours of work" in mine and "[all](docs/results/evening/claims.md)" in mine
+    (other,) = (line for line in table.splitlines() if line.startswith("| paper"))
+    assert "716" in other and other.rstrip(" |").endswith("not run")
+    by_tier = tiers.claims_by_tier(elsewhere / "kept")
+    assert "evening, digits" in by_tier and "default" not in by_tier
+    (kept / "claims.csv").write_text("claim\n")
+    with pytest.raises(BadInput, match="lacks the columns .* docs --results FOLDER --tier evening"):
+        tiers.claims_by_tier(elsewhere / "kept")
 
 
 def test_the_readmes_picture_is_of_the_kept_trainings(tmp_path):
