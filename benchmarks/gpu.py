@@ -303,7 +303,7 @@ def gradient_error(bench: Bench, precision: str) -> dict[str, object]:
 
 
 def replay(bench: Bench) -> None:
-    """benchmarks/replay.py for all methods at once, which take the device in turns: what is alone is timed alone."""
+    """benchmarks/replay.py for all methods at once: what is timed has the device to itself."""
     keys = [{"method": name, "precision": bench.precision or "tf32"} for name in bench.methods]
 
     def one(key: dict[str, str]) -> dict[str, object]:

@@ -3,7 +3,8 @@
     python benchmarks/replay.py --method atas [--model preact_resnet18] [--images 2000] [--precision tf32]
 
 Three trainings of two epochs on noise, in one process: plain; with graphs; and with graphs, stopped by SIGTERM in the
-second epoch and resumed. Prints a row as JSON. With --lock many can be started at once, and take the device in turns.
+second epoch and resumed. Prints a row as JSON. With --lock many can be started at once: the first two, which are timed,
+have the device to themselves.
 """
 
 import argparse
@@ -45,19 +46,20 @@ def main() -> None:
     args = parser.parse_args()
     captured.Steps.record = timed(captured.Steps.record)  # type: ignore[method-assign]
     trainer.Totals.add = stopping(trainer.Totals.add)  # type: ignore[method-assign]
-    torch.zeros(1, device=args.device)
-    with tempfile.TemporaryDirectory() as folder, open(args.lock or os.devnull, "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        print(json.dumps(row(args, Path(folder))))
+    with tempfile.TemporaryDirectory() as folder, open(args.lock or Path(folder) / "lock", "wb") as lock:
+        print(json.dumps(row(args, Path(folder), lock.fileno())))
 
 
-def row(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """What the three trainings left."""
+def row(args: argparse.Namespace, folder: Path, lock: int) -> dict[str, Any]:
+    """What the three trainings left. lock: an open file, locked alone while they are timed."""
+    fcntl.flock(lock, fcntl.LOCK_SH)
     train(args, folder / "warm", "never", images=256)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     plain = train(args, folder / "plain", "never")
     RECORDING.clear()
     graph = train(args, folder / "graph", "auto")
     recording = [round(1000 * seconds, 1) for seconds in RECORDING]
+    fcntl.flock(lock, fcntl.LOCK_SH)
     STOP["in"] = batches(args.images) + 9
     stopped = train(args, folder / "stopped", "auto")
     resumed = train(args, folder / "stopped", "auto")
