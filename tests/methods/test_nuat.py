@@ -13,6 +13,7 @@ from fastat.training.learner import SGDLearner
 
 CARD = {"forward": 3, "input_backward": 1, "parameter_backward": 2}
 BATCHNORM_UPDATES = 3
+WAITS = "on CUDA, whether its singular values converged is read on the host"
 
 
 def corner(x, rng, size=0.05):
