@@ -1,8 +1,12 @@
 """Steps that are recorded and replayed: on a CPU, with a tape for a CUDA graph, to the bits of those that are not."""
 
+import json
 import os
 import signal
+import warnings
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -103,6 +107,7 @@ def test_stopped_by_a_signal_and_resumed_it_ends_with_the_same_bits(at, tapes, m
         train("atas_pgi", folder=tmp_path)
     found = train("atas_pgi", folder=tmp_path)
     assert len(tapes) == 2 and tapes[1].replays > 0
+    assert json.loads((tmp_path / "run.json").read_text())["cuda_graphs"] == "on"
     assert_same(found, plainly(monkeypatch, "atas_pgi"))
 
 
@@ -137,7 +142,8 @@ class Hoards(fgsm_rs.Method):
 )
 def test_what_cannot_be_recorded_goes_on_plainly_and_says_why_once(kind, why, tapes, monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(fgsm_rs, "Method", kind)
-    found = train("fgsm_rs", epochs=2)
+    found = train("fgsm_rs", epochs=2, folder=tmp_path)
+    assert why in json.loads((tmp_path / "run.json").read_text())["cuda_graphs"]
     assert (tapes[0].recordings, tapes[0].replays) == (0, 0)
     said = [record.message for record in caplog.records if "CUDA graphs" in record.message]
     assert len(said) == 1 and why in said[0]
@@ -169,3 +175,75 @@ def test_on_a_cpu_run_json_says_nothing_of_graphs(tiny_task, tiny_model):
     recipe = Recipe(4, BATCH, Schedule("piecewise", 0.1), 0.0)
     steps = captured.steps("auto", recipe, tiny_task, tiny_model, methods.build("fgsm_rs", tiny_task), None)
     assert steps.graphs is None and steps.about() == {}
+
+
+class Drawing:
+    """A generator as torch's are on CUDA, whose state a failed capture would leave unfit to draw."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, _device=None):
+        self.state = 7
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+    def graphsafe_set_state(self, other):
+        self.state, self.renewed = other.state, True
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What torch.cuda is told; capturing takes nothing and warns as torch does."""
+    told = []
+
+    class Graph:
+        def register_generator_state(self, rng):
+            told.append(("draws from", rng))
+
+        def capture_begin(self, pool, capture_error_mode):
+            told.append(("begin", pool, capture_error_mode))
+
+        def capture_end(self):
+            warnings.warn("The CUDA Graph is empty. This usually means ...", stacklevel=1)
+            told.append("end")
+
+        def replay(self):
+            told.append("replay")
+
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "Stream", lambda device: SimpleNamespace(device=device))
+    monkeypatch.setattr(cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(cuda, "default_generators", (Drawing(),), raising=False)
+    monkeypatch.setattr(cuda, "synchronize", lambda device: told.append("synchronize"))
+    monkeypatch.setattr(cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch, "Generator", Drawing)
+    return told
+
+
+def test_parts_are_captured_in_one_pool_and_replayed_by_their_graphs(said):
+    rng = Drawing()
+    graphs = captured.CudaGraphs(rng)
+    with graphs.recording():
+        for _ in range(2):
+            graphs.begin()
+            replay = graphs.end()
+    part = [("draws from", rng), ("begin", "pool", "thread_local"), "end"]
+    assert said == ["synchronize", *part, *part, "synchronize"]
+    replay()
+    assert said[-1] == "replay" and not hasattr(rng, "renewed")
+
+
+def test_after_a_capture_that_failed_generators_are_as_they_were(said):
+    rng = Drawing()
+    graphs = captured.CudaGraphs(rng)
+    with pytest.raises(RuntimeError, match="CUDA error"), graphs.recording():
+        graphs.begin()
+        rng.state = 1
+        raise RuntimeError("CUDA error")
+    assert said[-1] == "end" and (rng.state, rng.renewed, torch.cuda.default_generators[0].renewed) == (7, True, True)
