@@ -131,6 +131,7 @@ class Ascent:
         for p, grad in zip(self.params, torch.autograd.grad(-loss, self.params), strict=True):
             p.grad = grad
         self.adam.step()
+        torch.clear_autocast_cache()  # of bf16 copies of the weights that were
         self.adam.zero_grad(set_to_none=True)
 
     def state(self) -> Tensor:

@@ -97,8 +97,9 @@ class Recorder:
         self.learner.accumulate(loss, inputs)
 
     def apply(self) -> None:
-        """Here a part ends and the next one begins."""
+        """Here a part ends and the next one begins, with nothing that autocast kept of the weights."""
         self.cut()
+        torch.clear_autocast_cache()
         self.graphs.begin()
 
     def restart(self) -> None:

@@ -86,6 +86,7 @@ class SGDLearner:
         """One optimiser step with the accumulated gradient, which is then cleared."""
         self.processes.average(list(self.model.parameters()))
         self.optimizer.step()
+        torch.clear_autocast_cache()  # of bf16 copies of the weights that were
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)

@@ -91,6 +91,11 @@ def test_whatever_the_learner_does_between_the_parts_is_done(recipe, tapes, monk
     assert tapes[0].replays > 0
 
 
+def test_parts_in_bf16_each_see_the_weights_as_the_last_one_left_them(tapes, monkeypatch):
+    assert_same(train("freeat", precision="bf16"), plainly(monkeypatch, "freeat", precision="bf16"))
+    assert tapes[0].replays > 0
+
+
 @pytest.mark.parametrize("at", [2, 5, 9, 10, 14])
 def test_stopped_by_a_signal_and_resumed_it_ends_with_the_same_bits(at, tapes, monkeypatch, tmp_path):
     n_batches, add = 0, trainer.Totals.add

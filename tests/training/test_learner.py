@@ -111,3 +111,12 @@ def test_the_average_is_what_is_reported_and_follows_slowly():
     expected = 0.25 * values[0] + 0.25 * values[1] + 0.5 * values[2]  # the first is taken whole
     torch.testing.assert_close(learner.reported.weight.detach(), expected)
     assert not torch.equal(learner.reported.weight, model.weight)
+
+
+def test_in_bf16_the_next_forward_pass_sees_the_weights_that_a_step_left():
+    model, x = torch.nn.Linear(2, 1, bias=False), torch.ones(1, 2)
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.5), weight_decay=0.0, momentum=0.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        before = model(x)
+        learner.descend(before.sum())  # each weight falls by 0.5
+        torch.testing.assert_close(model(x), before - 1, atol=0.02, rtol=0)
