@@ -19,7 +19,7 @@ from fastat.errors import BadInput, did_you_mean
 
 OF_IMAGES = ("size", "resize", "crop", "channels")
 DOORS = {  # where a data set comes from -> what may be said of it besides
-    "folder": ("test", "seed", *OF_IMAGES),
+    "folder": ("test", "seed", "absent", *OF_IMAGES),
     "npz": ("test", "seed", "layout"),
     "reader": ("test", "seed", "layout"),
     "torchvision": ("parts", "download", *OF_IMAGES),
@@ -72,6 +72,11 @@ def door(options: dict[str, Any], where: str) -> str:
             f"{rule}. As {{folder: PATH}}, {{npz: FILE}}, {{reader: module:function}} or {{torchvision: SVHN}}"
         )
     return said[0]
+
+
+def of_content(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that decide what a data set holds: all but the words for where it is not there."""
+    return {key: value for key, value in options.items() if key != "absent"}
 
 
 def path_of(text: str, where: str) -> Path:
@@ -130,16 +135,24 @@ def state(name: str, config: dict[str, Any]) -> list[str]:
     learnt, options = catalog.learnt(name), known(config).get(name)
     again = f"python -m fastat data --dataset {name} --configfile FILE"
     if learnt is None:
-        return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {again}"]
+        way = missing(options or {}) or again
+        return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {way}"]
     said = [catalog.in_words(name, learnt.said)]
-    if options is not None and learnt.options is not None and options != learnt.options:
+    if options is not None and learnt.options is not None and of_content(options) != learnt.options:
         said.append(
             f"{name}: WARNING: it was prepared from {json.dumps(learnt.options)}, but the config says "
-            f"{json.dumps(options)}. Prepare it again: {again}"
+            f"{json.dumps(of_content(options))}. Prepare it again: {again}"
         )
     elif options is not None and learnt.state and learnt.state != state_of(options):
         said.append(f"{name}: WARNING: its files have changed since it was prepared. Prepare it again: {again}")
     return said
+
+
+def missing(options: dict[str, Any]) -> str:
+    """That the folder of a data set is not there, and what its config says of that; '' if it is, or says nothing."""
+    if "absent" not in options or (root := path_of(options["folder"], "folder")).is_dir():
+        return ""
+    return f"Its folder {root.absolute()} is not there. {options['absent']}"
 
 
 def warnings(name: str, config: dict[str, Any]) -> list[str]:

@@ -86,7 +86,8 @@ def parts_of(root: Path, options: dict[str, Any], where: str) -> dict[str, list[
     Raises: BadInput if the folder is not laid out as its options say.
     """
     if not root.is_dir():
-        raise BadInput(f"{where}: there is no such folder (looked for at {root.absolute()}). {LAYOUT}")
+        way_out = options.get("absent", LAYOUT)
+        raise BadInput(f"{where}: there is no such folder (looked for at {root.absolute()}). {way_out}")
     train, test = root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if (root / "val" / ANNOTATIONS).is_file():
         test = root / "val"

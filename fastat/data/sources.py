@@ -83,7 +83,8 @@ def prepare_own(name: str, source: Path, out: Path, options: dict[str, Any]) -> 
     before = own_data.state_of(options)
     found = READERS[own_data.door(options, name)](options, source)
     facts = measure.facts(found)
-    more = {"facts": json.dumps(facts), "options": json.dumps(options, sort_keys=True), "state": before}
+    content = json.dumps(own_data.of_content(options), sort_keys=True)
+    more = {"facts": json.dumps(facts), "options": content, "state": before}
     write(name, found, out, more)
     log.info("%s", catalog.in_words(name, facts))
     for part, counts in facts["per_class"].items():

@@ -228,6 +228,25 @@ def test_a_folder_that_is_laid_out_otherwise_is_refused(tmp_path, spoil, options
     assert rule in refused(tmp_path, {"folder": str(root), **options})
 
 
+def test_a_config_says_what_to_do_where_its_folder_is_absent(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"folder": "in", "absent": "Draw two hundred cats, or run the default."}
+    assert refused(tmp_path, options).endswith(f"(looked for at {tmp_path / 'in'}). {options['absent']}")
+    run = {"dataset": "mine", "model": "preact_tiny", "eps": "8/255", "method": "fgsm_rs", "seed": 0}
+    evaluation = {"autoattack": {"n_images": 8, "batch_size": 8}}
+    config = {"datasets": {"mine": options}, "grid": [run], "evaluation": evaluation}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    words = ["check", "--configfile", "config.yaml"]
+    assert main(words) == 0
+    assert f"Its folder {tmp_path / 'in'} is not there. {options['absent']}" in capsys.readouterr().out
+    tree(tmp_path / "in")
+    made(tmp_path / "results/data", options)
+    Path("config.yaml").write_text(yaml.safe_dump(config).replace("two hundred", "300"))
+    assert main(words) == 0  # other words are not another data set
+    said = capsys.readouterr().out
+    assert "mine: 3 x 8 x 8, 2 classes" in said and "WARNING" not in said and "not there" not in said
+
+
 def test_an_empty_folder_has_no_class(tmp_path):
     (tmp_path / "in").mkdir()
     assert "there is no class folder in" in refused(tmp_path, {"folder": str(tmp_path / "in"), "test": 0.5})
