@@ -6,7 +6,7 @@
 Each setting of WANTED, most promising first, is trained by FGSM without random start, which collapses soonest; where it
 did, by the methods of AFTER as well. No test image is seen: the images are the first of the training part; the last
 1,000 of it, which nothing is trained on, judge. FOLDER/settings.csv has a row for each training that ended, and what is
-there is not trained again; FOLDER/epochs has the epochs of all, of those that the time limit cut as well.
+there is not trained again; FOLDER/epochs.csv has the epochs of all, of those that the time limit cut as well.
 
 A setting is NETWORK:IMAGES:EPOCHS:LR:BATCH:AUGMENTATION:EPS. NETWORK: w16_b111_s1 is `preact_tiny`, of width 16, one
 block in each of three stages, first convolution with stride 1. AUGMENTATION: plain, or crop (pad 4, mirror). EPS in
@@ -278,6 +278,7 @@ COLUMNS = [
     "collapsed", "epoch", "train_clean", "train_fgsm", "train_pgd10", "train_pgd10_most", "held_out_clean",
     "held_out_fgsm", "held_out_pgd10", "seconds", "device",
 ]  # fmt: skip
+EPOCH = ["training", "epoch", "lr", "loss", "clean_acc", "fgsm_acc", "pgd10_acc", "seconds"]
 
 
 def write_row(table: Path, row: Mapping[str, object]) -> None:
@@ -292,14 +293,27 @@ def write_row(table: Path, row: Mapping[str, object]) -> None:
 
 
 def summed_up(out: Path) -> str:
-    """The table, and the last epoch of every training that was cut."""
-    rows = read_rows(out / "settings.csv")
+    """The table, and the last epoch of every training that was cut. Writes epochs.csv."""
+    rows, epochs = read_rows(out / "settings.csv"), epochs_of(out / "epochs")
+    with open(out / "epochs.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, EPOCH, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(epochs)
     ended = {text_of(Setting.parse(setting_text(row)), row["method"], int(row["seed"])) for row in rows}
-    cut = [path for path in sorted((out / "epochs").glob("*.log")) if path.stem not in ended]
+    cut = {row["training"]: row for row in epochs if row["training"] not in ended}  # the last of each
     lines = [f"{len(rows)} trainings ended, {len(cut)} were cut", ",".join(COLUMNS)]
     lines += [",".join(row[name] for name in COLUMNS) for row in rows]
-    lines += [f"cut: {path.stem} {(path.read_text('utf-8').splitlines() or ['before an epoch'])[-1]}" for path in cut]
-    return "\n".join(lines)
+    return "\n".join([*lines, *("cut: " + " ".join(row[name] for name in EPOCH) for row in cut.values())])
+
+
+def epochs_of(folder: Path) -> list[dict[str, str]]:
+    """Every epoch of every training, from the lines that its log has."""
+    rows = []
+    for path in sorted(folder.glob("*.log")):
+        for line in (line for line in path.read_text("utf-8").splitlines() if "seconds=" in line):  # whole ones
+            row = dict(word.split("=") for word in line.split())
+            rows.append({**row, "training": path.stem, "epoch": row["epoch"].partition("/")[0]})
+    return rows
 
 
 def setting_text(row: Mapping[str, str]) -> str:
