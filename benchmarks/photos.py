@@ -278,7 +278,7 @@ COLUMNS = [
     "collapsed", "epoch", "train_clean", "train_fgsm", "train_pgd10", "train_pgd10_most", "held_out_clean",
     "held_out_fgsm", "held_out_pgd10", "seconds", "device",
 ]  # fmt: skip
-EPOCH = ["training", "epoch", "lr", "loss", "clean_acc", "fgsm_acc", "pgd10_acc", "seconds"]
+EPOCH = ["training", "epoch", "lr", "loss", "clean_acc", "fgsm_acc", "pgd10_acc", "alpha_255", "seconds"]
 
 
 def write_row(table: Path, row: Mapping[str, object]) -> None:
@@ -303,7 +303,7 @@ def summed_up(out: Path) -> str:
     cut = {row["training"]: row for row in epochs if row["training"] not in ended}  # the last of each
     lines = [f"{len(rows)} trainings ended, {len(cut)} were cut", ",".join(COLUMNS)]
     lines += [",".join(row[name] for name in COLUMNS) for row in rows]
-    return "\n".join([*lines, *("cut: " + " ".join(row[name] for name in EPOCH) for row in cut.values())])
+    return "\n".join([*lines, *("cut: " + " ".join(row.get(name, "") for name in EPOCH) for row in cut.values())])
 
 
 def epochs_of(folder: Path) -> list[dict[str, str]]:
