@@ -95,6 +95,12 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    # before the first job: what reads other data sets could take hours
+    if absent := own_data.absent(SPECS, config):
+        raise WorkflowError("\n".join(absent))
+
+
 onsuccess:
     shell(
         "python -m fastat agree || true"

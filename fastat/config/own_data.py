@@ -155,6 +155,12 @@ def missing(options: dict[str, Any]) -> str:
     return f"Its folder {root.absolute()} is not there. {options['absent']}"
 
 
+def absent(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
+    """Own data sets of these runs that are neither prepared nor there to be, with what the config says of that."""
+    own = sorted({spec.dataset for spec in specs if catalog.facts(spec.dataset) is None})
+    return [f"{name}: {line}" for name in own if (line := missing(known(config).get(name) or {}))]
+
+
 def warnings(name: str, config: dict[str, Any]) -> list[str]:
     """Why a training on the prepared data may not be what the config means."""
     if name in CATALOG or catalog.learnt(name) is None:
