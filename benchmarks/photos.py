@@ -9,8 +9,10 @@ did, by the methods of AFTER as well. No test image is seen: the images are the 
 there is not trained again; FOLDER/epochs.csv has the epochs of all, of those that the time limit cut as well.
 
 A setting is NETWORK:IMAGES:EPOCHS:LR:BATCH:AUGMENTATION:EPS. NETWORK: w16_b111_s1 is `preact_tiny`, of width 16, one
-block in each of three stages, first convolution with stride 1. AUGMENTATION: plain, or crop (pad 4, mirror). EPS in
-255ths. The learning rate rises and falls in a triangle, as in the other small tiers.
+block in each of three stages, first convolution with stride 1; c16_32 has convolutions of 16 and of 32 filters, and one
+linear layer on all that they see, no BatchNorm (one layer of 4 filters is enough to collapse: Andriushchenko and
+Flammarion 2020, Sec. 4). AUGMENTATION: plain, or crop (pad 4, mirror). EPS in 255ths. The learning rate rises and falls
+in a triangle, as in the other small tiers.
 """
 
 import argparse
@@ -32,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 import torch
 import yaml
+from torch import nn
 
 import fastat
 from fastat.attacks import fgsm, pgd
@@ -49,24 +52,28 @@ HELD_OUT = 1000  # images, the last of the training part: every class has its sh
 WANTED = """
 w64_b2222_s2:10000:25:0.2:128:crop:16
 w64_b2222_s2:5000:40:0.2:128:plain:16
-w64_b111_s2:10000:25:0.3:64:plain:16
+c16:10000:30:0.01:64:plain:16
+c16:10000:30:0.01:64:plain:8
 w64_b2222_s1:10000:20:0.2:128:crop:16
 w64_b2222_s2:10000:20:0.3:64:plain:16
+c32_64:10000:30:0.02:64:plain:8
 w32_b2222_s2:10000:25:0.3:128:plain:16
 w128_b111_s2:5000:40:0.3:128:plain:16
 w64_b2222_s2:5000:40:0.3:128:plain:8
 w64_b2222_s2:20000:12:0.3:128:plain:16
+c64:10000:30:0.03:64:plain:16
+c32_64:10000:30:0.02:64:plain:16
 w32_b111_s1:5000:40:0.3:64:plain:16
 w64_b2222_s1:5000:30:0.3:128:plain:16
-w64_b2222_s2:2000:80:0.2:64:plain:16
+c4:20000:30:0.01:64:plain:16
+w64_b111_s2:10000:25:0.3:64:plain:16
 w64_b2222_s1:10000:20:0.2:128:plain:8
+c16:10000:30:0.05:64:plain:8
+w64_b2222_s2:2000:80:0.2:64:plain:16
 w64_b111_s2:5000:40:0.3:32:plain:16
 w16_b2222_s1:10000:20:0.3:128:plain:16
 w128_b111_s2:10000:20:0.3:128:crop:16
-w64_b2222_s2:5000:40:0.1:64:plain:12
-w64_b111_s2:2000:80:0.1:64:plain:16
 w16_b111_s1:5000:40:0.5:64:plain:16
-w64_b111_s2:10000:25:0.3:128:plain:8
 """
 
 
@@ -85,7 +92,7 @@ class Setting:
     @classmethod
     def parse(cls, text: str) -> "Setting":
         """Of a text as the command line takes it; SystemExit if it is none."""
-        if not re.fullmatch(r"w\d+_b\d+_s\d:\d+:\d+:[\d.]+:\d+:(plain|crop):\d+", text):
+        if not re.fullmatch(r"(w\d+_b\d+_s\d|c\d+(_\d+)*):\d+:\d+:[\d.]+:\d+:(plain|crop):\d+", text):
             raise SystemExit(f"a setting is as w64_b111_s2:2000:60:0.2:64:plain:16 (see --help), got {text}")
         network, n_train, epochs, lr, batch, augmentation, eps = text.split(":")
         return cls(network, int(n_train), int(epochs), float(lr), int(batch), augmentation, int(eps))
@@ -188,7 +195,7 @@ def ready(out: Path, device: str, seed: int, *images: np.ndarray) -> None:
 def trained(setting: Setting, method: str) -> dict[str, object]:
     """Train one network and attack it on the held-out images: a row of the table."""
     (x, y, x_held, y_held), device, eps = HERE["images"], HERE["device"], setting.eps / 255
-    network = named(setting.network)
+    network = built(setting.network, x.shape[1:], HERE["seed"])
     name, _, variant = method.partition("/")
     lines = logging.FileHandler(HERE["out"] / "epochs" / f"{text_of(setting, method, HERE['seed'])}.log", "w", "utf-8")
     trainer = logging.getLogger("fastat.training.trainer")
@@ -212,15 +219,27 @@ def trained(setting: Setting, method: str) -> dict[str, object]:
     return {**key_of(setting, method, HERE["seed"]), **said(log), **judged, "seconds": seconds, "device": device}
 
 
-def named(network: str) -> str:
-    """The network's name, after it was made one of ours: w16_b111_s1 is `preact_tiny`."""
+def built(network: str, shape: torch.Size, seed: int) -> str | nn.Module:
+    """What `fastat.train` takes: the name of a network that was made one of ours, or a module for images (C, H, W)."""
+    if network.startswith("c"):
+        torch.manual_seed(seed)
+        return convolutions([int(n) for n in network[1:].split("_")], *shape)
     width, blocks, stride = (part[1:] for part in network.split("_"))
     size = models.Size("preact", int(width), tuple(int(n) for n in blocks), stem_stride=int(stride))
     models.MODELS[network] = size
     return network
 
 
-def on_held_out(net: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float, device: str) -> dict[str, object]:
+def convolutions(filters: list[int], channels: int, height: int, width: int) -> nn.Module:
+    """3x3 convolutions with ReLU, all but the first with stride 2, and a linear layer on the whole last map."""
+    layers: list[nn.Module] = [models.Normalize(channels)]
+    for place, n in enumerate(filters):
+        layers += [nn.Conv2d(filters[place - 1] if place else channels, n, 3, 2 if place else 1, 1), nn.ReLU()]
+    pixels = -(-height // 2 ** (len(filters) - 1)) * -(-width // 2 ** (len(filters) - 1))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(filters[-1] * pixels, 10))
+
+
+def on_held_out(net: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: float, device: str) -> dict[str, object]:
     """Clean, FGSM and PGD10 accuracy in % on (n, C, H, W) uint8 images that nothing was trained on."""
     right = {"clean": 0, "fgsm": 0, "pgd10": 0}
     rng = generator(torch.device(device), 0, "held_out")

@@ -41,7 +41,7 @@ def searched(images, out, *options):
 
 
 def test_a_row_a_training_and_none_twice(images, tmp_path):
-    options = ("--settings", "w4_b11_s2:100:2:0.1:50:plain:16,w4_b11_s2:100:1:0.1:50:crop:8", "--at-once", "2")
+    options = ("--settings", "w4_b11_s2:100:2:0.1:50:plain:16,c4_8:100:1:0.1:50:crop:8", "--at-once", "2")
     said, rows = searched(images, tmp_path / "out", *options)
     assert [
         (row["method"], row["epochs_done"], row["collapsed"]) for row in sorted(rows, key=lambda row: row["eps"])
