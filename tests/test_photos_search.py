@@ -41,18 +41,19 @@ def searched(images, out, *options):
 
 
 def test_a_row_a_training_and_none_twice(images, tmp_path):
-    options = ("--settings", "w4_b11_s2:100:2:0.1:50:plain:16,c4_8:100:1:0.1:50:crop:8", "--at-once", "2")
+    options = ("--settings", "w4_b11_s2:100:2:0.1:50:plain:16,c4_8:100:1:0.1:50:crop:8:fgsm_rs+atas", "--at-once", "2")
     said, rows = searched(images, tmp_path / "out", *options)
     assert [
-        (row["method"], row["epochs_done"], row["collapsed"]) for row in sorted(rows, key=lambda row: row["eps"])
+        (row["method"], row["epochs_done"], row["collapsed"]) for row in sorted(rows, key=lambda row: row["method"])
     ] == [
+        ("atas", "1", "never"),
+        ("fgsm_rs", "1", "never"),
         ("fgsm_rs/fgsm", "2", "never"),
-        ("fgsm_rs/fgsm", "1", "never"),
     ]
     assert all(0 <= float(row[f"held_out_{name}"]) <= 100 for row in rows for name in ("clean", "fgsm", "pgd10"))
-    assert "2 trainings ended, 0 were cut" in said
+    assert "3 trainings ended, 0 were cut" in said
     again, the_same = searched(images, tmp_path / "out", *options)
-    assert the_same == rows and "2 trainings ended, 0 were cut" in again
+    assert the_same == rows and "3 trainings ended, 0 were cut" in again
 
 
 def test_where_the_first_collapsed_the_others_follow(images, tmp_path):
@@ -76,7 +77,9 @@ def test_the_time_limit_keeps_the_epochs_of_what_it_cuts(images, tmp_path):
     assert epochs and all(0 <= float(row["pgd10_acc"]) <= 1 for row in epochs)
 
 
-@pytest.mark.parametrize("setting", ["tiny:100:1:0.1:50:plain:16", "w4_b11_s2:100:1:0.1:50:flip:16", "w4_b11_s2:100"])
+@pytest.mark.parametrize(
+    "setting", ["tiny:100:1:0.1:50:plain:16", "w4_b11_s2:100:1:0.1:50:flip:16", "w4_b11_s2:100:x:fgsm_rs"]
+)
 def test_what_is_no_setting_is_refused_before_the_images_are_read(tmp_path, setting):
     command = [*COMMAND, "--out", str(tmp_path / "out"), "--images", "none.tar", "--settings", setting]
     done = subprocess.run(command, cwd=ROOT, timeout=100, capture_output=True, text=True)
