@@ -50,30 +50,31 @@ AFTER = ("n_fgsm", "fgsm_pgi", "atta", "pgd10")
 SOON = ("fgsm_rs", "atas")  # where FGSM collapsed, these before another setting, those of AFTER behind all settings
 HELD_OUT = 1000  # images, the last of the training part: every class has its share of them
 WANTED = """
+w32_b111_s1:5000:60:0.3:64:plain:16:fgsm_rs+atas
+w64_b111_s2:10000:40:0.3:64:plain:16:fgsm_rs+atas+fgsm_rs/fgsm+n_fgsm+fgsm_pgi+atta
+w64_b111_s2:10000:40:0.5:64:plain:16:fgsm_rs
+w16_b2222_s1:10000:25:0.2:128:plain:16:fgsm_rs+atas
 w64_b2222_s2:10000:25:0.2:128:crop:16
 w64_b2222_s2:5000:40:0.2:128:plain:16
-c16:10000:30:0.01:64:plain:16
-c16:10000:30:0.01:64:plain:8
+w64_b111_s2:10000:25:0.3:64:plain:16
 w64_b2222_s1:10000:20:0.2:128:crop:16
 w64_b2222_s2:10000:20:0.3:64:plain:16
-c32_64:10000:30:0.02:64:plain:8
 w32_b2222_s2:10000:25:0.3:128:plain:16
 w128_b111_s2:5000:40:0.3:128:plain:16
 w64_b2222_s2:5000:40:0.3:128:plain:8
 w64_b2222_s2:20000:12:0.3:128:plain:16
-c64:10000:30:0.03:64:plain:16
-c32_64:10000:30:0.02:64:plain:16
 w32_b111_s1:5000:40:0.3:64:plain:16
 w64_b2222_s1:5000:30:0.3:128:plain:16
-c4:20000:30:0.01:64:plain:16
-w64_b111_s2:10000:25:0.3:64:plain:16
-w64_b2222_s1:10000:20:0.2:128:plain:8
-c16:10000:30:0.05:64:plain:8
 w64_b2222_s2:2000:80:0.2:64:plain:16
+w64_b2222_s1:10000:20:0.2:128:plain:8
 w64_b111_s2:5000:40:0.3:32:plain:16
 w16_b2222_s1:10000:20:0.3:128:plain:16
 w128_b111_s2:10000:20:0.3:128:crop:16
+w64_b2222_s2:5000:40:0.1:64:plain:12
+w64_b111_s2:2000:80:0.1:64:plain:16
 w16_b111_s1:5000:40:0.5:64:plain:16
+w64_b111_s2:10000:25:0.3:128:plain:8
+c16:10000:12:0.01:64:plain:8
 """
 
 
