@@ -113,9 +113,13 @@ def evaluate(
             )
         sizes = {"batch_size": batch_size, "seed": seed, "autoattack": {"n_images": n, "batch_size": batch_size}}
         by_name: list[Row] = []
-        for number, (name, said) in enumerate(protocols_of(names, sizes).items()):
-            partial = Path(folder) / f"{number}.csv"
-            by_name += named.attack_all(network, part, name, eps=eps, protocol=said, partial=partial)
+        for number, (name, said) in enumerate(protocols_of(named.in_order(names), sizes).items()):
+            if n and parse(name).is_in_suites(eps):
+                by_name += named.last_words(broken, name)
+                continue
+            partial, fallen = Path(folder) / f"{number}.csv", named.broken_before(name, by_name)
+            by_name += named.attack_all(network, part, name, eps=eps, protocol=said, partial=partial, broken=fallen)
+    by_name.sort(key=lambda row: str(row["attack"]))
     return summed_up(rows, broken, steps, n_classes, by_name)
 
 

@@ -18,7 +18,10 @@ from fastat.data import datasets
 from fastat.networks import models
 
 NAME = "digits/preact_tiny/eps26/clean/paper/seed0"
-NAMES = ["apgd-ce+square L2 eps=0.2", "pgd-5 alpha=0.25eps L2 eps=0.3 restarts=2 best"]
+NAMES = [
+    "apgd-ce+square L2 eps=0.2", "autoattack Linf eps=26/255", "autoattack Linf eps=30/255 survivors=26/255",
+    "pgd-5 alpha=0.25eps L2 eps=0.3 restarts=2 best",
+]  # fmt: skip
 X = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(8) % 3
 
@@ -56,7 +59,7 @@ def test_it_gives_the_rows_and_numbers_of_the_command_line(tmp_path):
         mine = pd.DataFrame(rows).astype(written.dtypes)
         pd.testing.assert_frame_equal(mine, written)
     assert found.table["attack"].tolist() == ["clean", "fgsm", "pgd10", "pgd50", "aa", *NAMES]
-    assert found.table["n"].tolist() == [30, 30, 30, 30, 12, 12, 30]
+    assert found.table["n"].tolist() == [30, 30, 30, 30, 12, 12, 12, 12, 30]
     assert (found.table["low"] <= found.table["accuracy"]).all() and str(found).endswith(f"sanity: {found.sanity}")
     assert found.failed == []
 

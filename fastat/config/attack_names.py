@@ -8,7 +8,8 @@ eval/attacks.csv, the metric in measured.csv, the entry of `evaluation: attacks:
 import functools
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from fastat.errors import BadInput, did_you_mean
@@ -21,7 +22,8 @@ OPTIONS = {  # what may be said of each kind besides norm and eps
     "pgd": {"alpha", "restarts", "targets", "counts"},
     "autoattack": set[str](),
 }
-WORDS = ("pgd-20", "fgsm", "autoattack", *PARTS, *NORMS, *COUNTS, "alpha=", "eps=", "restarts=", "targets=")
+KEYS = ("alpha", "eps", "restarts", "targets", "survivors")  # what is said as KEY=VALUE
+WORDS = ("pgd-20", "fgsm", "autoattack", *PARTS, *NORMS, *COUNTS, *(f"{key}=" for key in KEYS))
 IN_SUITES = ("fgsm", "autoattack")  # what every run is attacked by, under these options
 MOST = {"steps": 100_000, "restarts": 10_000}
 MOST_ATTACKS, LONGEST = 100, 200  # of a list; characters of one
@@ -48,7 +50,8 @@ class Attack:
 
     steps, alpha, restarts, counts: of PGD. targets: 0: untargeted; "all": each of the K - 1 other classes; N: those N
     with the highest logits on the clean image. eps: its own radius; None: the run's, in L-infinity. parts: of
-    AutoAttack.
+    AutoAttack. before: the same attack at the next smaller radius, whose survivors it attacks: what that broke is
+    broken here. None: it attacks all images.
     """
 
     kind: str
@@ -60,14 +63,15 @@ class Attack:
     counts: str = "last"
     targets: int | str = 0
     parts: tuple[str, ...] = ()
+    before: "Attack | None" = None
 
     def __str__(self) -> str:
         """`pgd-20 alpha=0.25eps L2 eps=0.5 restarts=10 targets=3 best`: what is the default is left out, but alpha."""
         words = ["+".join(self.parts) if self.parts and self.parts != PARTS else self.kind]
         if self.kind == "pgd":
             words = [f"pgd-{self.steps}", f"alpha={shown(self.alpha, self.norm)}"]
-        if self.eps is not None:
-            words += [self.norm, f"eps={shown(Length(self.eps, relative=False), self.norm)}"]
+        words += [self.norm, f"eps={self.eps_text}"] if self.eps is not None else []
+        words += [f"survivors={'+'.join(self.smaller)}"] if self.before else []
         words += [f"restarts={self.restarts}"] if self.restarts > 1 else []
         words += [f"targets={self.targets}"] if self.targets else []
         words += [self.counts] if self.counts != "last" else []
@@ -86,9 +90,29 @@ class Attack:
         """PGD's step in the unit of pixels; eps: the run's."""
         return float(self.alpha.value) * (self.radius(eps) if self.alpha.relative else 1.0)
 
+    def is_in_suites(self, eps: float) -> bool:
+        """Whether it is the AutoAttack of every evaluation at eps, the run's, by another name."""
+        return (self.parts, self.norm, self.before) == (PARTS, "Linf", None) and self.radius(eps) == eps
+
+    @property
+    def eps_text(self) -> str:
+        """`8/255`, `0.5`: its own radius."""
+        assert self.eps is not None
+        return shown(Length(self.eps, relative=False), self.norm)
+
+    @property
+    def smaller(self) -> list[str]:
+        """The smaller radii whose survivors it attacks, in order."""
+        return [] if self.before is None else [*self.before.smaller, self.before.eps_text]
+
+    def mark(self, step: object) -> str:
+        """The step that an image broken by this attack has at larger radii; step: what it has here."""
+        return str(step) if str(step).startswith(("clean", "eps=")) else f"eps={self.eps_text}"
+
     def in_words(self) -> str:
         """What it is, for readers of a table."""
-        ball = "the run's eps" if self.eps is None else f"{self.norm} eps {str(self).partition(' eps=')[2].split()[0]}"
+        ball = "the run's eps" if self.eps is None else f"{self.norm} eps {self.eps_text}"
+        ball += f" on the survivors of {' and '.join(self.smaller)}" if self.before else ""
         if self.parts:
             return f"{'parts of AutoAttack, not the standard' if self.is_partial else 'AutoAttack'}, {ball}"
         goal = f", targeted at {self.targets} other classes" if self.targets else ""
@@ -123,7 +147,7 @@ def decimal(value: Fraction) -> str:
 def parse_list(texts: object, where: str) -> tuple[str, ...]:
     """Names, also several with commas between them in one text -> canonical names, each once, sorted.
 
-    where: what the message begins with, as `--attacks`.
+    With an attack on survivors come those that they survived. where: what the message begins with, as `--attacks`.
     Raises: BadInput for what names no attack, or too many.
     """
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
@@ -131,12 +155,21 @@ def parse_list(texts: object, where: str) -> tuple[str, ...]:
             f"{where} must be a list of names as [pgd-20 alpha=0.25eps, autoattack L2 eps=0.5], got {texts!r}"
         )
     try:
-        names = sorted({str(parse(name)) for text in texts for name in text.split(",") if name.strip()})
+        asked = [parse(name) for text in texts for name in text.split(",") if name.strip()]
+        names = sorted({str(one) for attack in asked for one in lineage(attack)})
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from error
     if len(names) > MOST_ATTACKS:
         raise BadInput(f"{where}: these are {len(names)} attacks, at most {MOST_ATTACKS}. Ask for fewer at a time")
     return tuple(names)
+
+
+def lineage(attack: Attack) -> Iterator[Attack]:
+    """An attack, and those whose survivors it attacks, the largest radius first."""
+    one: Attack | None = attack
+    while one is not None:
+        yield one
+        one = one.before
 
 
 def is_name(text: object) -> bool:
@@ -158,6 +191,7 @@ def parse(text: str) -> Attack:
     eps = radius_of(said.pop("eps"), norm) if "eps" in said else None
     if norm == "L2" and eps is None:
         raise BadInput(f"{text!r} names no radius, and the run's is L-infinity's. Write L2 eps=0.5, or L2 eps=128/255")
+    smaller = said.pop("survivors", None)
     parts = () if kind == "fgsm" or re.fullmatch("pgd-[0-9]+", kind) else parts_of(kind)
     named = "autoattack" if parts else kind.partition("-")[0]
     if extra := sorted(said.keys() - OPTIONS[named]):
@@ -171,9 +205,9 @@ def parse(text: str) -> Attack:
         steps, restarts = whole("steps", kind[4:]), whole("restarts", said.get("restarts", "1"))
         alpha = step_of(said.get("alpha", "0.2eps"), norm, eps, steps)
         attack = Attack("pgd", norm, eps, steps, alpha, restarts, said.get("counts", "last"), targets)
-    if str(attack) in IN_SUITES:
+    if str(attack) in IN_SUITES and smaller is None:
         raise BadInput(f"{str(attack)!r} at the run's eps is in every evaluation. Leave it out, or say what is other")
-    return attack
+    return attack if smaller is None else on_survivors(attack, smaller)
 
 
 def words_of(text: str) -> dict[str, str]:
@@ -202,7 +236,7 @@ def key_of(word: str, text: str) -> tuple[str, str]:
     Raises: BadInput if it is none.
     """
     key, equals, value = word.partition("=")
-    if equals and key in ("alpha", "eps", "restarts", "targets"):
+    if equals and key in KEYS:
         return key, value
     if match := re.fullmatch("pgd-?([0-9]+)", word):
         return "kind", f"pgd-{match[1]}"
@@ -274,6 +308,32 @@ def radius_of(text: str, norm: str) -> Fraction:
     return value
 
 
+def on_survivors(attack: Attack, text: str) -> Attack:
+    """The attack on what it leaves standing at each of the smaller radii in `text`, as 51/255+77/255.
+
+    Raises: BadInput for what is no radius, stands twice or is not smaller, and for a step that does not go with it.
+    """
+    radii = sorted(radius_of(part, attack.norm) for part in text.split("+"))
+    if len(radii) > len(set(radii)):
+        raise BadInput(f"survivors={text} names a radius twice. Name it once")
+    before: Attack | None = None
+    for eps in radii:
+        before = replace(parse(str(replace(attack, eps=eps))), before=before)
+    found = replace(attack, before=before)
+    if attack.eps is not None:
+        check_smaller(found, attack.eps)
+    return found
+
+
+def check_smaller(attack: Attack, eps: Fraction | float) -> None:
+    """Raises: BadInput if a radius whose survivors are attacked is not below eps, the attack's own."""
+    if attack.before and attack.before.radius(0) >= float(eps):
+        raise BadInput(
+            f"survivors={'+'.join(attack.smaller)}: what a smaller radius broke is broken at a larger one, and "
+            f"{attack.before.eps_text} is not below the attack's own. Name smaller radii, or a larger eps"
+        )
+
+
 def step_of(text: str, norm: str, eps: Fraction | None, steps: int) -> Length:
     """`0.25eps`, `2/255`, and in L2 `0.1`; at a radius of the attack's own in proportion to it, where that is exact.
 
@@ -315,11 +375,12 @@ def check_attack(
 
     Raises: BadInput for an attack that cannot be made.
     """
-    if attack.kind == "pgd":
-        try:
+    try:
+        check_smaller(attack, attack.radius(eps))
+        if attack.kind == "pgd":
             check_step(attack.alpha, shown(attack.alpha, attack.norm), attack.radius(eps), attack.steps)
-        except BadInput as error:
-            raise BadInput(f"{attack}: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"{attack}: {error}") from error
     if n_classes is not None and attack.targets != ALL and int(attack.targets) >= n_classes:
         raise BadInput(f"{attack}: of {n_classes} classes {n_classes - 1} are others than the label. Write targets=all")
     if n_classes is not None and n_classes < 4 and "apgd-t" in attack.parts and attack.is_partial:

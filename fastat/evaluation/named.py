@@ -1,11 +1,12 @@
 """The attacks that a config or a command line asks for by name (config/attack_names.py), image by image.
 
 Each has its own generators, those of PGD10 and PGD50 where it is as they are: no attack depends on another's being
-asked for. FGSM and PGD attack all test images, AutoAttack and its parts those of `evaluation: autoattack:`.
+asked for. FGSM and PGD attack all test images, AutoAttack and its parts those of `evaluation: autoattack:`; of these an
+attack on survivors takes those that stood the one before it, and counts the others as broken.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,49 +27,76 @@ BALLS = {"Linf": LINF, "L2": L2}
 Loss = Callable[[Tensor], Tensor]  # logits (B, K) -> (B,)
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each attack behind the one whose survivors it attacks."""
+    return sorted(names, key=lambda name: (len(parse(name).smaller), name))
+
+
+def broken_before(name: str, rows: Iterable[Row]) -> list[Row]:
+    """Of an attack on survivors the rows of the images that were broken before it; its own step says by which radius.
+
+    rows: those of the attack before, among others'.
+    """
+    before = parse(name).before
+    if before is None:
+        return []
+    fallen = [row for row in rows if row["attack"] == str(before) and not row["correct"]]
+    return [{**row, "attack": name, "step": before.mark(row["step"])} for row in fallen]
+
+
 def attack_all(
-    model: nn.Module, part: Part, name: str, *, eps: float, protocol: dict[str, Any], partial: Path
+    model: nn.Module,
+    part: Part,
+    name: str,
+    *,
+    eps: float,
+    protocol: dict[str, Any],
+    partial: Path,
+    broken: Sequence[Row] = (),
 ) -> list[Row]:
     """A row per image, under the attack's canonical name.
 
     eps: the run's. protocol: this attack's, as grid.protocols_of gives it. Finished batches are kept in `partial`; the
     caller names that file after weights, attack and protocol. step: as whitebox.py has it; of AutoAttack the part that
-    broke the image, `clean` if it was wrong before.
+    broke the image, `clean` if it was wrong before. broken: the rows of images that are not attacked.
     Raises: BadInput for a damaged `partial`, a model in train mode, and losses that are no numbers.
     """
     require_eval(model)
-    if parse(name).parts:
-        found = by_parts(model, part, name, eps, protocol, partial)
-    else:
-        found = by_gradients(model, part, name, eps, protocol, partial)
+    attack, n = parse(name), protocol.get("n_images", ALL)
+    index = stratified(part.labels, len(part) if n == ALL else n, seed=0)
+    standing = index[~torch.isin(index, index.new_tensor([row["index"] for row in broken]))]
+    by = by_parts if attack.parts else by_gradients
+    found = by(model, part, standing, name, eps, protocol, partial) if len(standing) else []
     log.info("%s: broke %d of %d", name, sum(not row["correct"] for row in found), len(found))
-    return found
+    return sorted([*broken, *found], key=lambda row: row["index"])
 
 
-def by_parts(model: nn.Module, part: Part, name: str, eps: float, protocol: dict[str, Any], partial: Path) -> list[Row]:
-    """AutoAttack, or some of its parts: `attack_all`."""
-    attack, n = parse(name), len(part) if protocol["n_images"] == ALL else protocol["n_images"]
+def by_parts(
+    model: nn.Module, part: Part, index: Tensor, name: str, eps: float, protocol: dict[str, Any], partial: Path
+) -> list[Row]:
+    """AutoAttack, or some of its parts, on the images at `index`: `attack_all`."""
+    attack = parse(name)
     found = autoattack.standard(
-        model, part.take, stratified(part.labels, n, seed=0), eps=attack.radius(eps), norm=attack.norm,
-        parts=attack.parts, batch_size=protocol["batch_size"], seed=protocol["seed"], partial=partial,
+        model, part.take, index, eps=attack.radius(eps), norm=attack.norm, parts=attack.parts,
+        batch_size=protocol["batch_size"], seed=protocol["seed"], partial=partial,
     )  # fmt: skip
     return last_words(found, name)
 
 
 def by_gradients(
-    model: nn.Module, part: Part, name: str, eps: float, protocol: dict[str, Any], partial: Path
+    model: nn.Module, part: Part, index: Tensor, name: str, eps: float, protocol: dict[str, Any], partial: Path
 ) -> list[Row]:
-    """FGSM or PGD, batch by batch: `attack_all`."""
-    attack, everyone = parse(name), torch.arange(len(part), device=part.labels.device)
-    found = autoattack.read_partial(partial, everyone)
-    for number, index in enumerate(everyone.split(protocol["batch_size"])):
-        wanted = set(index.tolist())
+    """FGSM or PGD on the images at `index`, batch by batch: `attack_all`."""
+    attack = parse(name)
+    found = autoattack.read_partial(partial, index)
+    for number, at in enumerate(index.split(protocol["batch_size"])):
+        wanted = set(at.tolist())
         if wanted <= {row["index"] for row in found}:
             continue
-        x, y = part.take(index)
+        x, y = part.take(at)
         x = x.contiguous(memory_format=torch.channels_last)
         broken = attacked(model, x, y, attack, eps=eps, seed=protocol["seed"], first=number * protocol["batch_size"])
-        found = [row for row in found if row["index"] not in wanted] + rows(name, index, y, broken)
+        found = [row for row in found if row["index"] not in wanted] + rows(name, at, y, broken)
         autoattack.write_partial(partial, found)
     return found
 

@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from fastat import __version__
 from fastat.config import catalog
-from fastat.config.attack_names import check_attack, parse
+from fastat.config.attack_names import check_attack, is_name, lineage, parse
 from fastat.config.external import RELEASED
 from fastat.config.grid import BY_SUITE, check_n_images, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
@@ -346,30 +346,53 @@ def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str
     if run.about["status"] == "diverged":
         run.write("attacks", [], {**protocol, "attacks": by_name}, made={})
         return
-    rows, earlier = attacked_before(run, protocol["numerics"])
-    same = {name for name, (said, _) in earlier.items() if name not in by_name or said == by_name[name]}
-    found = [row for row in rows if row["attack"] in same]
-    made = {name: earlier[name] for name in same}
-    made |= {name: (by_name[name], versions()) for name in by_name.keys() - same}
-    if by_name.keys() - same:
+    found, made = attacked_before(run, protocol, by_name)
+    if to_do := named.in_order(by_name.keys() - made.keys()):
         data, model = run.data(), run.network()
-        for name in sorted(by_name.keys() - same):
+        for name in to_do:
+            broken = named.broken_before(name, found)
             whole = [name, by_name[name], run.spec.eps_255, run.about["data_sha256"], run.weights[WEIGHTS["last"]]]
             packages = {key: version for key, version in versions().items() if key != "fastat"}
-            whole += [protocol["numerics"], packages, *run.of_checkpoint]
+            whole += [protocol["numerics"], packages, *run.of_checkpoint, *([broken] if parse(name).before else [])]
             partial = run.folder / f"state/attack-{fingerprint(*whole)}.csv"
-            found += named.attack_all(model, data.test, name, eps=run.spec.eps, protocol=by_name[name], partial=partial)
+            found += named.attack_all(
+                model, data.test, name, eps=run.spec.eps, protocol=by_name[name], partial=partial, broken=broken
+            )
+            made[name] = by_name[name], versions()
     found.sort(key=lambda row: str(row["attack"]))
     said, by_whom = ({name: made[name][k] for name in sorted(made)} for k in (0, 1))
     run.write("attacks", found, {**protocol, "attacks": said}, made=by_whom)
 
 
-def attacked_before(run: Finished, wanted: str) -> tuple[list[dict[str, Any]], dict[str, tuple[Any, Any]]]:
-    """The rows of eval/attacks.csv, and attack -> (its protocol, what it was made with): of these weights and data.
+Made = dict[str, tuple[Any, Any]]  # attack -> its protocol, and what its rows were made with
+
+
+def attacked_before(
+    run: Finished, protocol: dict[str, Any], by_name: dict[str, dict[str, Any]]
+) -> tuple[list[dict[str, Any]], Made]:
+    """The rows that are there, of these weights and data: of eval/attacks.csv, and AutoAttack's of eval/autoattack.csv.
+
+    by_name: the attacks that are asked for. Left out are rows of these by another protocol, and what stands on them.
+    """
+    rows, about = written(run, "attacks", protocol["numerics"])
+    said, made_with = about.get("protocol", {}).get("attacks", {}), about.get("made", {})
+    replaced = {name for name in said.keys() & by_name.keys() if said[name] != by_name[name]}
+    good = [name for name in said if is_name(name) and not replaced & {str(one) for one in lineage(parse(name))}]
+    found, made = [row for row in rows if row["attack"] in good], {name: (said[name], made_with[name]) for name in good}
+    for name in by_name.keys() - made.keys():
+        if parse(name).is_in_suites(run.spec.eps) and "shards" not in protocol["autoattack"]:
+            rows, about = written(run, "autoattack", protocol["numerics"])
+            if about.get("protocol") == protocol_of("autoattack", protocol):
+                found, made[name] = found + named.last_words(rows, name), (by_name[name], about["versions"])
+    return found, made
+
+
+def written(run: Finished, name: str, wanted: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of eval/NAME.csv, of these weights and data, and what they were made from.
 
     wanted: numerics. What is damaged, or of others, is as if it were not there.
     """
-    path = run.folder / "eval/attacks.csv"
+    path = run.folder / f"eval/{name}.csv"
     expected = {"run": run.spec.name, "weights": run.weights.get(WEIGHTS["last"]), "data": run.about["data_sha256"]}
     expected |= {"made_from": run.about["made_from"]} if run.spec.method == EXTERNAL else {}
     if not path.exists() or not path.with_suffix(".json").exists():
@@ -378,9 +401,8 @@ def attacked_before(run: Finished, wanted: str) -> tuple[list[dict[str, Any]], d
         about = seals.read(path.with_suffix(".json"))
         if {**expected, "numerics": wanted, "rows": seals.sha256(path)}.items() <= about.items():
             with open(path, encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            protocols, made = about["protocol"]["attacks"], about["made"]
-            return rows, {name: (protocols[name], made[name]) for name in protocols}
+                numbers = ("index", "label", "correct")
+                return [{**row, **{key: int(row[key]) for key in numbers}} for row in csv.DictReader(file)], about
     except (BadInput, KeyError, TypeError, ValueError) as error:
         log.warning("%s is damaged (%s): its attacks are made again", path, error)
     return [], {}

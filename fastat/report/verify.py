@@ -646,8 +646,22 @@ def checked_attacks(rows: Rows, n_test: int | None, by_name: dict[str, Any], wan
         n_images = n_test if n_images == "all" else n_images
         if not len(index) or (np.diff(index) == 0).any() or n_images not in (None, len(index)):
             raise Wrong(f"does not have every image once under {name}", f"{len(set(index))} of {n_images} images")
+    for name in by_name:
+        check_survivors(rows, attacks, by_name, name)
     here = np.isin(rows["attack"].astype(str), list(by_name if wanted is None else wanted))
     return {name: column[here] for name, column in rows.items()}
+
+
+def check_survivors(rows: Rows, attacks: dict[str, NDArray[np.intp]], by_name: dict[str, Any], name: str) -> None:
+    """An attack on survivors stands on another of the same protocol; what that broke is broken, and nothing undone."""
+    before = parse(name).before
+    if before is None:
+        return
+    if by_name.get(str(before)) != by_name[name]:
+        raise Wrong(f"does not have, by one protocol, what {name} stands on", str(before))
+    fallen, here = ({*rows["index"][at][rows["correct"][at] == 0]} for at in (attacks[str(before)], attacks[name]))
+    if undone := fallen - here:
+        raise Wrong(f"has images right under {name} that {before} broke", f"{len(undone)} images")
 
 
 def check_autoattack(rows: Rows, n_images: int | None, facts: Any) -> None:

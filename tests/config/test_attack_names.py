@@ -29,6 +29,9 @@ from fastat.report.tables import marked_up
         ("square+fab-t+apgd-t+apgd-ce eps=4/255", "autoattack Linf eps=4/255"),
         ("fgsm targets=all", "fgsm targets=all"),
         ("any pgd-20 targets=9", "pgd-20 alpha=0.2eps targets=9 any"),
+        ("survivors = 77/255 + .2 autoattack eps=0.4", "autoattack Linf eps=102/255 survivors=51/255+77/255"),
+        ("autoattack survivors=51/255", "autoattack survivors=51/255"),
+        ("pgd-20 best L2 eps=1 survivors=.5", "pgd-20 alpha=0.2eps L2 eps=1 survivors=0.5 best"),
     ],
 )
 def test_spellings_of_one_attack_have_one_name(typed, name):
@@ -106,6 +109,11 @@ def test_lengths_are_to_the_bit_those_of_recipes_and_configs():
         ("pgd-20 alpha=0.25", "has no unit. Write alpha=0.25eps"),
         ("pgd-20 alpha=25eps", "alpha=25eps is 25 times the radius"),
         ("pgd-20 alpha=0eps", "alpha is written 0.25eps or 2/255"),
+        ("autoattack survivors=", "'' is no Linf radius"),
+        ("autoattack survivors=8", "is no Linf radius.*Did you mean 8/255"),
+        ("autoattack eps=51/255 survivors=0.2", "51/255 is not below the attack's own. Name smaller radii"),
+        ("autoattack survivors=4/255+4/255", "names a radius twice"),
+        ("pgd-20 eps=51/255 alpha=17/255 survivors=8/255", "alpha=17/255 is 2.12 times the radius"),
         ("pgd-20 targets=none", "targets must be a whole number above 0"),
         ("pgd-20, best", "unknown word 'pgd-20,'"),
         ("pgd-20 " + "x" * 300, "at most 200 characters"),
@@ -124,6 +132,7 @@ def test_what_is_no_attack_is_refused_with_the_way_out(typed, words):
         ("pgd-20 alpha=8/255", 3 / 255, "8/255 is 2.67 times the radius"),
         ("pgd-20 targets=10", 0.1, "of 10 classes 9 are others than the label. Write targets=all"),
         ("autoattack L2 eps=4", 0.1, "farther than 4 from grey"),
+        ("autoattack survivors=26/255", 26 / 255, "26/255 is not below the attack's own"),
     ],
 )
 def test_what_cannot_be_done_to_a_run_is_refused_before_the_first_attack(name, eps, words):
@@ -147,6 +156,10 @@ def test_fewer_parts_than_all_are_called_so():
 def test_a_list_has_each_attack_once_and_says_where_a_wrong_one_stands():
     assert parse_list(["pgd-20, PGD20 last", "apgd-ce+square"], "x") == ("apgd-ce+square", "pgd-20 alpha=0.2eps")
     assert parse_list([], "x") == ()
+    survivors = "autoattack Linf eps=102/255 survivors=51/255+77/255"
+    before = ("autoattack Linf eps=51/255", "autoattack Linf eps=77/255 survivors=51/255")
+    assert parse_list([survivors], "x") == (survivors, *before)  # those that they survived
+    assert parse(survivors).in_words() == "AutoAttack, Linf eps 102/255 on the survivors of 51/255 and 77/255"
     with pytest.raises(BadInput, match="--attacks: PGD|--attacks: 'pgd'"):
         parse_list(["pgd"], "--attacks")
     with pytest.raises(BadInput, match="x must be a list of names"):

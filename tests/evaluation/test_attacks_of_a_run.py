@@ -11,7 +11,7 @@ from fastat.config.grid import attacks_for, check_config, load_config, overlay, 
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
-from fastat.evaluation import named
+from fastat.evaluation import autoattack, named
 
 NAME = "digits/preact_tiny/eps26/clean/paper/seed0"
 PGD, L2 = "pgd-5 alpha=0.25eps", "pgd-5 alpha=0.2eps L2 eps=0.3 restarts=2 best"
@@ -101,10 +101,45 @@ def test_rows_that_are_not_what_was_written_are_made_again(evaluate, trained):
     assert evaluate("--attacks", PGD)[1] == {PGD: first[PGD]}
 
 
+SMALL, LARGE = "pgd-5 alpha=0.2eps Linf eps=2/255", "pgd-5 alpha=0.2eps Linf eps=8/255 survivors=2/255"
+
+
+def test_an_attack_on_survivors_comes_with_what_they_survived_and_stands_on_it(evaluate):
+    _, rows, about, made = evaluate("--attacks", LARGE)
+    assert made == sorted([SMALL, LARGE]) and {*about["protocol"]["attacks"]} == {SMALL, LARGE}
+    fallen = {row["index"] for row in rows[SMALL] if row["correct"] == "0"}
+    assert 0 < len(fallen) < 30
+    assert fallen == {row["index"] for row in rows[LARGE] if row["step"] == "eps=2/255"}
+    assert all(row["correct"] == "0" for row in rows[LARGE] if row["index"] in fallen)
+    assert evaluate("--attacks", LARGE)[3] == []
+    _, rows, about, made = evaluate("--attacks", SMALL, protocol={**PROTOCOL, "seed": 1})
+    assert made == [SMALL] and {*about["protocol"]["attacks"]} == {SMALL}  # LARGE stood on other rows
+    assert evaluate("--attacks", LARGE)[1][LARGE] == evaluate("--attacks", LARGE, PGD)[1][LARGE]
+
+
+def test_survivors_of_the_runs_own_radius_are_those_of_its_autoattack(evaluate, trained, monkeypatch):
+    attacked: list[int] = []
+    real = autoattack.standard
+    monkeypatch.setattr(autoattack, "standard", lambda *args, **named: attacked.append(1) or real(*args, **named))
+    words = ["--run", NAME, "--results", str(trained), "--device", "cpu", "--protocol", json.dumps(PROTOCOL)]
+    assert main(["evaluate", *words, "--suite", "autoattack"]) == 0 and attacked == [1]
+    own = "autoattack Linf eps=26/255"
+    _, rows, about, _ = evaluate("--attacks", "autoattack eps=30/255 survivors=26/255")
+    assert len(rows[own]) == 12 and about["made"][own]["torch"]
+    standing = [row["index"] for row in rows[own] if row["correct"] == "1"]
+    assert attacked == [1] * (2 if standing else 1)
+    of_suite = (trained / "runs" / NAME / "eval/autoattack.csv").read_text().splitlines()
+    assert standing == [line.split(",")[1] for line in of_suite if line.startswith("square") and line.endswith("1,")]
+    other = {**PROTOCOL, "autoattack": {"n_images": 10, "batch_size": 20}}
+    before = len(attacked)
+    assert len(evaluate("--attacks", own, protocol=other)[1][own]) == 10 and len(attacked) == before + 1
+
+
 @pytest.mark.parametrize(
     "options,words",
     [
         ([], "no attack is asked for"),
+        (["--attacks", "autoattack survivors=26/255"], "26/255 is not below the attack's own"),
         (["--attacks", "pgd-20 eps=8"], "--attacks: '8' is no Linf radius.*Did you mean 8/255"),
         (["--attacks", "pgd-20 L2 eps=5"], "farther than 4 from grey"),
         (["--attacks", "pgd-20 targets=10"], "of 10 classes 9 are others"),

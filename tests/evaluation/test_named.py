@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastat.attacks import LINF, iterates, l2_norm
-from fastat.config.attack_names import parse
+from fastat.config.attack_names import parse, parse_list
 from fastat.data.datasets import Part
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, named, whitebox
@@ -180,3 +180,60 @@ def test_of_autoattacks_parts_each_image_has_one_verdict_and_says_which_broke_it
     assert said <= {"", "clean", "apgd-ce", "square"} and "apgd-ce" in said
     once = rows("apgd-ce", {"n_images": 10, "batch_size": 5, "seed": 0})
     assert broken(once) <= broken(found)
+
+
+@pytest.mark.parametrize(
+    "kind,protocol",
+    [
+        ("pgd-5 alpha=0.2eps", PROTOCOL),
+        ("pgd-5 alpha=0.2eps L2", PROTOCOL),
+        ("autoattack", {"n_images": 12, "batch_size": 5, "seed": 0}),
+    ],
+)
+def test_what_a_smaller_radius_broke_is_broken_at_a_larger_one_and_not_attacked(
+    model, part, tmp_path, monkeypatch, kind, protocol
+):
+    small, middle, large = ("0.2", "0.4", "0.8") if "L2" in kind else ("1/255", "2/255", "4/255")
+    kind = kind if "L2" in kind else f"{kind} Linf"
+    seen: list[int] = []
+    taken = Part.take
+
+    def take(self, index):
+        seen.extend(index.tolist())
+        return taken(self, index)
+
+    monkeypatch.setattr(Part, "take", take)
+    found: list[whitebox.Row] = []
+    attacked = {}
+    names = parse_list([f"{kind} eps={large} survivors={small}+{middle}"], "x")
+    for name in named.in_order(names):
+        seen.clear()
+        fallen = named.broken_before(name, found)
+        partial = tmp_path / f"{len(attacked)}.csv"
+        options = {"eps": EPS, "protocol": protocol, "partial": partial, "broken": fallen}
+        made = named.attack_all(model, part, name, **options)
+        attacked[name] = {*seen}
+        assert not attacked[name] & {row["index"] for row in fallen}
+        again = named.attack_all(model, part, name, **options)  # from its partial file
+        assert [{**row, "step": str(row["step"])} for row in made] == [
+            {**row, "step": str(row["step"])} for row in again
+        ]
+        found += made
+    one, two, three = ([row for row in found if row["attack"] == name] for name in named.in_order(names))
+    n = protocol.get("n_images", 30)
+    assert [len(rows) for rows in (one, two, three)] == [n] * 3 and broken(one) < broken(two) <= broken(three)
+    assert [row["index"] for row in one] == [row["index"] for row in three]
+    marks = {row["index"]: row["step"] for row in three if str(row["step"]).startswith(("clean", "eps="))}
+    assert marks.keys() == broken(two)
+    early = {row["index"] for row in one if not row["correct"] and row["step"] != "clean"}
+    assert {index for index, mark in marks.items() if mark == f"eps={small}"} == early
+
+
+def test_where_nothing_stands_nothing_is_attacked(model, part, tmp_path):
+    name, before = "pgd-5 alpha=0.2eps Linf eps=4/255 survivors=2/255", "pgd-5 alpha=0.2eps Linf eps=2/255"
+    rows = [dict(zip(whitebox.COLUMNS, (before, i, int(part.labels[i]), 0, 3), strict=True)) for i in range(30)]
+    fallen = named.broken_before(name, rows)
+    options = {"eps": EPS, "protocol": PROTOCOL, "partial": tmp_path / "none.csv", "broken": fallen}
+    found = named.attack_all(model, part, name, **options)
+    assert broken(found) == {*range(30)} and {row["step"] for row in found} == {"eps=2/255"}
+    assert not (tmp_path / "none.csv").exists()

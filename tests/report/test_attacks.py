@@ -125,6 +125,27 @@ def test_a_name_that_is_not_canonical_is_no_attacks(folder):
     assert gathered(folder).problems["rule"].tolist() == ["has a protocol of no attack"]
 
 
+SMALL, LARGE = "autoattack Linf eps=26/255", "autoattack Linf eps=51/255 survivors=26/255"
+
+
+@pytest.mark.parametrize(
+    "names,change,rule",
+    [
+        ((SMALL, LARGE), lambda rows: rows, None),
+        ((LARGE,), lambda rows: rows, f"does not have, by one protocol, what {LARGE} stands on"),
+        (
+            (SMALL, LARGE),
+            lambda rows: rows.assign(correct=rows["correct"].mask(rows["attack"].eq(LARGE) & rows["index"].eq(15), 1)),
+            f"has images right under {LARGE} that {SMALL} broke",
+        ),
+    ],
+)
+def test_an_attack_on_survivors_stands_on_rows_that_are_there(folder, names, change, rule):
+    attacked(folder / "runs" / ATAS, 11, names)
+    cut(folder / f"runs/{ATAS}/eval/attacks.csv", change)
+    assert gathered(folder).problems["rule"].tolist() == ([rule] if rule else [])
+
+
 @pytest.mark.parametrize("protocol", [{}, {"attacks": [PGD]}, {"attacks": {PGD: 500}}, {"attacks": None}])
 def test_a_protocol_that_says_nothing_of_an_attack_is_none(folder, protocol):
     path = folder / f"runs/{ATTA}/eval/attacks.json"
