@@ -193,6 +193,7 @@ class Finished:
         made: what is to be said of single attacks.
         """
         path = self.folder / f"eval/{name}.csv"
+        self.announce(path, protocol_of(name, protocol))
         files.write_rows(path, COLUMNS[name], list(rows))
         about = {
             "run": self.spec.name,
@@ -208,6 +209,19 @@ class Finished:
         }
         seals.write(path.with_suffix(".json"), about)
         self.started = time.perf_counter()
+
+    def announce(self, path: Path, protocol: dict[str, Any]) -> None:
+        """Say that rows by another protocol are there and will be replaced; of attacks by name each has its own."""
+        try:
+            before = seals.read(path.with_suffix(".json"))["protocol"]
+        except (BadInput, KeyError):
+            return
+        if before != protocol and path.stem != "attacks":
+            log.warning(
+                "%s: WARNING: its rows, by %s, are replaced by others, by %s. AutoAttack's finished images are kept in "
+                "state/: with the old protocol its old rows come back at once",
+                path, json.dumps(before), json.dumps(protocol),
+            )  # fmt: skip
 
 
 def attacked(data: ImageSet, recipe: dict[str, Any]) -> ImageSet:

@@ -373,7 +373,7 @@ def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_
         assert {row["variant"] for row in csv.DictReader(file)} == {"theirs"}
 
 
-def test_again_it_goes_on_and_another_checkpoint_of_the_name_is_refused(here, capsys):
+def test_again_it_goes_on_and_another_checkpoint_of_the_name_is_refused(here, capsys, caplog):
     torch.save(state(), "theirs.pt")
     assert evaluate("--normalise", "inside") == 0
     before = (folder_of() / "run.json").read_bytes()
@@ -381,6 +381,9 @@ def test_again_it_goes_on_and_another_checkpoint_of_the_name_is_refused(here, ca
     assert (folder_of() / "run.json").read_bytes() == before
     with open(folder_of() / "eval/autoattack.csv", newline="") as file:
         assert len({row["index"] for row in csv.DictReader(file)}) == 2
+    assert "WARNING: its rows" not in caplog.text
+    assert evaluate("--normalise", "inside", "--images", "3", suite="autoattack") == 0
+    assert 'autoattack.csv: WARNING: its rows, by {"autoattack": {"n_images": 2, ' in caplog.text
     torch.save({key: 2 * tensor for key, tensor in state().items()}, "theirs.pt")
     assert evaluate("--normalise", "inside") == 2
     error = capsys.readouterr().err
