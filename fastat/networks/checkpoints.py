@@ -50,6 +50,8 @@ BESIDE = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
 )  # fmt: skip
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"\x28\xb5\x2f\xfd": "zstd"}
+STATE_DICT_ALONE = "Ask for, or make, a file of its state dict alone."
 COUNTER = "num_batches_tracked"  # of BatchNorm: not in files of torch before 0.4.1, and not used in eval mode
 DEEPEST = 3  # mappings in mappings
 NAMED = 4  # keys that an error names
@@ -240,13 +242,17 @@ def without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def check_zip(path: Path) -> None:
     """torch keeps tensors as they are in a zip archive, with a CRC-32 each, which torch.load does not look at.
 
-    Raises: BadInput if one is damaged, or all have more bytes than the file: megabytes may unpack to gigabytes.
+    Raises: BadInput if it is another's archive, one part is damaged, or all have more bytes than the file: megabytes
+    may unpack to gigabytes.
     """
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
         return  # torch's older format, or no checkpoint: torch.load finds out
     with archive:
+        begins = min((member.header_offset for member in archive.infolist()), default=0) == 0  # a tar may hold one
+        if begins and (foreign := other_archive(archive.namelist())):
+            raise BadInput(f"{path} is no file of plain tensors: it is {foreign}")
         declared = sum(member.file_size for member in archive.infolist())
         if declared > (size := path.stat().st_size):
             raise BadInput(
@@ -261,10 +267,24 @@ def check_zip(path: Path) -> None:
         raise BadInput(f"{path} is damaged: the CRC-32 of a part of it is another one ({damaged}). Download it again.")
 
 
+def other_archive(names: list[str]) -> str:
+    """What a zip archive with these files is, if torch.save did not write it, and the way out; ''."""
+    if any(name.endswith(".npy") for name in names):
+        return (
+            "an archive of numpy arrays (.npz). Write them as tensors: torch.save({name: torch.tensor(array) for "
+            "name, array in numpy.load(FILE).items()}, 'weights.pt')"
+        )
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        return f"a TorchScript archive, which holds code. {STATE_DICT_ALONE}"
+    if any(name.endswith("archive_format") or name.endswith("serialized_exported_program.json") for name in names):
+        return f"a program of torch.export, which holds code. {STATE_DICT_ALONE}"
+    if not any(name.endswith("data.pkl") for name in names):
+        return f"a zip archive of {', '.join(names[:NAMED]) or 'nothing'}. Unpack it, and name the file of weights"
+    return ""
+
+
 def reason(error: Exception, beginning: bytes, path: Path) -> str:
     """Why a file could not be read, in our words: torch's advise to read it in a way that runs what is in it."""
-    if "TorchScript" in str(error):
-        return ": it is a TorchScript archive, which holds code. Ask for, or make, a file of its state dict alone."
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         whole = any(name.startswith("torch.nn.") for name in mentioned(path))
         if whole:
@@ -272,11 +292,16 @@ def reason(error: Exception, beginning: bytes, path: Path) -> str:
                 f": it is a whole pickled network ({named[1]}), which only code can rebuild. Where that code is, "
                 "torch.save(network.state_dict(), 'weights.pt') writes its weights alone: make or ask for that file."
             )
-        return f": it needs {named[1]}, which is code. Ask for, or make, a file of its state dict alone."
+        return f": it needs {named[1]}, which is code. {STATE_DICT_ALONE}"
     if beginning[257:262] == b"ustar":
         return ". It is a tar archive: unpack it, and name a file of it."
-    known = instead(beginning)
-    return f".{known}" if known and "zip" not in known else ", or damaged. Download it again."
+    if packed := next((kind for start, kind in PACKED.items() if beginning.startswith(start)), ""):
+        return f". It is packed by {packed}: unpack it, and name the file that comes out."
+    if beginning.startswith((b"PK\x03\x04", b"\x80")) or beginning[8:9] == b"{":
+        return ", or damaged, as by a download that was cut off. Download it again."
+    if known := instead(beginning):
+        return f".{known}"
+    return f". It begins with {beginning[:12]!r}, as no such file does: name the file of weights."
 
 
 def mentioned(path: Path) -> set[str]:

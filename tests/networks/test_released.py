@@ -1,5 +1,6 @@
 """Checkpoints under the authors' names: each is written and computed here by those names alone, then loaded."""
 
+import gzip
 import os
 import pickle
 import tarfile
@@ -502,6 +503,35 @@ def test_a_torchscript_archive_and_a_tar_are_named(tmp_path):
         tar.add(tmp_path / "theirs.pt", "inner.pt")
     with pytest.raises(BadInput, match="is a tar archive: unpack it"):
         checkpoints.read(tmp_path / "theirs.pth.tar")
+
+
+def arrays(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez_compressed(file, a=np.zeros((500, 500)))
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as whole:
+        whole.writestr("theirs.pt", b"weights")
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (arrays, "it is an archive of numpy arrays (.npz). Write them as tensors: torch.save("),
+        (
+            lambda path: path.write_bytes(gzip.compress(b"weights")),
+            "It is packed by gzip: unpack it, and name the file",
+        ),
+        (zipped, "it is a zip archive of theirs.pt. Unpack it"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n" + bytes(99)), r"It begins with b'\x89PNG\r\n"),
+    ],
+)
+def test_what_downloading_again_would_not_mend_is_called_what_it_is(make, message, tmp_path):
+    make(tmp_path / "theirs.pt")
+    with pytest.raises(BadInput) as caught:
+        checkpoints.read(tmp_path / "theirs.pt")
+    assert message in str(caught.value) and "Download" not in str(caught.value)
 
 
 def test_damaged_safetensors_are_refused(tmp_path):
