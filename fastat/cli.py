@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if getattr(args, "results", None):
             catalog.learn(args.results)
+        name_runs(args)
         done = globals()[f"do_{args.verb.replace('-', '_')}"](args) or 0
         sys.stdout.flush()
         return done
@@ -68,6 +69,28 @@ def main(argv: list[str] | None = None) -> int:
         way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
         print(f"fastat {args.verb}: out of memory ({str(error).splitlines()[0]}). {way_out}.", file=sys.stderr)
         return 2
+
+
+def name_runs(args: argparse.Namespace) -> None:
+    """Put a run's name in the place of its path, as a shell completes it.
+
+    Raises: BadInput for a path in another results folder.
+    """
+    below = Path(os.path.abspath(getattr(args, "results", None) or "results")) / "runs"
+
+    def name(text: str) -> str:
+        path, parts = Path(os.path.abspath(text)), Path(text).parts
+        if text and below in path.parents:
+            return str(path.relative_to(below))
+        if "runs" in parts[1:]:
+            raise BadInput(f"{text} is not below {below}. Name its folder: --results {text.partition('/runs/')[0]}")
+        return text
+
+    for key in ("run", "a", "b"):
+        if isinstance(text := getattr(args, key, None), str):
+            setattr(args, key, name(text))
+    if getattr(args, "runs", None):
+        args.runs = [name(text) for text in args.runs]
 
 
 def what_is_kept(args: argparse.Namespace) -> str:
@@ -299,7 +322,13 @@ def do_train(args: argparse.Namespace) -> int | None:
 def do_evaluate(args: argparse.Namespace) -> None:
     """Attack one run's weights and look at them: results/runs/NAME/eval/*.csv."""
     said = [name for name in CHECKPOINT if getattr(args, name) is not None]
-    if (args.run is None) == (args.weights is None) or (said and args.run):
+    if args.run and said and args.weights is None:
+        images = ", and a config how many images: evaluation: {autoattack: {n_images: 10}}" * ("images" in said)
+        raise BadInput(
+            f"{' '.join(f'--{name}' for name in said)} go with --weights: of a run its name and run.json say the like"
+            f"{images}. Leave them out"
+        )
+    if (args.run is None) == (args.weights is None):
         raise BadInput(
             f"name a run by --run, or a checkpoint by --weights, got {'both' if args.run else ' '.join(said) or 'none'}"
         )
@@ -521,8 +550,9 @@ def do_export(args: argparse.Namespace) -> None:
         raise BadInput("--weights belongs to --all: the folder of one run has its weights")
     from fastat.exchange import folder
 
-    spec = RunSpec.parse(args.run)
-    print(folder.write(spec, args.results, args.out, config_of(args), network_of(args, spec)))
+    spec, config = RunSpec.parse(args.run), config_of(args)
+    named = config is not None and (spec.method != EXTERNAL or spec in every_run(config))
+    print(folder.write(spec, args.results, args.out, config if named else None, network_of(args, spec)))
 
 
 def do_import(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from fastat import ROOT, cli
 from fastat.arguments import EXAMPLES, file_path, parser, versions
 from fastat.cli import main
 from fastat.errors import BadInput
+from tests import fabricate
 
 
 def test_what_is_released_differs_from_the_paper_and_the_verb_shows_it(capsys):
@@ -40,6 +41,27 @@ def test_train_and_evaluate_refuse_what_is_no_run(tmp_path, capsys):
     name = "digits/preact_tiny/eps77/atas/paper/seed0"
     assert main(["evaluate", "--run", name, "--suite", "whitebox", "--results", str(tmp_path)]) == 2
     assert "holds no finished run. Train it first" in capsys.readouterr().err
+
+
+def test_a_run_may_be_named_by_its_path_in_every_verb_that_takes_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "digits/preact_tiny/eps77/atas/paper/seed0"
+    fabricate.finished(tmp_path / "results", name)
+    for path in (f"results/runs/{name}/", f"./results/runs/{name}", str(tmp_path / "results/runs" / name)):
+        assert main(["verify", path]) == 0
+        assert capsys.readouterr().out == f"{name}: ok\n"
+    assert main(["verify", f"results/runs/{name}", "--results", "other"]) == 2
+    assert "is not below" in (error := capsys.readouterr().err) and "--results results" in error
+    assert main(["recipe", f"results/runs/{name}"]) == 0
+    other = "cifar10/preact_resnet18/eps8/atas/paper/seed0"
+    for verb in (["train", "--run"], ["evaluate", "--run"], ["probe", "--run"]):
+        assert main([*verb, f"results/runs/{other}"]) == 2
+        assert "a run is named" not in (error := capsys.readouterr().err) and "cifar10" in error
+    assert main(["export", f"results/runs/{other}", "--out", "out"]) == 2
+    assert f"given to others: {other}/run.json is not there" in capsys.readouterr().err
+    assert main(["tidy", "--out", "results"]) == 0
+    assert main(["compare", f"results/runs/{name}", "results/runs/digits/preact_tiny/eps77/atta"]) == 2
+    assert "digits/preact_tiny/eps77/atta" in capsys.readouterr().err
 
 
 def test_a_home_folder_is_found_also_where_no_shell_saw_it(tmp_path, monkeypatch, capsys):

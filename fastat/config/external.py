@@ -22,6 +22,7 @@ from fastat.errors import BadInput, did_you_mean
 from fastat.units import parse_eps
 
 ENDINGS = (".safetensors", ".tar", ".pth", ".pt", ".ckpt", ".bin")
+NORMALISE = ("inside", "none", "imagenet", "cifar10")  # by one word
 RELEASED = {"pgd_step": "0.2 eps", "pgd_restarts": 1}  # attack.py:23-42,130-131 of the ATAS code
 
 
@@ -114,7 +115,7 @@ def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Do
     Raises: BadInput with the rule, the value and the way out.
     """
     every = block.get("eps")
-    radii = [parse_eps(eps) for eps in (every if isinstance(every, list) else [every])] if "eps" in block else []
+    radii = [radius(eps) for eps in (every if isinstance(every, list) else [every])] if "eps" in block else []
     prepared = [name for name in [str(block.get("dataset"))] if catalog.facts(name)]
     known = [*(config.get("datasets") or {}), *entries("fastat.datasets"), *prepared]
     validate(block, "config#/$defs/checkpoint", where, known)
@@ -142,6 +143,19 @@ def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Do
     for eps_255 in radii:
         spec = RunSpec(block["dataset"], model, eps_255, EXTERNAL, variant, 0)
         yield External(spec, block["weights"], door, recipe, block.get("suite", "all"), block.get("images"))
+
+
+def radius(eps: Any) -> int:
+    """In 255ths, as a run's name has it.
+
+    Raises: BadInput for another, which an attack by name may have.
+    """
+    try:
+        return parse_eps(eps)
+    except BadInput as error:
+        if not re.fullmatch(r"0?\.[0-4][0-9]*", str(eps)) or "Did you mean" in str(error):
+            raise
+        raise BadInput(f'{error} Any other radius is an attack by name: --attacks "autoattack eps={eps}"') from error
 
 
 def network(model: str, config: dict[str, Any], door: Door | None, where: str) -> tuple[str, Door, Any]:
@@ -186,7 +200,17 @@ def normalise_from(words: list[str]) -> Any:
             return json.loads(words[0])
         except ValueError as error:
             raise BadInput(f"--normalise is a word, MEAN STD or a JSON object, got {words[0][:80]!r}") from error
+    if len(words) == 1 and re.fullmatch(r"[0-9.,/e-]*[0-9][0-9.,/e-]*", words[0]):
+        raise BadInput(
+            f"--normalise takes MEAN and STD, got one of them: write --normalise {words[0]} STD, as 0.5 0.25"
+        )
     if len(words) == 1:
+        if words[0] not in NORMALISE:
+            known = ", ".join(NORMALISE)
+            raise BadInput(
+                f"--normalise must be {known}, or MEAN STD, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616, got "
+                f"{words[0][:80]!r}.{did_you_mean(words[0], NORMALISE)}"
+            )
         return words[0]
     if len(words) != 2:
         raise BadInput(f"--normalise takes one word or two lists, MEAN STD, got {' '.join(words)[:80]!r}")

@@ -459,12 +459,15 @@ def test_a_network_that_cannot_be_attacked_is_refused(name, message, here, capsy
         ({"eps": "8"}, "got '8'. Did you mean 8/255?"),
         ({"eps": "0.03137"}, "got '0.03137'. Did you mean 8/255?"),
         ({"eps": "200/255"}, "eps is written N/255"),
+        ({"eps": "0.1"}, "got '0.1'. Any other radius is an attack by name: --attacks \"autoattack eps=0.1\""),
         ({"model": "preact_resnt18"}, "unknown model 'preact_resnt18'. Did you mean 'preact_resnet18'?"),
         ({"model": "timm:"}, "must be a name of a network there"),
         ({"dataset": "cifar"}, "unknown value 'cifar'"),
         ({"weights": ""}, "weights must be a file of weights, as text"),
         ({"weights": "none.pt"}, "cannot read none.pt: No such file"),
         (("--normalise", "125.3,123.0,113.9", "63.0,62.1,66.7"), "In units of bytes write 125.3/255"),
+        (("--normalise", "0.5"), "--normalise takes MEAN and STD, got one of them: write --normalise 0.5 STD"),
+        (("--normalise", "cifar"), "got 'cifar'. Did you mean 'cifar10'?"),
         (("--normalise", "half"), "normalise must be inside, none, imagenet, cifar10, or"),
         (("--normalise", "0.5,0.5", "0.2,0.2"), "must have a number for each of 3 channels, got 2 and 2"),
         (("--normalise", "0.5,0.5,0.5", "0.2,0.2,0"), "normalise"),
@@ -653,7 +656,10 @@ def test_what_was_kept_is_attacked_without_the_file_and_held_to_its_hash(here, c
         (["plan", "--configfile", "ext.yaml"], "the grid is empty: nothing is trained"),
         (["evaluate"], "name a run by --run, or a checkpoint by --weights, got none"),
         (["evaluate", "--weights", "a.pt"], "--weights needs --model and --dataset and --eps"),
-        (["evaluate", "--run", "few/mine/eps1/atas/paper/seed0", "--eps", "8/255"], "got both"),
+        (
+            ["evaluate", "--run", "few/mine/eps1/atas/paper/seed0", "--eps", "8/255", "--images", "3"],
+            "--eps --images go with --weights: of a run its name and run.json say the like, and a config how many",
+        ),
         (["evaluate", "--run", "few/mine/eps1/atas/paper/seed0", "--protocol", "released"], "is of checkpoints"),
     ],
 )
@@ -690,6 +696,10 @@ def test_it_is_attacked_by_name_and_goes_out_and_in_again(here, capsys):
     assert main(["verify", "--all"]) == 0
     out = ["--out", "theirs", "--network", NETWORK]
     assert main(["export", run, *out]) == 0, capsys.readouterr().err
+    Path("mine.yaml").write_text("models: {doornets_means: {factory: 'doornets:Means'}}")  # it names no checkpoint
+    again = ["--out", "again", "--configfile", "few.yaml", "mine.yaml"]
+    assert main(["export", f"results/runs/{run}", *again]) == 0, capsys.readouterr().err
+    assert Path("again/SHA256SUMS").read_bytes() == Path("theirs/SHA256SUMS").read_bytes()
     shutil.copytree("results/data", "elsewhere/data")
     assert main(["import", "theirs", "--results", "elsewhere"]) == 0
     for file in ("run.json", "weights.safetensors", "eval/whitebox.csv", "eval/attacks.csv"):
