@@ -148,8 +148,8 @@ def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet
     with files.exclusive(folder / "state"):
         if path.exists():
             held, wanted = seals.read(path), json.loads(json.dumps(about))
-            other = [key for key in SAME if held.get(key) != wanted[key]]
-            if other:
+            others = [key for key in (*SAME, "made_from") if held.get(key) != wanted[key]]
+            if other := [key for key in others if key in SAME] or others:  # made_from is of the rest, or of an old form
                 raise BadInput(
                     f"{folder} has the evaluation of another checkpoint, or of this one otherwise ({', '.join(other)} "
                     f"of its run.json). Give this one another --name, or remove that: rm -r {folder}"

@@ -74,8 +74,8 @@ def write_all(results: Path, names: list[str] | None, table1_eps: dict[str, str]
 
 
 def gather(results: Results, table1_eps: dict[str, str]) -> Grid:
-    """The grid of all these runs."""
-    runs = results.runs[OF_RUN]
+    """The grid of all these runs that were trained here."""
+    runs = results.runs.loc[results.runs["method"] != EXTERNAL, OF_RUN]
     runs = runs.assign(is_first_eps=runs["eps"] == runs["dataset"].map(first_eps(runs, table1_eps)))
     files = Artifacts(results.folder, results.left_out)
     return Grid(files, runs, results.by_epoch(*BY_EPOCH), gflops(results.folder / "tables/cost.csv"))
@@ -113,7 +113,7 @@ def swept(grid: Grid, method: str) -> pd.DataFrame:
 
 def main(grid: Grid) -> pd.DataFrame:
     """The runs that were trained here and are not ablations."""
-    return grid.runs[~grid.runs["ablation"] & (grid.runs["method"] != EXTERNAL)]
+    return grid.runs[~grid.runs["ablation"]]
 
 
 # Curves

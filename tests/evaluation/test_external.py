@@ -371,6 +371,21 @@ def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_
     assert "theirs" in Path("results/report/index.html").read_text()
     with open("results/sanity.csv", newline="") as file:
         assert {row["variant"] for row in csv.DictReader(file)} == {"theirs"}
+    with open("results/figures/surfaces.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == []
+
+
+def test_what_verify_calls_another_formats_is_not_gone_on_with(here, capsys):
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside") == 0
+    about = seals.read(folder_of() / "run.json")
+    seals.write(folder_of() / "run.json", {**about, "made_from": "0123456789abcdef"})
+    assert main(["verify", "few/doornets_means/eps26/external/theirs/seed0"]) == 1
+    assert "is of another name, recipe or data than it says" in capsys.readouterr().out
+    assert evaluate("--normalise", "inside") == 2
+    assert f"(made_from of its run.json). Give this one another --name, or remove that: rm -r {folder_of()}" in (
+        capsys.readouterr().err
+    )
 
 
 def test_again_it_goes_on_and_another_checkpoint_of_the_name_is_refused(here, capsys, caplog):
@@ -524,7 +539,11 @@ def test_few_classes_are_attacked_by_what_there_is_for_so_many(n_classes, here):
     run = "kinds/doornets_means/eps26/external/theirs/seed0"
     with open(f"results/runs/{run}/eval/autoattack.csv", newline="") as file:
         assert {row["attack"] for row in csv.DictReader(file)} <= {"clean", "apgd-ce", "apgd-t", "fab-t", "square"}
+    few = ["apgd-ce", "fab-t", "square"] if n_classes < 4 else None
+    assert seals.read(Path(f"results/runs/{run}/eval/autoattack.json")).get("parts") == few
     assert main(["verify", run]) == 0
+    assert main(["report"]) == 0
+    assert ("kinds: AutoAttack is without apgd-t" in Path("results/report/index.html").read_text()) == bool(few)
 
 
 # In a config
