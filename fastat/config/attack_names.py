@@ -15,6 +15,8 @@ from fractions import Fraction
 from fastat.errors import BadInput, did_you_mean
 
 PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")  # of AutoAttack `standard`, in its order
+FEW = 3  # classes, up to which AutoAttack is without apgd-t, whose loss needs four
+WITHOUT_APGD_T = f"AutoAttack is without apgd-t, which needs more than {FEW} classes, and so not the standard"
 NORMS = ("Linf", "L2")
 COUNTS = ("last", "best", "any")  # which iterate of PGD counts
 OPTIONS = {  # what may be said of each kind besides norm and eps
@@ -142,6 +144,11 @@ def decimal(value: Fraction) -> str:
     assert (value * 10**9).denominator == 1
     whole, rest = divmod(int(value * 10**9), 10**9)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def parts_for(n_classes: int) -> tuple[str, ...]:
+    """Which parts AutoAttack has on so many classes."""
+    return tuple(part for part in PARTS if part != "apgd-t" or n_classes > FEW)
 
 
 def parse_list(texts: object, where: str) -> tuple[str, ...]:
@@ -383,7 +390,7 @@ def check_attack(
         raise BadInput(f"{attack}: {error}") from error
     if n_classes is not None and attack.targets != ALL and int(attack.targets) >= n_classes:
         raise BadInput(f"{attack}: of {n_classes} classes {n_classes - 1} are others than the label. Write targets=all")
-    if n_classes is not None and n_classes < 4 and "apgd-t" in attack.parts and attack.is_partial:
+    if n_classes is not None and n_classes <= FEW and "apgd-t" in attack.parts and attack.is_partial:
         raise BadInput(f"{attack}: apgd-t needs four classes, these are {n_classes}. Leave it out")
     furthest = math.sqrt(math.prod(shape)) / 2 if shape else math.inf
     if attack.norm == "L2" and attack.radius(eps) >= furthest:

@@ -16,7 +16,7 @@ from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
 from fastat.attacks import Attacked
-from fastat.config.attack_names import PARTS
+from fastat.config.attack_names import PARTS, parts_for
 from fastat.errors import BadInput
 from fastat.evaluation.whitebox import COLUMNS, Row, looked_at, require_eval, rows
 from fastat.machine import files
@@ -86,15 +86,13 @@ def checked(x: Tensor) -> Tensor:
 
 
 def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device, norm: str = "Linf"):
-    """The standard sequence, name -> perturb(x, y). Under 10 classes fewer targets; up to 3, no targeted APGD."""
+    """The standard sequence, name -> perturb(x, y). Under 10 classes fewer targets, of few parts_for so many."""
     kit = AutoAttack(model, eps=eps, norm=norm, seed=seed, version="standard", device=device)
     targets = min(9, n_classes - 1)
     kit.apgd.loss, kit.apgd_targeted.n_target_classes = "ce", targets
     kit.fab.targeted, kit.fab.n_target_classes = True, targets
     sequence = {"apgd-ce": kit.apgd, "apgd-t": kit.apgd_targeted, "fab-t": kit.fab, "square": kit.square}
-    if n_classes <= 3:
-        del sequence["apgd-t"]
-    return {name: attack.perturb for name, attack in sequence.items()}
+    return {name: sequence[name].perturb for name in parts_for(n_classes)}
 
 
 def verdict(model: nn.Module, x: Tensor, y: Tensor) -> Attacked:

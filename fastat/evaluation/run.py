@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from fastat import __version__
 from fastat.config import catalog
-from fastat.config.attack_names import check_attack, is_name, lineage, parse
+from fastat.config.attack_names import PARTS, check_attack, is_name, lineage, parse, parts_for
 from fastat.config.external import RELEASED
 from fastat.config.grid import BY_SUITE, check_n_images, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
@@ -194,6 +194,7 @@ class Finished:
         """
         path = self.folder / f"eval/{name}.csv"
         self.announce(path, protocol_of(name, protocol))
+        parts = parts_for(catalog.required(self.spec.dataset).n_classes)
         files.write_rows(path, COLUMNS[name], list(rows))
         about = {
             "run": self.spec.name,
@@ -206,6 +207,7 @@ class Finished:
             "versions": versions(),
             **({"made_from": self.about["made_from"]} if self.spec.method == EXTERNAL else {}),
             **({"made": made} if made is not None else {}),
+            **({"parts": parts} if name.endswith("autoattack") and len(parts) < len(PARTS) else {}),
         }
         seals.write(path.with_suffix(".json"), about)
         self.started = time.perf_counter()

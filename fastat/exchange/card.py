@@ -10,6 +10,7 @@ import pandas as pd
 
 from fastat import __version__
 from fastat.config import catalog
+from fastat.config.attack_names import WITHOUT_APGD_T, is_name, parse, parts_for
 from fastat.config.method_files import title
 from fastat.config.recipe import method_names
 from fastat.config.spec import RunSpec
@@ -163,8 +164,10 @@ def trained(about: dict[str, Any]) -> str:
 
 
 def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
-    """The table of accuracies, the sanity panel, and the protocols."""
+    """The table of accuracies with what is not the standard, the sanity panel, and the protocols."""
     assert run.about is not None
+    attacks = {one.attack for one in scores(run)}
+    parts = parts_for(catalog.required(RunSpec.parse(run.name).dataset).n_classes)
     rows = [
         f"| {one.epoch} | {NAMES.get(one.attack, one.attack)} | {one.value:.2f} | {one.low:.1f} to {one.high:.1f} "
         f"| {one.n} |"
@@ -176,6 +179,8 @@ def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     table += "| epoch | attack | accuracy in % | 95 % interval | images |\n| --- | --- | --- | --- | --- |"
     why = f" ({'; '.join(failed)})" if failed else ""
     said = "\n".join([table, *rows])
+    said += "".join(f"\n\n`{name}`: {parse(name).in_words()}." for name in sorted(attacks) if is_name(name))
+    said += f"\n\n{WITHOUT_APGD_T}." if "apgd-t" not in parts else ""
     said += "\n\nThe interval is Wilson's, of so many images; of other seeds it says nothing.\n\n"
     said += f"Sanity: **{verdict}**{why}, by the checks for masked gradients in fastat's docs/warnings.md.\n\n"
     said += "Protocols, by file of `evidence/eval`:\n\n"

@@ -17,7 +17,7 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.config import catalog, sweep
-from fastat.config.attack_names import is_name
+from fastat.config.attack_names import FEW, WITHOUT_APGD_T, is_name
 from fastat.config.recipe import Recipe, fingerprint
 from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
@@ -57,8 +57,8 @@ class Results:
     and `redrawn` (before which epochs it drew perturbations anew); of a sweep's run `over`, the variant that it is over
     ('' of others), and `varied`, its (key, value) pairs; `swept`, `ablation` (see `compared_by_step`).
     correct: the verdicts on single images, no rows if nobody asked for them.
-    evidence: name of a run -> its run.json. notes: what was left out, in sentences. problems: the files of runs that
-    were left out, as problems.csv has them.
+    evidence: name of a run -> its run.json. notes: what was left out, or is not the standard, in sentences. problems:
+    the files of runs that were left out, as problems.csv has them.
     """
 
     folder: Path
@@ -155,6 +155,9 @@ def of_rows(
     right = right.astype(dict.fromkeys([*RUN, "attack"], str))
     if names is not None:
         right = right.merge(runs[RUN], on=RUN)
+    few = [name for name in sorted(set(runs["dataset"])) if (facts := catalog.facts(name)) and facts.n_classes <= FEW]
+    if few and runs["aa"].notna().any():
+        notes.append(f"{', '.join(few)}: {WITHOUT_APGD_T}.")
     problems = pd.DataFrame(columns=PROBLEM, dtype=str) if problems is None else problems
     if names is not None:
         problems = problems[problems["run"].isin(names)]

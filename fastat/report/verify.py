@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import catalog, external
-from fastat.config.attack_names import is_name, parse
+from fastat.config.attack_names import PARTS, is_name, parse, parts_for
 from fastat.config.catalog import CATALOG
 from fastat.config.grid import (
     BY_SUITE,
@@ -42,7 +42,6 @@ from fastat.machine import seals
 LARGE = 10_000_000  # bytes of a data set that is not read each time
 WHITEBOX = ("clean", "fgsm", "pgd10", "pgd50", "noise", "gradient", "far", "inside")
 FAR_IMAGES = 100  # at most so many of `far`
-AUTOATTACK = ("clean", "apgd-ce", "apgd-t", "fab-t", "square")
 ROWS = ["attack", "index", "label", "correct"]
 SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
 COLUMNS = {
@@ -667,7 +666,7 @@ def check_survivors(rows: Rows, attacks: dict[str, NDArray[np.intp]], by_name: d
 def check_autoattack(rows: Rows, n_images: int | None, facts: Any) -> None:
     """Every part of AutoAttack on every image that the parts before it left."""
     attacks, index, correct = by_attack(rows), rows["index"], rows["correct"]
-    parts = [name for name in AUTOATTACK if name != "apgd-t" or facts is None or facts.n_classes > 3]
+    parts = ["clean", *(parts_for(facts.n_classes) if facts else PARTS)]
     if unknown := sorted(set(attacks) - set(parts)):
         raise Wrong("has rows of no part of AutoAttack", ", ".join(unknown))
     none = np.empty(0, np.intp)

@@ -140,6 +140,16 @@ def test_the_card_has_numbers_intervals_recipe_data_and_hashes(results, exported
     assert "evidence of no" not in text and str(results) not in text and os.uname().nodename not in text
 
 
+def test_the_card_says_of_attacks_by_name_what_they_are_and_are_not(results):
+    rows = [f"square,{i},{i % 10},{int(i < 9)},{'' if i < 9 else 'square'}" for i in range(20)]
+    protocol = {"attacks": {"square": {"n_images": 20, "batch_size": 50, "seed": 0}}}
+    header = "attack,index,label,correct,step"
+    fabricate.evaluation(results / "runs" / RUN, "attacks", [header, *rows], protocol)
+    text = card.numbers(verify.Checker(results).check(RUN), "ok", [])
+    assert "| last | square | 45.00 |" in text
+    assert "`square`: parts of AutoAttack, not the standard, the run's eps." in text and "apgd-t" not in text
+
+
 def test_the_robustbench_entry_has_facts_alone(exported):
     entry = json.loads((exported / "robustbench.json").read_text())
     assert entry == {
