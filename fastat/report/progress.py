@@ -16,7 +16,7 @@ from fastat.config.grid import is_under_autoattack, n_under_autoattack, result_f
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
-from fastat.machine import locks
+from fastat.machine import locks, seals
 
 STATUSES = ("done", "running", "failed", "stopped", "waiting")
 SILENCE = 600.0  # seconds without a sign of life after which a run without a lock here counts as stopped
@@ -82,6 +82,8 @@ def look(spec: RunSpec, place: Place) -> Progress:
     if spec.method == EXTERNAL and run.stage:  # it was trained elsewhere
         run.stage = "evaluation"
     run.cause = damage(run, folder, files, wanted)
+    if spec.method == EXTERNAL and not run.cause:
+        run.cause = of_checkpoint(spec, folder, files, missing, place)
     durations(run, folder, files)
     if run.held or run.stage:
         advance(run, spec, files, place)
@@ -159,6 +161,29 @@ def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
         return f"{path} is of another run, {name}. Delete this folder to train again"
     run.diverged = status == "diverged"
     return ""
+
+
+def of_checkpoint(spec: RunSpec, folder: Path, files: Files, missing: list[str], place: Place) -> str:
+    """What there is against the file of a checkpoint: needed and gone, or another than was evaluated; ''.
+
+    It is read only where it is younger than run.json or of another size: `verify` reads it always.
+    """
+    path, later = Path(external.of_spec(spec, place.config).path), ("eval/autoattack", "eval/attacks")
+    if not path.is_file():
+        if any(not name.startswith(later) for name in missing):
+            return f"{path} is not here. Bring it, or name another one under `external` of the config"
+        place.notes.append(f"{path} is not here: whether {spec.name} is of it is not known.")
+        return ""
+    if "run.json" not in files:
+        return ""
+    said, at = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("source"), path.stat()
+    source = said if isinstance(said, dict) else {}
+    unchanged = at.st_mtime <= files["run.json"].st_mtime and source.get("bytes", at.st_size) == at.st_size
+    if unchanged or seals.sha256(path) == source.get("sha256"):
+        return ""
+    return (
+        f"{path} is another file than was evaluated. The workflow evaluates it; by hand remove the old: rm -r {folder}"
+    )
 
 
 def durations(run: Progress, folder: Path, files: Files) -> None:

@@ -637,6 +637,18 @@ def test_check_opens_the_checkpoints_and_verify_holds_them_against_the_config(he
     assert main(["verify", "--all", *config]) == 0
     assert main(["status", *config, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["grid"]["done"] == 1
+    Path("theirs.pt").write_bytes(Path("theirs.pt").read_bytes())
+    assert main(["status", *config]) == 0
+    assert "1 done" in capsys.readouterr().out  # younger, and of the same content
+    torch.save({"net": state()}, "theirs.pt")
+    assert main(["status", *config]) == 0
+    assert "theirs.pt is another file than was evaluated. The workflow evaluates it; by hand" in capsys.readouterr().out
+    Path("theirs.pt").unlink()
+    assert main(["status", *config]) == 0
+    assert "1 done" in (out := capsys.readouterr().out) and "theirs.pt is not here: whether" in out
+    (folder_of("theirs", "mine") / "eval/whitebox.csv").unlink()
+    assert main(["status", *config]) == 0
+    assert "1 failed" in (out := capsys.readouterr().out) and "theirs.pt is not here. Bring it, or name another" in out
     Path("ext.yaml").write_text(Path("ext.yaml").read_text().replace("suite: whitebox", "suite: whitebox, entry: x"))
     assert main(["verify", "--all", *config]) == 1
     assert "is of another recipe than the config's (entry is" in capsys.readouterr().out
