@@ -337,8 +337,8 @@ def do_evaluate(args: argparse.Namespace) -> None:
         return
     if "released" in (args.protocol or ()):
         raise BadInput("--protocol released is of checkpoints: name the run's own, --weights .../weights.safetensors")
-    if args.shard and (args.suite != "autoattack" or args.epoch == "best"):
-        raise BadInput("--shard is of AutoAttack on the last epoch's weights: write --suite autoattack with it")
+    if args.shard and args.suite != "autoattack":
+        raise BadInput("--shard is of AutoAttack: write --suite autoattack with it")
     spec = RunSpec.parse(args.run)
     protocol = protocol_said(args, spec.dataset)
     attacks = attacks_said(args, spec.dataset)

@@ -343,10 +343,13 @@ def last_evaluation(spec: RunSpec, config: dict[str, Any]) -> str:
     return f"results/runs/{spec.name}/eval/{best}{last}.json"
 
 
-def shard_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
-    """What says that the shards of AutoAttack are done, where the protocol has some; [] where it has none."""
+def shard_files(spec: RunSpec, config: dict[str, Any], prefix: str = "") -> list[str]:
+    """What says that the shards of AutoAttack are done, where the protocol has some; [] where it has none.
+
+    prefix: `best_` of the best epoch's.
+    """
     n = protocol_of_run(spec, config)["autoattack"].get("shards", 1)
-    return [f"results/runs/{spec.name}/state/shard{k}of{n}.json" for k in range(1, n + 1)] if n > 1 else []
+    return [f"results/runs/{spec.name}/state/{prefix}shard{k}of{n}.json" for k in range(1, n + 1)] if n > 1 else []
 
 
 def network_option_of(spec: RunSpec, config: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from fastat import __version__
@@ -45,6 +45,7 @@ COLUMNS = {
     "surfaces_by_epoch": probes.SURFACE_COLUMNS,
 }
 WEIGHTS = {"last": "weights.safetensors", "best": BEST}  # of an epoch
+PREFIX = {"last": "", "best": "best_"}  # of its files
 PADDING = 4  # pixels on each side, by the released protocol
 NEEDED = ("status", "epochs_done", "data_sha256", "n_train", "n_test")  # of run.json and its recipe
 
@@ -197,20 +198,26 @@ class Finished:
         parts = parts_for(catalog.required(self.spec.dataset).n_classes)
         files.write_rows(path, COLUMNS[name], list(rows))
         about = {
-            "run": self.spec.name,
-            "weights": self.weights.get(WEIGHTS[epoch]),
-            "data": self.about["data_sha256"],
-            "protocol": protocol_of(name, protocol),
-            "numerics": protocol["numerics"],
-            "rows": seals.sha256(path),
-            "seconds": time.perf_counter() - self.started,
-            "versions": versions(),
-            **({"made_from": self.about["made_from"]} if self.spec.method == EXTERNAL else {}),
+            **self.made_from(path, protocol_of(name, protocol), protocol["numerics"], epoch),
             **({"made": made} if made is not None else {}),
             **({"parts": parts} if name.endswith("autoattack") and len(parts) < len(PARTS) else {}),
         }
         seals.write(path.with_suffix(".json"), about)
         self.started = time.perf_counter()
+
+    def made_from(self, rows: Path | None, protocol: dict[str, Any], wanted: str, epoch: str) -> dict[str, Any]:
+        """What the rows in a file were made from. protocol: what they depend on. wanted: numerics. None: no rows."""
+        return {
+            "run": self.spec.name,
+            "weights": self.weights.get(WEIGHTS[epoch]),
+            "data": self.about["data_sha256"],
+            "protocol": protocol,
+            "numerics": wanted,
+            "rows": rows and seals.sha256(rows),
+            "seconds": time.perf_counter() - self.started,
+            "versions": versions(),
+            **({"made_from": self.about["made_from"]} if self.spec.method == EXTERNAL else {}),
+        }
 
     def announce(self, path: Path, protocol: dict[str, Any]) -> None:
         """Say that rows by another protocol are there and will be replaced; of attacks by name each has its own."""
@@ -280,7 +287,7 @@ def evaluate(
     if suite in ("autoattack", "all") or any(parse(name).parts for name in attacks):
         check_n_images(protocol["autoattack"], spec.dataset, run.n_attacked)
     if shard is not None:
-        attack_shard(run, protocol, shard)
+        attack_shard(run, protocol, shard, epoch or "last")
         return
     with files.exclusive(run.folder / "state"):
         for one in (epoch,) if epoch else ("last", "best") if held_out else ("last",):
@@ -292,7 +299,7 @@ def evaluate(
 
 def evaluate_epoch(run: Finished, protocol: dict[str, Any], suite: str, epoch: str) -> None:
     """`evaluate`, of the weights of one epoch."""
-    prefix = "best_" if epoch == "best" else ""
+    prefix = PREFIX[epoch]
     if run.about["status"] == "diverged":
         for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
             if prefix + name in COLUMNS:
@@ -315,8 +322,11 @@ def probe_last(run: Finished, model: nn.Module, data: ImageSet, protocol: dict[s
     run.write("steps", probes.rounded(probes.single_steps(model, data.train, eps=eps, seed=seed)), protocol)
 
 
-def attack_shard(run: Finished, protocol: dict[str, Any], shard: int) -> None:
-    """AutoAttack on one shard of the images, and a file that says it is done. Shards may be at work side by side."""
+def attack_shard(run: Finished, protocol: dict[str, Any], shard: int, epoch: str) -> None:
+    """AutoAttack on one shard of the images, and a file that says it is done, and of what weights, data and protocol.
+
+    Shards may be at work side by side.
+    """
     n = protocol["autoattack"].get("shards", 1)
     if n == 1:
         raise BadInput(
@@ -324,36 +334,50 @@ def attack_shard(run: Finished, protocol: dict[str, Any], shard: int) -> None:
         )
     if shard > n:
         raise BadInput(f"--shard must be from 1 to {n}, as many as the protocol has, got {shard}")
-    with files.exclusive(run.folder / f"state/shard{shard}of{n}"):
-        found = []
+    name = f"state/{PREFIX[epoch]}shard{shard}of{n}"
+    with files.exclusive(run.folder / name):
+        kept: Path | None = None
         if run.about["status"] != "diverged":
-            data, model = run.data(), run.network()
-            found = autoattacked(run, model, data, protocol, "last", only=shard)
-        path = run.folder / f"state/shard{shard}of{n}.json"
-        seals.write(path, {"run": run.spec.name, "protocol": protocol_of("autoattack", protocol), "rows": len(found)})
+            data, model = run.data(), run.network(WEIGHTS[epoch])
+            index = shares(protocol, data.test.labels)[shard - 1]
+            attack_share(run, model, data, protocol, epoch, index)
+            kept = kept_rows(run, protocol, epoch, index)
+        about = run.made_from(kept, protocol_of("autoattack", protocol), protocol["numerics"], epoch)
+        seals.write(run.folder / f"{name}.json", {**about, "kept": kept and kept.name})
+
+
+def shares(protocol: dict[str, Any], labels: Tensor) -> tuple[Tensor, ...]:
+    """The images that AutoAttack attacks, in as many equal shares as the protocol has shards."""
+    aa, n_test = protocol["autoattack"], len(labels)
+    every = subsets.stratified(labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
+    return every.tensor_split(aa.get("shards", 1))
+
+
+def kept_rows(run: Finished, protocol: dict[str, Any], epoch: str, index: Tensor) -> Path:
+    """Where AutoAttack's finished images of a share are kept, so that they are not attacked again."""
+    made_from = [protocol["autoattack"], protocol["seed"], index.tolist(), run.weights[WEIGHTS[epoch]]]
+    made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name: all native
+    return run.folder / f"state/autoattack-{fingerprint(*made_from, *run.of_checkpoint)}.csv"
+
+
+def attack_share(
+    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str, index: Tensor
+) -> list[dict[str, Any]]:
+    """AutoAttack's rows of one share, which is attacked as if there were no others: in its own batches."""
+    return autoattack.standard(
+        model, data.test.take, index, eps=run.spec.eps, batch_size=protocol["autoattack"]["batch_size"],
+        seed=protocol["seed"], partial=kept_rows(run, protocol, epoch, index),
+    )  # fmt: skip
 
 
 def autoattacked(
-    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str, only: int | None = None
+    run: Finished, model: nn.Module, data: ImageSet, protocol: dict[str, Any], epoch: str
 ) -> list[dict[str, Any]]:
-    """AutoAttack's rows. Its finished images stay in state/, so that they are not attacked again.
-
-    Shards are equal shares of the images, each attacked as if there were no others: in its own batches. only: of this
-    shard alone, from 1.
-    """
-    aa, seed, n_test = protocol["autoattack"], protocol["seed"], len(data.test)
-    every = subsets.stratified(data.test.labels, n_test if aa["n_images"] == "all" else aa["n_images"], seed=0)
-    shards = every.tensor_split(aa.get("shards", 1))
-    options = {"eps": run.spec.eps, "batch_size": aa["batch_size"], "seed": seed}
-    found: list[dict[str, Any]] = []
-    for index in shards if only is None else [shards[only - 1]]:
-        made_from = [aa, seed, index.tolist(), run.weights[WEIGHTS[epoch]]]
-        made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name: all native
-        made_from += run.of_checkpoint
-        partial = run.folder / f"state/autoattack-{fingerprint(*made_from)}.csv"
-        found += autoattack.standard(model, data.test.take, index, **options, partial=partial)
+    """AutoAttack's rows of all shares, as if they were one."""
+    every = shares(protocol, data.test.labels)
+    found = [row for index in every for row in attack_share(run, model, data, protocol, epoch, index)]
     order = {attack: k for k, attack in enumerate(dict.fromkeys(row["attack"] for row in found))}
-    return sorted(found, key=lambda row: order[row["attack"]]) if len(shards) > 1 else found
+    return sorted(found, key=lambda row: order[row["attack"]]) if len(every) > 1 else found
 
 
 def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ KINDS = {  # name -> what it is, and what its removal costs
 }
 KEPT = "kept"  # everything else: results, and what is no run's
 PART = re.compile(r"\..+\.\d+\.part")
-SHARD = re.compile(r"shard\d+of\d+")  # of AutoAttack: a folder in state/ with its lock, a .json once it is done
+SHARD = re.compile(r"(?:best_)?shard\d+of\d+")  # of AutoAttack: a folder in state/ with its lock, a .json once done
 LOG = re.compile(rf"(-probe|-best|-attacks|-autoattack|-{SHARD.pattern})?\.log$")
 PART_IS_LEFT = 600.0  # seconds after which nobody is still writing one
 RUN_DEPTH = 6  # folders of a run's name
@@ -119,10 +119,9 @@ def kind_of(path: Path, parts: tuple[str, ...], owner: str, grid: set[str], age:
         case ("state", name) if name.startswith(("autoattack-", "attack-")) and name.endswith(".csv"):
             whole = "autoattack" if name.startswith("auto") else "attacks"
             return "attacks" if (path.parent.parent / f"eval/{whole}.csv").exists() else "states"
-        case ("state", name) if name.endswith(".json") and SHARD.fullmatch(path.stem):
-            return "attacks" if (path.parent.parent / "eval/autoattack.csv").exists() else "states"
-        case ("state", name, "lock") if SHARD.fullmatch(name):
-            return "attacks" if (path.parents[2] / "eval/autoattack.csv").exists() else "states"
+        case ("state", name, *lock) if lock in ([], ["lock"]) and SHARD.fullmatch(name.removesuffix(".json")):
+            whole = f"{'best_' * name.startswith('best_')}autoattack"
+            return "attacks" if (path.parents[1 + len(lock)] / f"eval/{whole}.csv").exists() else "states"
     return KEPT
 
 
@@ -171,10 +170,10 @@ def locks_of(owner: str, results: Path) -> Iterator[Path]:
     if catalog.facts(owner):
         yield results / "data" / owner
         yield from (path.parent for path in results.glob(f"runs/{owner}/*/*/*/*/*/state/lock"))
-        yield from (path.parent for path in results.glob(f"runs/{owner}/*/*/*/*/*/state/shard*/lock"))
+        yield from (path.parent for path in results.glob(f"runs/{owner}/*/*/*/*/*/state/*shard*/lock"))
     else:
         yield results / "runs" / owner / "state"
-        yield from (path.parent for path in results.glob(f"runs/{owner}/state/shard*/lock"))
+        yield from (path.parent for path in results.glob(f"runs/{owner}/state/*shard*/lock"))
 
 
 def unlinked(theirs: list[Found], locks: Iterator[Path], kept: list[str]) -> Iterator[Found]:

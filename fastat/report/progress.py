@@ -22,7 +22,7 @@ STATUSES = ("done", "running", "failed", "stopped", "waiting")
 SILENCE = 600.0  # seconds without a sign of life after which a run without a lock here counts as stopped
 LOGS = {"training": "train/{}.log", "attacks": "evaluate/{}-attacks.log", "probe": "evaluate/{}-probe.log"}
 LOG = "evaluate/{}{}.log"  # of a job of the evaluation, which may have several
-SHARD = re.compile(r"shard\d+of\d+")  # a folder in state/, which holds the lock of one
+SHARD = re.compile(r"(?:best_)?shard\d+of\d+")  # a folder in state/, which holds the lock of one
 LOCK = re.compile(rf"state/({SHARD.pattern}/)?lock")
 STATE, PARTIAL = "state/state.safetensors", ("state/autoattack-", "state/attack-")
 TAIL = 64_000  # bytes of a log that are read
@@ -104,12 +104,23 @@ def logs_of(stage: str, spec: RunSpec, missing: list[str], files: Files, place: 
         return [place.results / "logs" / LOGS[stage].format(spec.name)]
     apart = "eval/autoattack" if spec.method == EXTERNAL else "eval/best_"  # what another job makes than the first
     endings = [""] if any(not name.startswith((apart, "eval/attacks")) for name in missing) else []
-    if any(name.startswith("eval/autoattack") for name in missing):
-        shards = [Path(name).stem for name in shard_files(spec, place.config)]
-        endings += [f"-{shard}" for shard in shards if f"state/{shard}.json" not in files]
+    for prefix in ("", "best_"):
+        if any(name.startswith(f"eval/{prefix}autoattack") for name in missing):
+            shards = [Path(name).stem for name in shard_files(spec, place.config, prefix)]
+            endings += [f"-{shard}" for shard in shards if not is_done(shard, spec, place)]
     if any(name.startswith(apart) for name in missing):
         endings.append("-autoattack" if spec.method == EXTERNAL else "-best")
     return [place.results / "logs" / LOG.format(spec.name, ending) for ending in endings]
+
+
+def is_done(shard: str, spec: RunSpec, place: Place) -> bool:
+    """Whether a shard's file is there, and of the weights that run.json names."""
+    folder, weights = place.results / "runs" / spec.name, "best" if shard.startswith("best_") else "weights"
+    try:
+        about, said = (seals.read(folder / file) for file in ("run.json", f"state/{shard}.json"))
+        return bool(said["weights"] == about["files"][f"{weights}.safetensors"])
+    except (BadInput, KeyError, TypeError):
+        return False
 
 
 def there(folder: Path, notes: list[str]) -> Files:

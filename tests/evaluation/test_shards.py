@@ -16,6 +16,7 @@ from fastat.config.grid import check_config, load_config, overlay, protocol_for,
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
+from fastat.machine import seals
 
 NAME = "digits/preact_tiny/eps4/clean/paper/seed0"
 PROTOCOL = {"batch_size": 20, "pgd_step": "0.2 eps", "pgd_restarts": 1, "seed": 0, "numerics": "native"}
@@ -89,6 +90,12 @@ def test_shards_in_any_order_killed_ten_times_give_the_rows_of_one_process(train
     assert killed == KILLS
     done = sorted(path.name for path in state.glob("shard*.json"))
     assert done == ["shard1of3.json", "shard2of3.json", "shard3of3.json"]
+    run = json.loads((state.parent / "run.json").read_text())
+    for shard in done:
+        about = json.loads((state / shard).read_text())
+        assert (about["weights"], about["data"]) == (run["files"]["weights.safetensors"], run["data_sha256"])
+        assert about["protocol"] == {"autoattack": AUTOATTACK, "seed": 0} and about["numerics"] == "native"
+        assert about["rows"] == seals.sha256(state / about["kept"])
     written = times(state)
     assert len(written) == 3
     assert main(words(trained)) == 0
@@ -124,7 +131,7 @@ def test_a_shard_that_is_missing_is_attacked_and_one_of_another_evaluation_refus
         ([], {**AUTOATTACK, "shards": 11}, "shards is 11, but 10 images of digits are attacked"),
         ([], {**AUTOATTACK, "shards": 0}, "a whole number of shares above 0"),
         (["--shard", "1", "--suite", "all"], AUTOATTACK, "write --suite autoattack with it"),
-        (["--shard", "1", "--epoch", "best"], AUTOATTACK, "on the last epoch's weights"),
+        (["--shard", "1", "--epoch", "best"], AUTOATTACK, "has no best epoch: its recipe holds no image out"),
     ],
 )
 def test_what_is_no_shard_is_refused(trained, state, options, autoattack, message, capsys):
@@ -146,6 +153,8 @@ def test_one_shard_says_nothing_and_the_workflow_has_a_job_for_each_of_several()
     }  # fmt: skip
     two = overlay(config, {"evaluation": {"autoattack": {"shards": 2}}})
     check_config(two)
-    assert shard_files(spec, two) == [f"results/runs/{spec.name}/state/shard{k}of2.json" for k in (1, 2)]
+    for prefix in ("", "best_"):
+        wanted = [f"results/runs/{spec.name}/state/{prefix}shard{k}of2.json" for k in (1, 2)]
+        assert shard_files(spec, two, prefix) == wanted
     with pytest.raises(BadInput, match="shards is 51, but 50 images of digits"):
         check_config(overlay(config, {"evaluation": {"autoattack": {"shards": 51}}}))

@@ -16,13 +16,13 @@ OTHER = "digits/preact_tiny/eps102/atta/paper/seed0"
 HELD = f"runs/{MINE}/state"
 PATHS = {  # kind -> files below results
     "states": [f"runs/{FRESH}/state/{name}" for name in ("state.safetensors", "autoattack-1f.csv", "attack-2c.csv")]
-    + [f"runs/{FRESH}/state/shard1of2/lock"],
+    + [f"runs/{FRESH}/state/shard1of2/lock", f"runs/{MINE}/state/best_shard1of2.json"],
     "attacks": [f"runs/{MINE}/state/{name}" for name in ("autoattack-0a.csv", "attack-3e.csv")]
     + [f"runs/{MINE}/state/{name}" for name in ("shard1of2.json", "shard1of2/lock", "shard2of2/lock")],
     "snapshots": [f"runs/{MINE}/snapshots/epoch001.safetensors"],
     "parts": [f"runs/{MINE}/.weights.safetensors.123.part", "tables/.table1.md.host-7.45.part"],
     "logs": [f"logs/train/{MINE}.log", f"logs/evaluate/{MINE}-probe.log", "logs/tidy.log"]
-    + [f"logs/evaluate/{MINE}-{what}.log" for what in ("attacks", "best", "autoattack", "shard1of2")],
+    + [f"logs/evaluate/{MINE}-{what}.log" for what in ("attacks", "best", "autoattack", "shard1of2", "best_shard1of2")],
     "weights": [f"runs/{MINE}/weights.safetensors"],
     "data": ["data/digits.safetensors", "data/imagenet/train.npy"],
     "others": [f"runs/{OTHER}/{name}" for name in ("run.json", "weights.safetensors", "eval/steps.csv", "state/lock")],
@@ -85,7 +85,7 @@ def test_what_belongs_to_a_run_at_work_stays_and_the_rest_goes(results, call, ca
         assert call("weights", "logs") == 1
     assert set(PATHS["weights"] + PATHS["logs"][:2]) <= left(results) and PATHS["logs"][2] not in left(results)
     said = capsys.readouterr().out
-    assert f"7 files of {MINE} stay: another process is working on" in said and "logs: 1 files removed, 10 B" in said
+    assert f"8 files of {MINE} stay: another process is working on" in said and "logs: 1 files removed, 10 B" in said
 
 
 def test_what_belongs_to_a_run_stays_while_one_of_its_shards_is_at_work(results, call):

@@ -158,7 +158,12 @@ def test_each_job_of_an_evaluation_fails_in_a_log_of_its_own(tmp_path, folder):
     run = look(SPEC, at(tmp_path, config=SHARDED))
     assert (run.status, run.cause, run.log) == ("failed", "the disk is full. Free some.", str(log))
     assert look(SPEC, at(tmp_path)).status == "running"  # without shards it is nobody's log
-    (folder / "state/shard1of2.json").write_text("{}")
+    finish(folder, files={"weights.safetensors": "these", "best.safetensors": "those"})
+    for name in ("csv", "json"):
+        (folder / f"eval/autoattack.{name}").unlink()
+    (folder / "state/shard1of2.json").write_text('{"weights": "of another training"}')
+    assert look(SPEC, at(tmp_path, config=SHARDED)).status == "failed"
+    (folder / "state/shard1of2.json").write_text('{"weights": "these"}')
     assert look(SPEC, at(tmp_path, config=SHARDED)).status == "running"  # it was done since
     finish(folder)
     best = overlay(CONFIG, {"recipes": {"digits": {"every": {"hold_out": 0.1}}}})
@@ -167,6 +172,10 @@ def test_each_job_of_an_evaluation_fails_in_a_log_of_its_own(tmp_path, folder):
     log = write_log(tmp_path, "fastat evaluate: no best weights. Train.\n", "evaluate", "-best")
     run = look(SPEC, at(tmp_path, config=best))
     assert (run.status, run.cause, run.log) == ("failed", "no best weights. Train.", str(log))
+    finish(folder, files={"weights.safetensors": "these", "best.safetensors": "those"})
+    log = write_log(tmp_path, "fastat evaluate: no room. Make some.\n", "evaluate", "-best_shard2of2")
+    run = look(SPEC, at(tmp_path, config=overlay(SHARDED, best)))
+    assert (run.status, run.cause, run.log) == ("failed", "no room. Make some.", str(log))
 
 
 def test_autoattack_on_a_checkpoint_fails_in_a_log_of_its_own(tmp_path):

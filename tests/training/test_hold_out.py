@@ -15,6 +15,7 @@ from fastat.config.recipe import n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, subsets
 from fastat.errors import BadInput
+from fastat.machine import seals
 from fastat.report import tidy, verify
 from fastat.training import run as training_run
 from fastat.training import trainer
@@ -160,6 +161,23 @@ def test_both_are_attacked_and_told_apart(results):
     correct = pd.read_csv(results / "correct.csv")
     assert {"aa", "best_aa", "pgd50", "best_pgd50"} <= set(correct["attack"])
     assert int(found["best_epoch"]) == about["best_epoch"]
+
+
+def test_the_best_epochs_autoattack_has_shards_of_its_own(results):
+    folder, said = train(results), config()
+    evaluation = {key: value for key, value in said["evaluation"].items() if key != "datasets"} | {"numerics": "native"}
+    protocol = json.dumps({**evaluation, "autoattack": {"n_images": 10, "batch_size": 5, "shards": 2}})
+    command = ["evaluate", "--run", NAME, "--results", str(results), "--protocol", protocol, "--suite", "autoattack"]
+    for shard in ("2", "1"):
+        assert main([*command, "--epoch", "best", "--shard", shard]) == 0
+    weights = json.loads((folder / "run.json").read_text())["files"]["best.safetensors"]
+    for k in (1, 2):
+        about = json.loads((folder / f"state/best_shard{k}of2.json").read_text())
+        assert about["weights"] == weights and about["rows"] == seals.sha256(folder / "state" / about["kept"])
+    before = {path: path.stat().st_mtime_ns for path in (folder / "state").glob("autoattack-*.csv")}
+    assert main([*command, "--epoch", "best"]) == 0 and len(before) == 2
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "state").glob("autoattack-*.csv")}
+    assert len(set(pd.read_csv(folder / "eval/best_autoattack.csv")["index"])) == 10
 
 
 def test_rows_of_the_last_weights_are_not_believed_of_the_best_ones(results, monkeypatch):

@@ -10,11 +10,12 @@ rule evaluate_shard:
         NETWORK,
         data="results/data/{dataset}.safetensors",
     output:
-        f"results/runs/{PATTERN}/state/shard{{shard}}of{{shards}}.json",
+        f"results/runs/{PATTERN}/state/{{best}}shard{{shard}}of{{shards}}.json",
     log:
-        f"results/logs/evaluate/{PATTERN}-shard{{shard}}of{{shards}}.log",
+        f"results/logs/evaluate/{PATTERN}-{{best}}shard{{shard}}of{{shards}}.log",
     wildcard_constraints:
         method="[a-z0-9_]+",  # `external`, too
+        best="(best_)?",
         shard=r"\d+",
         shards=r"\d+",
     conda:
@@ -33,8 +34,9 @@ rule evaluate_shard:
         device=config["device"],
         runs_per_gpu=config["runs_per_gpu"],
     shell:
+        "best={wildcards.best}; "
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite autoattack"
-        " --shard {wildcards.shard} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
+        " ${{best:+--epoch best}} --shard {wildcards.shard} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
         " --threads {threads} {params.network} >> {log} 2>&1"
 
 
@@ -78,6 +80,9 @@ rule evaluate_best:
     input:
         NETWORK,
         f"results/runs/{PATTERN}/eval/autoattack.json",
+        lambda wildcards: grid.shard_files(
+            RunSpec.from_wildcards(wildcards), config, "best_"
+        ),
         data="results/data/{dataset}.safetensors",
     output:
         f"results/runs/{PATTERN}/eval/best_whitebox.csv",
