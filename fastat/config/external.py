@@ -45,9 +45,8 @@ class External:
 
     def protocol(self, usual: dict[str, Any]) -> dict[str, Any]:
         """How it is attacked, where others are attacked as `usual`."""
-        released = RELEASED if self.recipe["protocol"] == "released" else {}
         images = {} if self.images is None else {"n_images": self.images}
-        return {**usual, **released, "autoattack": {**usual["autoattack"], **images}}
+        return as_released(self.recipe, {**usual, "autoattack": {**usual["autoattack"], **images}})
 
     @property
     def path(self) -> str:
@@ -72,6 +71,11 @@ class External:
             words += ["--normalise", stated if isinstance(stated, str) else json.dumps(stated)]
         words += ["--protocol", "released"] if self.recipe["protocol"] == "released" else []
         return shlex.join(words)
+
+
+def as_released(recipe: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
+    """The protocol, with the steps of the released one where the recipe of a checkpoint says so."""
+    return {**protocol, **(RELEASED if recipe.get("protocol") == "released" else {})}
 
 
 def of_config(config: dict[str, Any]) -> list[External]:

@@ -377,6 +377,15 @@ PROTOCOL = {
 PROTOCOL |= {f"best_{name}": PROTOCOL[name] for name in ("whitebox", "autoattack")}  # of the best epoch's weights
 BY_SUITE = {"whitebox": ("whitebox", "surfaces", "steps"), "autoattack": ("autoattack",)}
 ENDINGS = ("csv", "json")  # of an evaluation: its rows, and what they were made from
+ROWS = ["attack", "index", "label", "correct", "step"]  # docs/files.md
+SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
+COLUMNS = {name: ROWS for name in ("whitebox", "autoattack", "attacks", "best_whitebox", "best_autoattack")}
+COLUMNS |= {"surfaces": SURFACE, "surfaces_by_epoch": SURFACE, "steps": ["start", "alpha", "loss", "pgd10_loss", "n"]}
+
+
+def files_of(suite: str) -> list[str]:
+    """The evaluations that a suite (`whitebox`, `autoattack` or `all`) writes; of another none."""
+    return [name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names]
 
 
 def protocol_of_run(spec: RunSpec, config: dict[str, Any]) -> dict[str, Any]:
@@ -400,12 +409,7 @@ def train_options(spec: RunSpec, config: dict[str, Any]) -> str:
 def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     """What a finished run leaves in its folder (docs/files.md). Trained on a subset, it is not attacked."""
     if spec.method == EXTERNAL:
-        names = [
-            name
-            for part, names in BY_SUITE.items()
-            if external.of_spec(spec, config).suite in (part, "all")
-            for name in names
-        ]
+        names = files_of(external.of_spec(spec, config).suite)
         names += ["attacks"] if is_attacked_by_name(spec, config) else []
         return ["run.json", "weights.safetensors", *(f"eval/{name}.{e}" for name in names for e in ENDINGS)]
     left = ["run.json", "log.csv", "instances.safetensors"]

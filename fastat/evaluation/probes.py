@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import ascend, input_gradient, pgd, project_linf, uniform_like
+from fastat.config import grid
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.evaluation.whitebox import Row, require_eval
 from fastat.machine.seeds import generator
 
-SURFACE_COLUMNS = ["epoch", "group", "n", "u", "w", "loss"]
-STEP_COLUMNS = ["start", "alpha", "loss", "pgd10_loss", "n"]
+SURFACE_COLUMNS, STEP_COLUMNS = grid.SURFACE, grid.COLUMNS["steps"]
 AXIS = [k / 8 for k in range(-8, 9)]  # of a surface, in eps
 ALPHAS = [k / 4 for k in range(1, 9)]  # step sizes, in eps
 

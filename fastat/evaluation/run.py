@@ -19,8 +19,8 @@ from torch.nn.functional import pad
 from fastat import __version__
 from fastat.config import catalog
 from fastat.config.attack_names import PARTS, check_attack, is_name, lineage, parse, parts_for
-from fastat.config.external import RELEASED
-from fastat.config.grid import BY_SUITE, check_n_images, protocol_of, protocols_of
+from fastat.config.external import as_released
+from fastat.config.grid import COLUMNS, check_n_images, files_of, protocol_of, protocols_of
 from fastat.config.networks import Door, shown
 from fastat.config.recipe import fingerprint
 from fastat.config.spec import EXTERNAL, RunSpec
@@ -34,16 +34,6 @@ from fastat.training.collapse import Collapse, detect
 from fastat.training.trainer import BEST
 
 log = logging.getLogger(__name__)
-COLUMNS = {
-    "whitebox": whitebox.COLUMNS,
-    "surfaces": probes.SURFACE_COLUMNS,
-    "steps": probes.STEP_COLUMNS,
-    "autoattack": whitebox.COLUMNS,
-    "attacks": whitebox.COLUMNS,
-    "best_whitebox": whitebox.COLUMNS,
-    "best_autoattack": whitebox.COLUMNS,
-    "surfaces_by_epoch": probes.SURFACE_COLUMNS,
-}
 WEIGHTS = {"last": "weights.safetensors", "best": BEST}  # of an epoch
 PREFIX = {"last": "", "best": "best_"}  # of its files
 PADDING = 4  # pixels on each side, by the released protocol
@@ -277,7 +267,7 @@ def evaluate(
     protocol = {**protocol, "numerics": numerics.settled(protocol["numerics"], device)}
     devices.set_precision("float32")
     run = Finished(spec, results, device, door)
-    protocol |= RELEASED if run.about["recipe"].get("protocol") == "released" else {}
+    protocol = as_released(run.about["recipe"], protocol)
     held_out = bool(run.about["recipe"].get("hold_out"))
     if epoch == "best" and not held_out:
         raise BadInput(f"{spec.name} has no best epoch: its recipe holds no image out. Set `hold_out`, as 0.02")
@@ -301,7 +291,7 @@ def evaluate_epoch(run: Finished, protocol: dict[str, Any], suite: str, epoch: s
     """`evaluate`, of the weights of one epoch."""
     prefix = PREFIX[epoch]
     if run.about["status"] == "diverged":
-        for name in (name for part, names in BY_SUITE.items() if suite in (part, "all") for name in names):
+        for name in files_of(suite):
             if prefix + name in COLUMNS:
                 run.write(prefix + name, [], protocol)
         return

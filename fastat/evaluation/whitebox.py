@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import Attacked, fgsm, input_gradient, pgd, project_linf, uniform_like
+from fastat.config import grid
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
@@ -21,7 +22,7 @@ from fastat.machine.seeds import generator
 from fastat.units import in_pixels
 
 log = logging.getLogger(__name__)
-COLUMNS = ["attack", "index", "label", "correct", "step"]
+COLUMNS = grid.ROWS
 FAR = 128 / 255  # where any image can be made grey all over: nothing is left to recognise
 FAR_IMAGES = 100
 Row = dict[str, Any]

@@ -18,13 +18,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from fastat.config import catalog, external
+from fastat.config import catalog, external, grid
 from fastat.config.attack_names import PARTS, is_name, parse, parts_for
 from fastat.config.catalog import CATALOG
 from fastat.config.grid import (
     BY_SUITE,
     attacks_for,
     every_run,
+    files_of,
     is_attacked_by_name,
     is_under_autoattack,
     keeps_snapshots,
@@ -42,13 +43,7 @@ from fastat.machine import seals
 LARGE = 10_000_000  # bytes of a data set that is not read each time
 WHITEBOX = ("clean", "fgsm", "pgd10", "pgd50", "noise", "gradient", "far", "inside")
 FAR_IMAGES = 100  # at most so many of `far`
-ROWS = ["attack", "index", "label", "correct"]
-SURFACE = ["epoch", "group", "n", "u", "w", "loss"]
-COLUMNS = {
-    "whitebox": ROWS, "autoattack": ROWS, "attacks": ROWS, "best_whitebox": ROWS, "best_autoattack": ROWS,
-    "steps": ["start", "alpha", "loss", "pgd10_loss", "n"], "surfaces": SURFACE,
-    "surfaces_by_epoch": SURFACE,
-}  # fmt: skip
+COLUMNS = {name: [one for one in columns if one != "step"] for name, columns in grid.COLUMNS.items()}  # that are needed
 BEST = ("best_whitebox", "best_autoattack")  # of the weights of the best epoch on held-out images
 NUMBERS = {"index", "label", "correct", "alpha", "loss", "pgd10_loss", "n", "u", "w"}  # finite in every row
 ACCURACIES = ("clean_acc", "fgsm_acc", "pgd10_acc")
@@ -317,12 +312,11 @@ class Checker:
         """Which files should be there, or are. Of a checkpoint without a config: what was asked for then."""
         if spec.method == EXTERNAL:
             suite = external.of_spec(spec, self.config).suite if self.config is not None else ""
-            for part, names in BY_SUITE.items():
+            for names in map(files_of, BY_SUITE):
                 there = any((self.results / "runs" / spec.name / f"eval/{name}.csv").exists() for name in names)
-                yield from names if there or suite in (part, "all") else ()
+                yield from names if there or {*names} <= {*files_of(suite)} else ()
         else:
-            yield from BY_SUITE["whitebox"]
-            yield from BY_SUITE["autoattack"] if self.is_under_autoattack(spec) else ()
+            yield from files_of("all" if self.is_under_autoattack(spec) else "whitebox")
         by_hand = self.config is None and (self.results / "runs" / spec.name / "eval/attacks.csv").exists()
         if by_hand or (self.config is not None and is_attacked_by_name(spec, self.config)):
             yield "attacks"

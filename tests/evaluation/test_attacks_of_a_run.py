@@ -8,7 +8,6 @@ import pytest
 
 from fastat.cli import main
 from fastat.config.grid import attacks_for, check_config, load_config, overlay, protocol_for, result_files
-from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack, named
@@ -18,17 +17,6 @@ PGD, L2 = "pgd-5 alpha=0.25eps", "pgd-5 alpha=0.2eps L2 eps=0.3 restarts=2 best"
 PARTS = "apgd-ce L2 eps=0.3"
 PROTOCOL = {"batch_size": 20, "pgd_step": "0.2 eps", "pgd_restarts": 1, "seed": 0, "numerics": "native"}
 PROTOCOL |= {"autoattack": {"n_images": 12, "batch_size": 20}}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A results folder with one run of 30 test images."""
-    folder = tmp_path_factory.mktemp("trained")
-    every = {"epochs": 1, "n_train": 200, "n_test": 30, "numerics": "native"}
-    recipe = resolve(RunSpec.parse(NAME), overlay(load_config(), {"recipes": {"digits": {"every": every}}})).to_json()
-    assert main(["data", "--dataset", "digits", "--out", str(folder / "data/digits.safetensors")]) == 0
-    assert main(["train", "--run", NAME, "--results", str(folder), "--device", "cpu", "--recipe", recipe]) == 0
-    return folder
 
 
 @pytest.fixture

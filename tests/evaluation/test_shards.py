@@ -13,7 +13,6 @@ import pytest
 from fastat import ROOT
 from fastat.cli import main
 from fastat.config.grid import check_config, load_config, overlay, protocol_for, protocol_from, shard_files
-from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.machine import seals
@@ -22,17 +21,6 @@ NAME = "digits/preact_tiny/eps4/clean/paper/seed0"
 PROTOCOL = {"batch_size": 20, "pgd_step": "0.2 eps", "pgd_restarts": 1, "seed": 0, "numerics": "native"}
 AUTOATTACK = {"n_images": 10, "batch_size": 2, "shards": 3}
 KILLS = 10
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A results folder with one run of 30 test images."""
-    folder = tmp_path_factory.mktemp("trained")
-    every = {"epochs": 1, "n_train": 200, "n_test": 30, "numerics": "native"}
-    recipe = resolve(RunSpec.parse(NAME), overlay(load_config(), {"recipes": {"digits": {"every": every}}})).to_json()
-    assert main(["data", "--dataset", "digits", "--out", str(folder / "data/digits.safetensors")]) == 0
-    assert main(["train", "--run", NAME, "--results", str(folder), "--device", "cpu", "--recipe", recipe]) == 0
-    return folder
 
 
 @pytest.fixture
