@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,11 @@ def name_runs(args: argparse.Namespace) -> None:
     below = Path(os.path.abspath(getattr(args, "results", None) or "results")) / "runs"
 
     def name(text: str) -> str:
-        path, parts = Path(os.path.abspath(text)), Path(text).parts
+        path = Path(os.path.abspath(text))
         if text and below in path.parents:
             return str(path.relative_to(below))
-        if "runs" in parts[1:]:
-            raise BadInput(f"{text} is not below {below}. Name its folder: --results {text.partition('/runs/')[0]}")
+        if other := re.match(r"(.*/|)runs/[^/]+/[^/]+/eps[0-9]", text):
+            raise BadInput(f"{text} is not below {below}. Name its folder: --results {other[1] or '.'}")
         return text
 
     for key in ("run", "a", "b"):

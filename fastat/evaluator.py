@@ -114,7 +114,7 @@ def evaluate(
         sizes = {"batch_size": batch_size, "seed": seed, "autoattack": {"n_images": n, "batch_size": batch_size}}
         by_name: list[Row] = []
         for number, (name, said) in enumerate(protocols_of(named.in_order(names), sizes).items()):
-            if n and parse(name).is_in_suites(eps):
+            if parse(name).is_in_suites(eps):
                 by_name += named.last_words(broken, name)
                 continue
             partial, fallen = Path(folder) / f"{number}.csv", named.broken_before(name, by_name)

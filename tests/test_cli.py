@@ -51,7 +51,9 @@ def test_a_run_may_be_named_by_its_path_in_every_verb_that_takes_one(tmp_path, m
         assert main(["verify", path]) == 0
         assert capsys.readouterr().out == f"{name}: ok\n"
     assert main(["verify", f"results/runs/{name}", "--results", "other"]) == 2
-    assert "is not below" in (error := capsys.readouterr().err) and "--results results" in error
+    assert "is not below" in (error := capsys.readouterr().err) and "--results results/" in error
+    assert main(["verify", "digits/runs/eps77/atas/paper/seed0"]) == 1  # a network may be called so
+    assert "digits/runs/eps77/atas/paper/seed0/run.json is not there" in capsys.readouterr().out
     assert main(["recipe", f"results/runs/{name}"]) == 0
     other = "cifar10/preact_resnet18/eps8/atas/paper/seed0"
     for verb in (["train", "--run"], ["evaluate", "--run"], ["probe", "--run"]):

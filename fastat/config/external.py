@@ -157,7 +157,7 @@ def radius(eps: Any) -> int:
     try:
         return parse_eps(eps)
     except BadInput as error:
-        if not re.fullmatch(r"0?\.[0-4][0-9]*", str(eps)) or "Did you mean" in str(error):
+        if not re.fullmatch(r"0?\.[0-9]+", str(eps)) or not 0 < float(eps) < 0.5 or "Did you mean" in str(error):
             raise
         raise BadInput(f'{error} Any other radius is an attack by name: --attacks "autoattack eps={eps}"') from error
 

@@ -215,11 +215,11 @@ class Finished:
             before = seals.read(path.with_suffix(".json"))["protocol"]
         except (BadInput, KeyError):
             return
+        kept = ". The images are kept in state/: by the old protocol the old rows come back at once"
         if before != protocol and path.stem != "attacks":
             log.warning(
-                "%s: WARNING: its rows, by %s, are replaced by others, by %s. AutoAttack's finished images are kept in "
-                "state/: with the old protocol its old rows come back at once",
-                path, json.dumps(before), json.dumps(protocol),
+                "%s: WARNING: its rows, by %s, are replaced by others, by %s%s",
+                path, json.dumps(before), json.dumps(protocol), kept if path.stem.endswith("autoattack") else "",
             )  # fmt: skip
 
 
@@ -407,7 +407,8 @@ def attacked_before(
     rows, about = written(run, "attacks", protocol["numerics"])
     said, made_with = about.get("protocol", {}).get("attacks", {}), about.get("made", {})
     replaced = {name for name in said.keys() & by_name.keys() if said[name] != by_name[name]}
-    good = [name for name in said if is_name(name) and not replaced & {str(one) for one in lineage(parse(name))}]
+    good = [name for name in said if name in made_with and is_name(name)]
+    good = [name for name in good if not replaced & {str(one) for one in lineage(parse(name))}]
     found, made = [row for row in rows if row["attack"] in good], {name: (said[name], made_with[name]) for name in good}
     for name in by_name.keys() - made.keys():
         if parse(name).is_in_suites(run.spec.eps) and "shards" not in protocol["autoattack"]:

@@ -180,7 +180,8 @@ def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     why = f" ({'; '.join(failed)})" if failed else ""
     said = "\n".join([table, *rows])
     said += "".join(f"\n\n`{name}`: {parse(name).in_words()}." for name in sorted(attacks) if is_name(name))
-    said += f"\n\n{WITHOUT_APGD_T}." if "apgd-t" not in parts else ""
+    few = "apgd-t" not in parts and any(name == "aa" or name.startswith("autoattack") for name in attacks)
+    said += f"\n\n{WITHOUT_APGD_T}." if few else ""
     said += "\n\nThe interval is Wilson's, of so many images; of other seeds it says nothing.\n\n"
     said += f"Sanity: **{verdict}**{why}, by the checks for masked gradients in fastat's docs/warnings.md.\n\n"
     said += "Protocols, by file of `evidence/eval`:\n\n"
