@@ -4,11 +4,11 @@
     python benchmarks/collapse.py count LOGS.csv.xz [--sweep]
 
 `gather` takes every training of the folders. Those that both `portable` and another have were the default's, when the
-rule was made. `count` prints, for the rule as it was before and as it is: the verdicts, how often noise changes them, and how
-many of the default's change from one name to another. Noise, 50 draws a log: `sample`, each accuracy is drawn again for
-the monitor's 128 images; `epochs`, what an epoch departs from the running median of five is that of another epoch near
-it. `--sweep` changes one constant after another, on the logs that they were chosen on: the trainings of
-config/figures.yaml that the default does not name, `portable`.
+rule was made. `count` prints, for the rule as it was before and as it is: the verdicts, how often noise changes them,
+and how many of the default's change from one name to another. Noise, 50 draws a log: `sample`, each accuracy is drawn
+again for the monitor's 128 images; `epochs`, what an epoch departs from the running median of five is that of another
+epoch near it. `--sweep` changes one constant after another, on the logs that they were chosen on: those that `portable`
+alone has.
 """
 
 import argparse

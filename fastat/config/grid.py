@@ -414,12 +414,12 @@ def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:
         return ["run.json", "weights.safetensors", *(f"eval/{name}.{e}" for name in names for e in ENDINGS)]
     left = ["run.json", "log.csv", "instances.safetensors"]
     if not spec.subset:
-        autoattack = BY_SUITE["autoattack"] if is_under_autoattack(spec, config) else ()
-        left += [f"eval/{name}.{e}" for name in (*BY_SUITE["whitebox"], *autoattack) for e in ENDINGS]
+        attacked = is_under_autoattack(spec, config)
+        left += [f"eval/{name}.{e}" for name in files_of("all" if attacked else "whitebox") for e in ENDINGS]
         if is_attacked_by_name(spec, config):
             left += [f"eval/attacks.{e}" for e in ENDINGS]
         if resolve(spec, config).hold_out:
-            left += [f"eval/best_{name}.{e}" for name in ("whitebox", *autoattack) for e in ENDINGS]
+            left += [f"eval/best_{name}.{e}" for name in ("whitebox", "autoattack")[: 1 + attacked] for e in ENDINGS]
     return [*left, *(f"eval/surfaces_by_epoch.{e}" for e in ENDINGS)] if keeps_snapshots(spec, config) else left
 
 

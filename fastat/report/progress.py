@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from fastat.config import external
 from fastat.config.grid import is_under_autoattack, n_under_autoattack, result_files, shard_files
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec

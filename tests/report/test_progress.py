@@ -253,7 +253,8 @@ def test_evaluation_and_probe_fail_in_logs_of_their_own(tmp_path, folder):
     assert (run.status, run.stage, run.cause) == ("failed", "evaluation", "no weights. Train.")
     finish(folder)
     write_log(tmp_path, "fastat probe: no snapshots. Train.\n", "evaluate", "-probe")
-    run = look(SPEC, at(tmp_path, config={**CONFIG, "grid": [{**block, "snapshots": True} for block in CONFIG["grid"]]}))
+    kept = [{**block, "snapshots": True} for block in CONFIG["grid"]]
+    run = look(SPEC, at(tmp_path, config={**CONFIG, "grid": kept}))
     assert (run.status, run.stage, run.cause) == ("failed", "probe", "no snapshots. Train.")
 
 
