@@ -8,7 +8,7 @@ FIGURES = (
     "curves", "accuracy_by_eps", "collapse_map", "cost_robustness", "sweeps", "theory",
     "fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11",
 )  # fmt: skip
-FIGURE_SIDES = ("fig06_ranks", "surfaces")  # data beside them that claims and page need
+FIGURE_SIDES = ("about", "fig06_ranks", "surfaces")  # data beside them that captions, claims and page need
 
 
 def where(results: Path) -> str:

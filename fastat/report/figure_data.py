@@ -34,6 +34,7 @@ SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
 CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "at_end", "for_a_while"]
 SWEEP = [*PLACE, "method", "over", "keys"]  # what a panel of the figure `sweeps` is of
+ABOUT = ["dataset", "model", "metric", "least", "most"]  # images that a metric was measured on
 COLLAPSES = ("at_end", "for_a_while")  # the two kinds, as columns that count them
 BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
 OF_RUN = [
@@ -65,12 +66,23 @@ def write_all(results: Path, names: list[str] | None, table1_eps: dict[str, str]
     table1_eps: data set -> the eps that figures of a single eps show.
     Raises: BadInput if there is no measured.csv.
     """
-    grid = gather(read(results, names, needs=("measured.csv",)), table1_eps)
+    found = read(results, names, needs=("measured.csv",))
+    grid = gather(found, table1_eps)
+    with atomic(out / "about.csv") as partial:
+        on_images(found).to_csv(partial, index=False)
     for name, (columns, make) in DATA.items():
         parts = [part for part in make(grid) if len(part)]
         rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
         with atomic(out / f"{name}.csv") as partial:
             rows.reindex(columns=columns).to_csv(partial, index=False, float_format="%.6g")
+
+
+def on_images(results: Results) -> pd.DataFrame:
+    """How many images each accuracy was measured on, the least and the most of a data set's and network's runs."""
+    rows = results.measured[results.measured["run"].isin(results.runs.index) & (results.measured["n"] > 0)]
+    rows = rows[rows["metric"].isin(["clean", "pgd50", "aa", "train_pgd10_acc"])].astype({"metric": str})
+    told = rows.groupby(["dataset", "model", "metric"], observed=True)["n"].agg(least="min", most="max")
+    return told.astype(int).reset_index().reindex(columns=ABOUT)
 
 
 def gather(results: Results, table1_eps: dict[str, str]) -> Grid:

@@ -27,34 +27,37 @@ class About:
     family: str = FAST
 
 
-# In order. Colours are chosen so that the least distance of two, in CIELAB as seen with and without red-green
-# blindness, is as large as 17 colours allow; neighbours that remain (blues, greens) differ in dash and marker.
+# In order. Hues for the methods that the paper's figures are about: Okabe and Ito's, two of them darkened and one of
+# Tol's, of which the least distance of two, in CIELAB as seen with and without red-green blindness, is 17. All other
+# methods are grey, each of a shade, a dash and a marker of its own, and their names stand beside them in the figures.
 OF_THE_PAPER = {
-    "clean": About("clean", "#999999", DOTTED, ".", REFERENCE),
+    "clean": About("clean", "#aaaaaa", DOTTED, ".", REFERENCE),
     "pgd10": About("PGD10", "#000000", SOLID, "s", SLOW),
-    "freeat": About("FreeAT", "#833844", DASHED, "v"),
-    "yopo": About("YOPO", "#9f6a9d", DASHDOT, "^"),
-    "fgsm_rs": About("FGSM-RS", "#d62728", SOLID, "o"),
-    "fgsm_ga": About("FGSM-GA", "#feae08", DASHED, "D", REMEDY),
-    "ssat": About("SSAT", "#e86b06", DOTTED, "p", REMEDY),
+    "freeat": About("FreeAT", "#5a5a5a", DASHED, "v"),
+    "yopo": About("YOPO", "#8e8e8e", DASHDOT, "^"),
+    "fgsm_rs": About("FGSM-RS", "#d55e00", SOLID, "o"),
+    "fgsm_ga": About("FGSM-GA", "#6a6a6a", DASHED, "D", REMEDY),
+    "ssat": About("SSAT", "#9e9e9e", DOTTED, "p", REMEDY),
     "atta": About("ATTA", "#56b4e9", SOLID, "P"),
-    "nuat": About("NuAT", "#7d0867", DASHDOT, "X", REMEDY),
-    "subat": About("SubAT", "#8c87fb", DASHED, "<", REMEDY),
-    "fgsm_sdi": About("FGSM-SDI", "#5b9252", DASHDOT, ">", REMEDY),
-    "fgsm_pgi": About("FGSM-PGI", "#5ed781", DASHED, "h", REMEDY),
-    "atas": About("ATAS", "#0048c8", SOLID, "*"),
+    "nuat": About("NuAT", "#767676", DASHDOT, "X", REMEDY),
+    "subat": About("SubAT", "#969696", DASHED, "<", REMEDY),
+    "fgsm_sdi": About("FGSM-SDI", "#626262", DASHDOT, ">", REMEDY),
+    "fgsm_pgi": About("FGSM-PGI", "#868686", DASHED, "h", REMEDY),
+    "atas": About("ATAS", "#0072b2", SOLID, "*"),
 }
 METHODS = {
     **OF_THE_PAPER,
-    "fgsm_adaptive": About("FGSM-RS, adaptive", "#78080b", DASHED, "d"),
-    "n_fgsm": About("N-FGSM", "#4f1181", DOTTED, "H"),
-    "atas_sdi": About("ATAS + SDI", "#236ab8", DOTTED, "1"),
-    "atas_pgi": About("ATAS + PGI", "#0609f9", DASHDOT, "2"),
+    "fgsm_adaptive": About("FGSM-RS, adaptive", "#882255", DASHED, "d"),
+    "n_fgsm": About("N-FGSM", "#117733", DOTTED, "H"),
+    "atas_sdi": About("ATAS + SDI", "#707070", DOTTED, "1"),
+    "atas_pgi": About("ATAS + PGI", "#7e7e7e", DASHDOT, "2"),
 }
+PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
+COLOUR_OF_PLAIN_FGSM = "#f0b400"
 # Of methods without a line: the farthest from the colours above, and from one another, by the same measure.
 SPARE_COLOURS = (
-    "#87d2e1", "#ffb469", "#2d1e00", "#2d0f4b", "#0f00c3", "#000087", "#4b4bff", "#d2c3b4", "#b42dff", "#2d2d2d",
-    "#b400a5", "#4b6969",
+    "#0000f0", "#001e96", "#78d278", "#785af0", "#5a005a", "#003c00", "#3c96f0", "#3cb478", "#1e7896",
+    "#5a1ed2", "#1ef0b4", "#00b43c",
 )  # fmt: skip
 SPARE_MARKERS: tuple[Marker, ...] = ("8", (4, 1, 0), (6, 1, 0), (3, 0, 45), (7, 0, 0), (4, 1, 45), (8, 1, 0))
 SPARE_DASHES = (SOLID, DASHED, DOTTED, DASHDOT)
@@ -78,9 +81,19 @@ def by_rule(method: str) -> About:
     return About(method, colour, SPARE_DASHES[k // SPARE % len(SPARE_DASHES)], marker)
 
 
+def colour(method: str, variant: str = "paper") -> str:
+    """What a method is drawn in, everywhere: of all variants but plain FGSM the method's own."""
+    return COLOUR_OF_PLAIN_FGSM if (method, variant) == PLAIN_FGSM else about(method).colour
+
+
+def is_grey(colour: str) -> bool:
+    """Whether a colour is a shade of grey, and not black."""
+    return colour[1:3] == colour[3:5] == colour[5:7] != "00"
+
+
 def called(method: str, variant: str = "paper") -> str:
     """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`; of a sweep's variant, alpha_0p5eps, `FGSM-RS (alpha 0.5 eps)`."""
-    if (method, variant) == ("fgsm_rs", "fgsm"):
+    if (method, variant) == PLAIN_FGSM:
         return "FGSM"
     name = about(method).name
     return name if variant == "paper" else f"{name} ({words(method, variant) if method in method_names() else variant})"

@@ -260,11 +260,13 @@ def test_machines_of_two_kinds_have_cost_panels_of_their_own(stepped):
 
 
 def test_more_methods_than_a_panel_holds_are_left_out_aloud_and_once(tmp_path):
-    rows = [("digits", "m", "8/255", f"method{k}", "paper", "aa", 40.0, 39.0, 41.0, 2) for k in range(20)]
+    rows = [
+        ("digits", "m", "8/255", f"method{k}", "paper", "aa", 40.0, 39.0, 41.0, 2) for k in range(style.MOST_LINES + 4)
+    ]
     columns = ["dataset", "model", "eps", "method", "variant", "metric", "mean", "low", "high", "n_seeds"]
     table = pd.DataFrame([*rows, *(row[:5] + ("pgd50",) + row[6:] for row in rows)], columns=columns)
     figure, _ = figures.FIGURES["accuracy_by_eps"][0](table)
-    assert figure.get_supxlabel().count("16 methods and variants") == 1
+    assert figure.get_supxlabel().count(f"{style.MOST_LINES} methods and variants") == 1
 
 
 def test_when_some_are_left_out_every_methods_own_recipe_stays():

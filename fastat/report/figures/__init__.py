@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine.files import atomic
 from fastat.report import figure_data, theory
-from fastat.report.figures import comparisons, curves, images, landscapes, style, sweeps
+from fastat.report.figures import comparisons, curves, images, landscapes, numbers, printed, style, sweeps
 
 log = logging.getLogger(__name__)
 Draw = Callable[[pd.DataFrame], tuple[Figure, str]]  # data -> figure, caption
@@ -66,7 +66,7 @@ def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
 TEXT = ("panel", "dataset", "model", "eps", "method", "method_b", "variant", "seed", "device", "subset", "group")
 STYLE = {
     "svg.hashsalt": "fastat", "axes.grid": True, "grid.color": "#dddddd", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.5,
+    "axes.spines.right": False, "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 9.5, "lines.linewidth": 1.5,
 }  # fmt: skip
 
 
@@ -83,7 +83,10 @@ def drawn(name: str, path: Path) -> tuple[Figure, str]:
             words = f"Nothing to draw: there is no run yet of: {needs}."
         else:
             try:
-                return draw(rows)
+                figure, caption = draw(rows)
+                told = [*numbers.told(name, rows, numbers.read(path.parent)), *printed.said(name)]
+                style.note(figure, told)
+                return figure, " ".join([caption, *told])
             except (LookupError, ValueError, TypeError, ArithmeticError) as error:  # whatever gaps and texts lead to
                 plt.close("all")
                 words = f"Nothing to draw: {path.name} is damaged ({type(error).__name__}: {error})."

@@ -5,39 +5,46 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fastat.config import catalog
-from fastat.report.figures import landscapes, style
-from fastat.report.figures.style import at
-from fastat.report.methods import about, called, place
+from fastat.report.figures import landscapes, printed, style
+from fastat.report.figures.style import End, at
+from fastat.report.methods import called, colour, place
 from fastat.training.collapse import detect
+from fastat.units import parse_eps
 
 ACCURACY = "PGD10, training images (%)"
-CROSS = (
-    "Marks in black: the epoch in which a collapse began, a cross where the network is collapsed at the end, a ring "
-    "where it was for a while"
-)
+CROSS = "Cross: there a collapse began that lasts to the end; ring: one that passed"
 MARKS = {"at_end": {"marker": "x", "color": "black"}, "for_a_while": {"marker": "o", "fc": "none", "ec": "black"}}
 SUBSETS = {  # Fig. 3: blues have small gradient norms, reds large ones
     "1-2": "#a6cee3", "1-3": "#5aa2d6", "1-4": "#1f4e9c", "7-10": "#fdb462", "8-10": "#e8601c", "9-10": "#a50f15",
 }  # fmt: skip
 
 
-def lines(axes: Axes, rows: pd.DataFrame, words: list[str], width: float = 1.2) -> list[tuple[str, str]]:
-    """A line for each seed, or a mean in a band where the data is one; a mark at each collapse. Returns the cells."""
-    cells = style.fewer(style.in_order(zip(rows["method"], rows["variant"], strict=True)), words)
-    for method, variant in cells:
-        part = at(rows, method=method, variant=variant).fillna({"seed": ""})
-        look = {"color": about(method).colour, "ls": style.dash(method, variant), "lw": width}
-        for _, one in part.groupby("seed"):
-            one = one.sort_values("epoch")
-            axes.plot(one["epoch"], one["value"], **look)
+def lines(axes: Axes, rows: pd.DataFrame, words: list[str]) -> dict[tuple[str, str], End]:
+    """A line for each seed, or a mean in a band where the data is one; a mark at each collapse.
+
+    Returns where each cell's line ends: of several seeds' the one in the middle.
+    """
+    ends = {}
+    for cell in style.fewer(style.in_order(zip(rows["method"], rows["variant"], strict=True)), words):
+        part = at(rows, method=cell[0], variant=cell[1]).fillna({"seed": ""})
+        look = {"color": colour(*cell), "ls": style.dash(*cell), "zorder": style.above(*cell)}
+        last = []
+        for _, one in part.dropna(subset=["x", "value"]).groupby("seed"):
+            one = one.sort_values("x")
+            axes.plot(one["x"], one["value"], lw=1.2, **look)
             if one["low"].notna().any():
-                axes.fill_between(one["epoch"], one["low"], one["high"], color=look["color"], alpha=0.08, lw=0)
+                axes.fill_between(one["x"], one["low"], one["high"], color=look["color"], alpha=0.08, lw=0)
             for kind, mark in MARKS.items():
                 fell = one[one[kind] > 0]
-                axes.scatter(fell["epoch"], fell["value"], **mark, s=28, zorder=5)
-    return cells
+                axes.scatter(fell["x"], fell["value"], **mark, s=28, zorder=5)
+            last.append((float(one["value"].iloc[-1]), float(one["x"].iloc[-1])))
+        if last:
+            y, x = sorted(last)[len(last) // 2]
+            ends[cell] = End(x, y, called(*cell), look["color"])
+    return ends
 
 
 def from_zero(panels: list[Axes]) -> None:
@@ -46,77 +53,118 @@ def from_zero(panels: list[Axes]) -> None:
         panel.set_ylim(bottom=-1.5)
 
 
-def facets(rows: pd.DataFrame, width: float = 4.2) -> tuple[Figure, list[list[Axes]], set[tuple[str, str]], list[str]]:
-    """A row of panels for each data set and network, a column for each eps: figure, panels, cells, and what to note."""
-    places, words = style.places(rows, ["dataset", "model"])
-    columns = max(rows[(rows["dataset"] == d) & (rows["model"] == m)]["eps"].nunique() for d, m in places)
-    if columns > style.MOST_COLUMNS:
-        columns = style.MOST_COLUMNS
-        words.append(f"The smallest {columns} eps are drawn; the others are in the figure's data.")
-    figure, axes = style.panels(len(places), columns, width, 0.85 * width, sharey="row")
-    cells: set[tuple[str, str]] = set()
-    drawn = []
-    for row, (dataset, model) in zip(axes, places, strict=True):
-        here = at(rows, dataset=dataset, model=model)
-        every = style.eps_order(here["eps"])[:columns]
-        for panel, eps in zip(row, every, strict=False):
-            cells |= set(lines(panel, at(here, eps=eps), words))
-            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch")
-        for panel in row[len(every) :]:
-            panel.axis("off")
-        drawn.append(row[: len(every)])
-    return figure, drawn, cells, words
+def along(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows with `x`, and its name: the epoch or, where trainings differ in length, the share of the training."""
+    ends = rows.groupby(["dataset", "model", "eps", "method", "variant"])["epoch"].transform("max")
+    if ends.nunique() < 2:
+        return rows.assign(x=rows["epoch"]), "epoch"
+    return rows.assign(x=rows["epoch"] / ends), f"share of the training ({ends.min():g} to {ends.max():g} epochs)"
 
 
-def told(rows: pd.DataFrame) -> str:
-    """Where, and of how many seeds."""
-    averaged = rows["seed"].isna().all()
-    spread = "means with the range of seeds" if averaged else f"{style.seeds(rows)} a method, a line each"
-    return f"{style.where(rows)}; {spread}"
+def ticks(axes: Axes, label: str) -> None:
+    """Few and round ticks along the training, which is called so."""
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.margins(x=0.02)
+    axes.set_xlabel(label)
+
+
+Drawn = list[tuple[Axes, dict[tuple[str, str], End]]]  # panels and the ends of their lines
+
+
+def facets(rows: pd.DataFrame) -> tuple[Figure, list[Drawn], list[str]]:
+    """A panel for each data set, network and eps, WIDE beside each other: figure, rows of panels, and what to note."""
+    rows, label = along(rows)
+    where, words = style.places(rows, ["dataset", "model"])
+    bands: list[list[tuple[str, str, str]]] = []
+    for dataset, model in where:
+        every = style.eps_order(at(rows, dataset=dataset, model=model)["eps"])
+        if len(every) > style.MOST_EPS:
+            words.append(f"The smallest {style.MOST_EPS} eps are drawn; the others are in the figure's data.")
+        every = every[: style.MOST_EPS]
+        bands += [
+            [(dataset, model, eps) for eps in every[k : k + style.WIDE]] for k in range(0, len(every), style.WIDE)
+        ]
+    n_names = int(rows.groupby(["dataset", "model", "eps"])[["method", "variant"]].apply(names).max())
+    height = style.tall(min(n_names, style.MOST_LINES))
+    figure, axes = style.panels(len(bands), max(map(len, bands)), height=height, sharey="row")
+    drawn: list[Drawn] = []
+    for row, band in zip(axes, bands, strict=True):
+        drawn.append([])
+        for panel, (dataset, model, eps) in zip(row, band, strict=False):
+            drawn[-1].append((panel, lines(panel, at(rows, dataset=dataset, model=model, eps=eps), words)))
+            panel.set_title(style.title((dataset, model), where, f"eps {eps}"))
+            ticks(panel, label)
+        style.off(row[len(band) :])
+    return figure, drawn, words
+
+
+def names(cells: pd.DataFrame) -> int:
+    """How many different (method, variant) there are."""
+    return len(cells.drop_duplicates())
+
+
+def finished(figure: Figure, drawn: list[Drawn], words: list[str], label: str = ACCURACY) -> None:
+    """The y axes' name, what each line is called, and the notes: when the limits are set."""
+    for row in drawn:
+        row[0][0].set_ylabel(label)
+        for panel, ends in row:
+            style.name_ends(panel, list(ends.values()))
+    style.note(figure, words)
+
+
+def of_seeds(rows: pd.DataFrame) -> str:
+    """What a line is."""
+    return "means with the range of seeds" if rows["seed"].isna().all() else "a line a seed"
 
 
 def curves(rows: pd.DataFrame) -> tuple[Figure, str]:
     """PGD10 accuracy on training images by epoch."""
-    figure, axes, cells, words = facets(rows, 5.2)
-    for row in axes:
-        row[0].set_ylabel(ACCURACY)
-        from_zero(row)
-    style.legend(figure, cells)
-    style.note(figure, words)
-    return figure, f"PGD10 accuracy on training images by epoch ({told(rows)}). {CROSS}."
+    figure, drawn, words = facets(rows)
+    for row in drawn:
+        from_zero([panel for panel, _ in row])
+    finished(figure, drawn, words)
+    return figure, f"PGD10 accuracy on training images by epoch, {of_seeds(rows)}. {CROSS}."
 
 
 def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Standard and fast AT by epoch, and the loss landscape of a fast run that is collapsed at the end."""
     places, words = style.places(rows, ["dataset", "model"])
-    figure, axes = style.panels(len(places), 2, width=5)
-    by_epoch, surfaces = at(rows, panel="curve"), at(rows, panel="surface")
-    cells: set[tuple[str, str]] = set()
-    for (left, right), (dataset, model) in zip(axes, places, strict=True):
+    surfaces = at(rows, panel="surface")
+    by_epoch, label = along(at(rows, panel="curve"))
+    columns = 1 + bool(len(surfaces))
+    figure, axes = style.panels(len(places), columns, 4.2, 3, gridspec_kw={"width_ratios": [1.25, 1][:columns]})
+    for row, (dataset, model) in zip(axes, places, strict=True):
         here = at(by_epoch, dataset=dataset, model=model)
-        cells |= set(lines(left, here, words))
-        left.set_title(f"{dataset}, {model}, eps {', '.join(style.eps_order(here['eps']))}")
-        left.set(xlabel="epoch", ylabel=ACCURACY)
-        from_zero([left])
+        ends = lines(row[0], here, words)
+        told = f"eps {', '.join(style.eps_order(here['eps']))}"
+        row[0].set(title=style.title((dataset, model), places, told), ylabel=ACCURACY)
+        ticks(row[0], label)
+        from_zero([row[0]])
+        style.name_ends(row[0], list(ends.values()))
         if "pgd10" not in set(here["method"]):
-            left.text(0.02, 0.98, "no run of standard AT (pgd10)", transform=left.transAxes, va="top", color="#555555")
+            words.append(f"No run of standard AT (pgd10) on {dataset}, {model}.")
         seen = at(surfaces, dataset=dataset, model=model)
-        if seen.empty:
-            style.say(right, "No landscape: no run of fast AT here is collapsed at the end.")
+        if len(seen):
+            landscape(figure, row[1], seen)
         else:
-            who = seen.iloc[0]
-            right = landscapes.relief(figure, right, seen, (seen["loss"].min(), seen["loss"].max()))
-            right.set_title(f"{called(who['method'], who['variant'])}, seed {who['seed']}, eps {who['eps']}")
-    style.legend(figure, cells)
+            words.append(f"No landscape of {dataset}, {model}: no run of fast AT there is collapsed at the end.")
+            style.off(row[1:])
     style.note(figure, words)
-    end = "Right: no run of fast AT is collapsed at the end, so there is no landscape."
+    end = "No run of fast AT is collapsed at the end, so there is no landscape."
     if len(surfaces):
         end = (
             f"Right: mean loss of {int(surfaces['n'].iloc[0])} test images of a run collapsed at the end, along the "
-            f"sign of the gradient (v1) and random signs (v2): along v1 alone it is highest at {peaks(surfaces)} eps, "
-            "where FGSM would expect 1."
+            f"sign of the gradient (v1) and random signs (v2); along v1 alone highest at {peaks(surfaces)} eps, where "
+            "FGSM would expect 1."
         )
-    return figure, f"Left: PGD10 accuracy of standard and fast AT by epoch ({told(by_epoch)}). {CROSS}. {end}"
+    return figure, f"PGD10 accuracy of standard and fast AT by epoch, {of_seeds(by_epoch)}. {CROSS}. {end}"
+
+
+def landscape(figure: Figure, axes: Axes, seen: pd.DataFrame) -> None:
+    """The right of Figure 1: the surface of one run."""
+    who = seen.iloc[0]
+    solid = landscapes.relief(figure, axes, seen, (seen["loss"].min(), seen["loss"].max()))
+    solid.set_title(f"{called(who['method'], who['variant'])}, seed {who['seed']}, eps {who['eps']}")
 
 
 def peaks(surfaces: pd.DataFrame) -> str:
@@ -132,41 +180,42 @@ def fig03(rows: pd.DataFrame) -> tuple[Figure, str]:
     places, words = style.places(rows, ["dataset", "model", "eps"], 2)
     parts = [at(rows, dataset=d, model=m, eps=e) for d, m, e in places]
     rows_of = [at(part, method=method) for part in parts for method in part["method"].unique()]
-    figure, axes = style.panels(len(rows_of), max(here["variant"].nunique() for here in rows_of), sharey="row")
+    figure, axes = style.panels(len(rows_of), max(here["variant"].nunique() for here in rows_of), 3.8, sharey="row")
     for row, here in zip(axes, rows_of, strict=True):
         variants = list(here["variant"].unique())
-        for panel, variant in zip(row, variants, strict=False):
-            on_subsets(panel, at(here, variant=variant))
-        for panel in row[len(variants) :]:
-            panel.axis("off")
+        top = (here["mean"] + here["std"].fillna(0)).max()
+        row[0].set_ylim(-1.5, 1.35 * max(top, 10.0))
         row[0].set_ylabel(ACCURACY)
-        from_zero(row[: len(variants)])
-    present = [s for s in SUBSETS if s in set(rows["subset"])] + sorted(set(rows["subset"]) - set(SUBSETS))
-    handles = [Line2D([], [], color=SUBSETS.get(s, "#666666"), label=tenths(s)) for s in present]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, title="trained on")
+        for panel, variant in zip(row, variants, strict=False):
+            on_subsets(panel, at(here, variant=variant), places)
+        style.off(row[len(variants) :])
     style.note(figure, words)
     told = [f"{called(str(method))}, {', '.join(fallen(part))}" for method, part in rows.groupby("method", sort=False)]
     return figure, (
         "PGD10 accuracy of trainings on the images with small (blue) and large (red) gradient norms alone, as many "
-        f"iterations each ({style.where(rows)}; mean and standard deviation over {style.spread(rows['n_seeds'])}). "
-        f"Collapsed at the end: {'; '.join(told)}."
+        f"iterations each, mean and standard deviation over seeds. Collapsed at the end: {'; '.join(told)}."
     )
 
 
-def on_subsets(panel: Axes, rows: pd.DataFrame) -> None:
+def on_subsets(panel: Axes, rows: pd.DataFrame, places: list[tuple[str, ...]]) -> None:
     """One recipe on several subsets."""
+    ends = []
     for subset, one in rows.groupby("subset"):
-        one, colour = one.sort_values("progress"), SUBSETS.get(str(subset), "#666666")
-        spread = one["std"].fillna(0)
-        panel.plot(one["progress"], one["mean"], color=colour, lw=1.2)
-        panel.fill_between(one["progress"], one["mean"] - spread, one["mean"] + spread, color=colour, alpha=0.2, lw=0)
+        one, hue = one.sort_values("progress"), SUBSETS.get(str(subset), "#666666")
+        deviation = one["std"].fillna(0)
+        panel.plot(one["progress"], one["mean"], color=hue, lw=1.2)
+        panel.fill_between(
+            one["progress"], one["mean"] - deviation, one["mean"] + deviation, color=hue, alpha=0.2, lw=0
+        )
+        ends.append(End(float(one["progress"].iloc[-1]), float(one["mean"].iloc[-1]), tenths(str(subset)), hue))
     who = rows.iloc[0]
     size = f"step {who['alpha']:g} eps" if np.isfinite(who["alpha"]) else who["variant"]
-    title = f"{called(who['method'])}, {size}, eps {who['eps']}\n{who['dataset']}, {who['model']}"
-    panel.set_title(title, fontsize=9)
+    panel.set_title(style.title((who["dataset"], who["model"], who["eps"]), places, called(who["method"]), size))
     panel.set_xlabel("share of the training")
+    panel.margins(x=0.02)
+    style.name_ends(panel, ends)
     words = "\n".join(["collapsed at the end", *fallen(rows)])
-    panel.text(0.02, 0.99, words, transform=panel.transAxes, va="top", size=7)
+    panel.text(0.02, 0.98, words, transform=panel.transAxes, va="top", size=style.NAME)
 
 
 def tenths(subset: str) -> str:
@@ -188,52 +237,65 @@ def fallen(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+ADAPTED = {"a": "fgsm_rs", "b": "atta"}
+ADAPTIVE = {"a": ("FGSM-RS with a step of 1 eps", "fgsm_adaptive"), "b": ("ATTA with a step of 1 eps", "atas")}
+
+
 def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
-    """Constant against adaptive steps."""
+    """Constant against adaptive steps, of whichever of the two comparisons has a run."""
     places, words = style.places(rows, ["dataset", "model", "eps"])
-    figure, axes = style.panels(len(places), 2, width=4.8)
-    wanted = {"a": ("FGSM-RS with a step of 1 eps", "fgsm_adaptive"), "b": ("ATTA with a step of 1 eps", "atas")}
+    letters = [letter for letter in ADAPTIVE if letter in set(rows["panel"])]
+    rows, label = along(rows)
+    figure, axes = style.panels(len(places), len(letters), 4.4, sharey="row")
     for row, (dataset, model, eps) in zip(axes, places, strict=True):
-        top = at(rows, dataset=dataset, model=model, eps=eps)[["value", "high"]].max(axis=None)
-        for panel, (letter, (constant, adaptive)) in zip(row, wanted.items(), strict=True):
-            here = at(rows, dataset=dataset, model=model, eps=eps, panel=letter)
-            panel.set_title(f"({letter}) {dataset}, {model}, eps {eps}")
-            if here.empty:
-                style.say(panel, f"no run of {constant}, and none of {adaptive}")
-                continue
-            cells = lines(panel, here, words)
-            steps = {cell: at(here, method=cell[0], variant=cell[1])["mean_alpha_255"].mean() for cell in cells}
-            handles = [
-                Line2D([], [], color=about(cell[0]).colour, ls=style.dash(*cell), label=stepped(cell, step))
-                for cell, step in steps.items()
-            ]
-            drawn = {constant: any(m != adaptive for m, _ in cells), adaptive: any(m == adaptive for m, _ in cells)}
-            lacking = [f"no run of {word}" for word, there in drawn.items() if not there]
-            panel.legend(handles=handles, title="".join(lacking) or None, fontsize=8, title_fontsize=8, frameon=False)
-            panel.set(xlabel="epoch", ylim=(-1.5, 1.25 * top))
         row[0].set_ylabel(ACCURACY)
+        drawn = []
+        for panel, letter in zip(row, letters, strict=True):
+            here = at(rows, dataset=dataset, model=model, eps=eps, panel=letter)
+            drawn.append((panel, with_steps(lines(panel, here, words), here)))
+            panel.set_title(style.title((dataset, model, eps), places, f"({letter}) {called(ADAPTED[letter])}"))
+            ticks(panel, label)
+            if here.empty:
+                style.say(panel, f"no run of {' or '.join(ADAPTIVE[letter])}")
+        from_zero(row)
+        for panel, ends in drawn:
+            style.name_ends(panel, ends)
+    lacking = [word for letter, pair in ADAPTIVE.items() for word in lacked(at(rows, panel=letter), *pair)]
+    if lacking:
+        words.append(f"No run of {', '.join(lacking)}: config/figures.yaml has them.")
     style.note(figure, words)
     return figure, (
         "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "
-        f"step, whose mean is in the legend ({told(rows)}). {CROSS}. {collapsed(rows)}."
+        f"step, {of_seeds(rows)}; beside the names: the mean step. {CROSS}. {collapsed(rows)}."
     )
 
 
-def stepped(cell: tuple[str, str], step: float) -> str:
-    """A method and its mean step, where it is known."""
-    return called(*cell) + (f", mean step {step:.1f}/255" if np.isfinite(step) else "")
+def lacked(rows: pd.DataFrame, constant: str, adaptive: str) -> list[str]:
+    """What of a comparison has no run."""
+    is_adaptive = rows["method"] == adaptive
+    return [word for word, there in ((constant, ~is_adaptive), (adaptive, is_adaptive)) if not there.any()]
+
+
+def with_steps(ends: dict[tuple[str, str], End], rows: pd.DataFrame) -> list[End]:
+    """The ends with the mean step of each cell, in eps, beside its name."""
+    told = []
+    for (method, variant), end in ends.items():
+        mine = at(rows, method=method, variant=variant)
+        step = (mine["mean_alpha_255"] / mine["eps"].map(parse_eps)).mean()
+        told.append(end._replace(words=called(method) + (f", {step:.2f} eps" if np.isfinite(step) else "")))
+    return told
 
 
 def collapsed(rows: pd.DataFrame) -> str:
-    """`ATAS: 0 of 3 trainings collapsed at the end, 1 for a while; ...`."""
+    """`Collapsed at the end: FGSM-RS 2 of 5, ATAS 0 of 5 (1 for a while)`."""
     told = []
     for method, variant in style.in_order(zip(rows["method"], rows["variant"], strict=True)):
         part = at(rows, method=method, variant=variant)
         runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
         n = int(runs["n_seeds"].max().sum())
         at_end, passed = (int(part[kind].sum()) for kind in MARKS)
-        told.append(f"{called(method, variant)}: {at_end} of {n} trainings collapsed at the end, {passed} for a while")
-    return "; ".join(told)
+        told.append(f"{called(method, variant)} {at_end} of {n}" + (f" ({passed} for a while)" if passed else ""))
+    return f"Collapsed at the end: {', '.join(told)}"
 
 
 def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -242,32 +304,42 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     if rows.empty:
         return style.blank("Nothing to draw: no adversarial training."), "Nothing to draw: no adversarial training."
     smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, at_end=0, for_a_while=0)
-    figure, axes, cells, words = facets(smooth)
-    for row in axes:
-        losses = np.concatenate([line.get_ydata() for panel in row for line in panel.lines])
+    figure, drawn, words = facets(smooth)
+    for row in drawn:
+        panel = row[0][0]
+        losses = np.concatenate([line.get_ydata() for panel, _ in row for line in panel.lines])
         losses = losses[losses > 0]
-        row[0].set_yscale("log")
-        row[0].set_ylim(0.9 * losses.min(), min(1.1 * losses.max(), 8 * float(np.median(losses))))
-        row[0].yaxis.set_major_formatter("{x:g}")
-        row[0].set_ylabel("loss under PGD10 (nats)")
-    style.legend(figure, cells)
-    style.note(figure, words)
+        panel.set_yscale("log")
+        panel.set_ylim(0.9 * losses.min(), min(1.1 * losses.max(), 8 * float(np.median(losses))))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    finished(figure, drawn, words, "loss under PGD10 (nats)")
     return figure, (
-        f"Cross-entropy under PGD10 on training images by epoch ({style.where(rows)}; mean over "
-        f"{style.spread(rows['n_seeds'])}, running mean over 3 epochs, logarithmic, cut at the top). Lower at the end "
-        "is a better fit to the attack."
+        "Cross-entropy under PGD10 on training images by epoch: mean over seeds, running mean over 3 epochs, cut at "
+        f"the top; lower is a better fit to the attack. ATTA less ATAS at the end: {gaps(rows)} (paper, CIFAR10, "
+        f"ResNet-18: {printed.by_eps('loss_gap')})."
     )
+
+
+def gaps(rows: pd.DataFrame) -> str:
+    """`0.05 at 8/255`: how much lower ATAS ends than ATTA, both as in the paper."""
+    own = at(rows, variant="paper")
+    last = own.sort_values("epoch").groupby(["dataset", "model", "eps", "method"])["smooth"].last().unstack()
+    if not {"atta", "atas"} <= set(last):
+        return "not both are there"
+    gap = (last["atta"] - last["atas"]).dropna()
+    where = sorted(gap.items(), key=lambda item: (item[0][:2], parse_eps(item[0][2])))
+    return ", ".join(f"{value:.2f} at {eps}" for (_, _, eps), value in where) or "at no eps both are there"
 
 
 def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
     """FGSM-RS and ATAS again and again."""
-    figure, axes, cells, words = facets(rows)
-    for row in axes:
-        row[0].set_ylabel(ACCURACY)
-        from_zero(row)
-    style.legend(figure, cells)
-    style.note(figure, words)
-    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch ({told(rows)}). {CROSS}. {collapsed(rows)}."
+    figure, drawn, words = facets(rows)
+    for row in drawn:
+        from_zero([panel for panel, _ in row])
+    finished(figure, drawn, words)
+    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch, {of_seeds(rows)}. {CROSS}. {collapsed(rows)}."
 
 
 def collapse(rows: pd.DataFrame) -> Figure:
@@ -281,7 +353,7 @@ def collapse(rows: pd.DataFrame) -> Figure:
             percent = (one["train_fgsm_acc"] / 100, one["train_pgd10_acc"] / 100)
             fell.append(detect(*percent, catalog.required(one["dataset"].iloc[0]).n_classes))
             panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
-            panel.plot(one["epoch"], one["train_pgd10_acc"], color=about(method).colour, lw=1.5)
+            panel.plot(one["epoch"], one["train_pgd10_acc"], color=colour(method), lw=1.5)
         words = f"{sum(one.at_end for one in fell)} of {len(fell)} collapsed at the end"
         passed = sum(one.for_a_while for one in fell)
         words += f", {passed} for a while" if passed else ""

@@ -2,60 +2,92 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from fastat.report.figures import style
-from fastat.report.figures.style import at
-from fastat.report.methods import about, called, place
+from fastat.report.figures import printed, style
+from fastat.report.figures.style import End, at
+from fastat.report.methods import called, colour, place
 from fastat.units import parse_eps
 
-PLACES = ["#0048c8", "#d62728", "#5b9252", "#feae08", "#7d0867", "#56b4e9", "#833844", "#5ed781"]
+PLACES = ["#0072b2", "#d55e00", "#117733", "#f0b400", "#882255", "#56b4e9", "#000000", "#785af0"]
 TENTHS = {"D1": ("#1f4e9c", "$D_1^1$"), "D5": ("#777777", "$D_5^5$"), "D10": ("#a50f15", "$D_{10}^{10}$")}
 
 
 def fig06(rows: pd.DataFrame) -> tuple[Figure, str]:
-    """(a) largest gradient norms, (b) their ratio, (c) rank correlations of methods."""
-    figure, ((left, middle, right),) = style.panels(1, 3, width=4.6, height=3.8)
+    """(a) largest gradient norms, (b) their ratio, (c) rank correlations of methods: those that have a run."""
     drawn, ratios, ranks = (at(rows, panel=kind) for kind in ("histogram", "ratio", "ranks"))
     places, words = style.places(rows, ["dataset", "model"], len(PLACES))
-    for colour, (dataset, model) in zip(PLACES, places, strict=False):
-        label = f"{dataset}, {model}"
-        one = at(drawn, dataset=dataset, model=model)
-        if len(one):
-            edges = [*one["left"], one["right"].iloc[-1]]
-            left.stairs(100 * one["share"], edges, fill=True, alpha=0.35, color=colour)
-            left.stairs(100 * one["share"], edges, color=colour, label=f"{label}, eps {one['eps'].iloc[0]}")
-        one = at(ratios, dataset=dataset, model=model)
-        if len(one):
-            one = one.assign(eps_255=one["eps"].map(parse_eps).astype(int))
-            means = one.groupby("eps_255")["ratio"].mean()
-            middle.plot(means.index, means, color=colour, lw=1, label=label)
-            middle.scatter(one["eps_255"], one["ratio"], color=colour, s=14, zorder=3)
-    left.set(title="(a) largest gradient norm of each image", xlabel="$G_{x_i,2}$", ylabel="images (%)")
-    middle.set(title="(b) mean of $G^2$ over squared mean of $G$", xlabel="eps (1/255)", ylabel="ratio")
-    for panel, there in ((left, drawn), (middle, ratios)):
-        if there.empty:
-            style.say(panel, "no run of atas with gradient norms")
-        else:
-            panel.legend(frameon=False, fontsize=8)
-    place = correlations(right, ranks)
-    style.note(figure, words)
+    n_methods = len({*ranks["method"], *ranks["method_b"]})
+    side = max(2.8, 0.26 * n_methods)  # inches of the correlations' square
+    kinds = [kind for kind, there in (("a", drawn), ("b", ratios), ("c", ranks)) if len(there)]
+    widths = [side + 0.8 if kind == "c" else 3.2 for kind in kinds]
+    figure, (axes,) = style.panels(
+        1, len(kinds), sum(widths) / len(kinds), max(3.1, side + 0.8), gridspec_kw={"width_ratios": widths}
+    )
+    panels = dict(zip(kinds, axes, strict=True))
+    if "a" in panels:
+        histograms(panels["a"], drawn, places)
+    if "b" in panels:
+        by_eps(panels["b"], ratios, places)
+    if len(places) > 1:
+        handles = [
+            Line2D([], [], color=hue, label=", ".join(where)) for hue, where in zip(PLACES, places, strict=False)
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=style.NAME)
+    here = correlations(panels["c"], ranks) if "c" in panels else ""
+    lacking = [told for kind, told in LACKING.items() if kind not in kinds]
+    style.note(figure, words + lacking)
     n = of_images(drawn) if len(drawn) else "none"
     return figure, (
-        f"ATAS on {style.where(rows)}. (a) Histogram of each training image's largest gradient norm ({n}; the last "
-        "bin holds what is larger). (b) The ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer "
-        f"the tail. (c) Rank correlation of the images' mean gradient norms between methods{place}: near 1, the norm "
-        "is the image's own."
+        f"ATAS: (a) largest gradient norm of each training image ({n}; the last bin holds what is larger); (b) "
+        "the ratio that Eq. 10 rests on, a dot a seed: above 1, and larger the longer the tail; (c) rank correlation "
+        f"of the images' mean gradient norms between methods{here}: near 1, the norm is the image's own."
     )
 
 
-def correlations(panel: style.Axes, ranks: pd.DataFrame) -> str:
-    """A table of colours, of the first data set and network alone; which that is."""
-    panel.set_title("(c) rank correlation of norms (x 100)")
-    if ranks.empty:
-        style.say(panel, "fewer than two methods with gradient norms on one data set")
-        return ""
-    dataset, model = ranks["dataset"].iloc[0], ranks["model"].iloc[0]
+LACKING = {
+    "a": "(a) wants a run of atas with gradient norms.",
+    "b": "(b) wants a run of atas with gradient norms.",
+    "c": "(c) wants two methods with gradient norms on one data set.",
+}
+
+
+def histograms(axes: Axes, rows: pd.DataFrame, places: list[tuple[str, ...]]) -> None:
+    """The largest gradient norms, a colour for each data set and network."""
+    eps = []
+    for hue, (dataset, model) in zip(PLACES, places, strict=False):
+        one = at(rows, dataset=dataset, model=model)
+        if len(one):
+            edges = [*one["left"], one["right"].iloc[-1]]
+            axes.stairs(100 * one["share"], edges, fill=True, alpha=0.35, color=hue)
+            axes.stairs(100 * one["share"], edges, color=hue)
+            eps.append(one["eps"].iloc[0])
+    told = f", eps {', '.join(style.eps_order(eps))}"
+    axes.set(title=f"(a) largest gradient norm{told}", xlabel="$G_{x_i,2}$", ylabel="images (%)", xlim=(0, None))
+
+
+def by_eps(axes: Axes, rows: pd.DataFrame, places: list[tuple[str, ...]]) -> None:
+    """The ratio by eps, a colour for each data set and network, and what the paper has."""
+    for hue, (dataset, model) in zip(PLACES, places, strict=False):
+        one = at(rows, dataset=dataset, model=model)
+        one = one.assign(eps_255=one["eps"].map(parse_eps).astype(int))
+        means = one.groupby("eps_255")["ratio"].mean()
+        axes.plot(means.index, means, color=hue, lw=1)
+        axes.scatter(one["eps_255"], one["ratio"], color=hue, s=14, zorder=3)
+    theirs, whose = printed.numbers("ratio")
+    axes.plot(theirs["eps_255"], theirs["value"], color=style.PAPER, lw=0.6, marker="D", ms=3.5, mfc="white")
+    axes.annotate(whose, (theirs["eps_255"].iloc[0], theirs["value"].iloc[0]), (5, -2), size=style.NAME - 1,
+                  textcoords="offset points", color=style.PALE, va="center")  # fmt: skip
+    axes.set(title="(b) mean of $G^2$ over squared mean of $G$", xlabel="eps (1/255)", ylabel="ratio", xlim=(0, None))
+    axes.margins(y=0.12)
+
+
+def correlations(panel: Axes, ranks: pd.DataFrame) -> str:
+    """A table of colours, of the first data set and network alone; which that is, where there are several."""
+    dataset, model = ranks[["dataset", "model"]].iloc[0]
     one = at(ranks, dataset=dataset, model=model)
     names = sorted({*one["method"], *one["method_b"]}, key=place)
     table = pd.DataFrame(np.where(np.eye(len(names)) == 1, 1.0, np.nan), names, names)
@@ -68,63 +100,79 @@ def correlations(panel: style.Axes, ranks: pd.DataFrame) -> str:
             panel.text(j, i, f"{100 * table.iat[i, j]:.0f}", ha="center", va="center", size=6,
                        color="white" if dark else "black")  # fmt: skip
     labels = [called(name) for name in names]
-    panel.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=7)
-    panel.set_yticks(range(len(names)), labels, fontsize=7)
+    panel.set_xticks(range(len(names)), labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=style.NAME)
+    panel.set_yticks(range(len(names)), labels, fontsize=style.NAME)
+    panel.set_title("(c) rank correlation of norms (x 100)")
     panel.grid(False)
-    return f" ({dataset}, {model})"
+    return f" ({dataset}, {model})" if len(ranks[["dataset", "model"]].drop_duplicates()) > 1 else ""
 
 
 def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Gradient norm and step size of three tenths of the images by epoch."""
     rows = rows[rows["epoch"] > 5] if rows["epoch"].max() > 6 else rows
     places, words = style.places(rows, ["dataset", "model", "eps"])
-    figure, axes = style.panels(len(places), 2, width=4.8)
+    figure, axes = style.panels(len(places), 2, 4.2)
     quantities = {"grad_norm": "mean gradient norm", "alpha_255": "mean step size (1/255)"}
-    for row, (dataset, model, eps) in zip(axes, places, strict=True):
+    for row, where in zip(axes, places, strict=True):
         for panel, (quantity, label) in zip(row, quantities.items(), strict=True):
-            here = at(rows, dataset=dataset, model=model, eps=eps, quantity=quantity)
-            for epoch in here[here["reset"] == 1]["epoch"].unique():
-                panel.axvline(epoch, color="#999999", lw=1, ls=":")
-            for group, (colour, name) in TENTHS.items():
-                one = at(here, group=group).sort_values("epoch")
-                spread = one["std"].fillna(0)
-                panel.plot(one["epoch"], one["mean"], color=colour, label=name)
-                panel.fill_between(
-                    one["epoch"], one["mean"] - spread, one["mean"] + spread, color=colour, alpha=0.2, lw=0
-                )
-            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel="epoch", ylabel=label, ylim=(0, None))
-        row[0].legend(frameon=False, fontsize=8)
+            here = at(rows, dataset=where[0], model=where[1], eps=where[2], quantity=quantity)
+            if here.empty:
+                style.say(panel, f"no {quantity} among the runs' files")
+                continue
+            by_tenth(panel, here)
+            panel.set(title=style.title(where, places), ylabel=label)
     style.note(figure, words)
     return figure, (
-        f"ATAS on {style.where(rows)}: mean gradient norm and step size after epoch 5 of the tenths of the training "
-        f"images with the smallest, middle and largest norms (mean and deviation over {style.spread(rows['n_seeds'])}; "
-        "dotted: perturbations drawn anew). If the order stays, the norm is a property of the image."
+        "Gradient norm and step size of ATAS after epoch 5, of the tenths of the training images with the smallest, "
+        "middle and largest norms: mean and deviation over seeds; dotted: perturbations drawn anew. If the order "
+        "stays, the norm is a property of the image."
     )
+
+
+def by_tenth(axes: Axes, rows: pd.DataFrame) -> None:
+    """One quantity of the three tenths by epoch."""
+    for epoch in rows[rows["reset"] == 1]["epoch"].unique():
+        axes.axvline(epoch, color="#999999", lw=1, ls=":")
+    ends = []
+    for group, (hue, name) in TENTHS.items():
+        one = at(rows, group=group).sort_values("epoch")
+        if one.empty:
+            continue
+        deviation = one["std"].fillna(0)
+        axes.plot(one["epoch"], one["mean"], color=hue)
+        axes.fill_between(one["epoch"], one["mean"] - deviation, one["mean"] + deviation, color=hue, alpha=0.2, lw=0)
+        ends.append(End(float(one["epoch"].iloc[-1]), float(one["mean"].iloc[-1]), name, hue))
+    axes.set(xlabel="epoch", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.margins(x=0.02)
+    style.name_ends(axes, ends)
 
 
 def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
     """How long ATAS's perturbations are."""
     places, words = style.places(rows, ["dataset", "model", "eps"])
-    figure, axes = style.panels(len(places), 2, width=4.4)
+    figure, axes = style.panels(len(places), 2, 3.8, 2.6)
     norms = {"delta_linf": r"$\|\delta\|_\infty$ / eps", "delta_l2": r"$\|\delta\|_2$ / (eps $\sqrt{d}$)"}
-    for row, (dataset, model, eps) in zip(axes, places, strict=True):
+    for row, where in zip(axes, places, strict=True):
         for panel, (quantity, label) in zip(row, norms.items(), strict=True):
-            one = at(rows, dataset=dataset, model=model, eps=eps, quantity=quantity)
+            one = at(rows, dataset=where[0], model=where[1], eps=where[2], quantity=quantity)
             if one.empty:
                 style.say(panel, f"no {quantity} among the runs' files")
                 continue
             edges = [*one["left"], one["right"].iloc[-1]]
-            panel.stairs(100 * one["share"], edges, fill=True, color=about("atas").colour)
-            panel.set(title=f"{dataset}, {model}, eps {eps}", xlabel=label, ylabel="images (%)", xlim=(0, 1.02))
+            panel.stairs(100 * one["share"], edges, fill=True, color=colour("atas"))
+            lowest = one[one["share"] > 0]["left"].min()
+            panel.set(xlim=(max(0, min(0.8, lowest - 0.05)), 1.02), xlabel=label, ylabel="images (%)")
+            panel.set_title(style.title(where, places))
     style.note(figure, words)
     first = at(rows, dataset=places[0][0], model=places[0][1], eps=places[0][2])
     full = 100 * first[(first["quantity"] == "delta_linf") & (first["right"] > 0.999)]["share"].sum()
     lengths = at(first, quantity="delta_l2")
     middle = (lengths["right"] * lengths["share"]).sum() - 0.5 * (lengths["right"] - lengths["left"]).mean()
     return figure, (
-        f"Norms of the perturbations that ATAS trained on in its last epoch ({style.where(rows)}; {of_images(rows)}), "
-        f"in units of what the budget allows. In {full:.1f} % of the images some pixel reaches the budget (left); did "
-        f"all pixels of all images, the lengths on the right would be 1: their mean is {middle:.2f}."
+        f"Norms of the perturbations that ATAS trained on in its last epoch ({of_images(rows)}), in units of what the "
+        f"budget allows. In {full:.1f} % of the images some pixel reaches the budget (left); did all pixels of all "
+        f"images, the lengths on the right would be 1: their mean is {middle:.2f}."
     )
 
 

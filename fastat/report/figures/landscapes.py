@@ -22,11 +22,13 @@ def relief(figure: Figure, axes: Axes, rows: pd.DataFrame, limits: tuple[float, 
     solid.plot_surface(u, w, table.to_numpy(), cmap="viridis", vmin=low, vmax=high, rstride=1, cstride=1, lw=0.1,
                        edgecolor="#00000040")  # fmt: skip
     solid.set(xlabel="v1 (eps)", ylabel="v2 (eps)", zlim=(low, high), xticks=[-1, 0, 1], yticks=[-1, 0, 1])
-    solid.set_zlabel("loss", labelpad=-3)
     solid.zaxis.set_major_locator(MaxNLocator(4))
-    solid.tick_params(pad=-2, labelsize=7)
+    solid.tick_params(pad=-2, labelsize=style.NAME)
+    for axis in (solid.xaxis, solid.yaxis):
+        axis.label.set_size(style.NAME + 1)
+        axis.labelpad = -5
     solid.view_init(elev=28, azim=-125)
-    solid.set_box_aspect((1, 1, 0.8), zoom=0.85)
+    solid.set_box_aspect((1, 1, 0.8), zoom=0.95)
     return solid
 
 
@@ -38,7 +40,7 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
     who = (fallen if len(fallen) else rows).iloc[0][keys]
     run = at(rows, **dict(who))
     epochs, groups = sorted(run["epoch"].unique()), [g for g in ("D1", "D10") if g in set(run["group"])]
-    figure, axes = style.panels(len(groups), len(epochs), width=3, height=3)
+    figure, axes = style.panels(len(groups), len(epochs), 2.5, 2.4)
     for row, group in zip(axes, groups, strict=True):
         here = at(run, group=group)
         limits = float(here["loss"].min()), float(here["loss"].max())
@@ -48,16 +50,15 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
                 style.say(panel, f"no surface of epoch {epoch:g}")
                 continue
             words = f"{'$D_1^1$' if group == 'D1' else '$D_{10}^{10}$'}, epoch {epoch:g}"
-            relief(figure, panel, seen, limits).set_title(words)
+            relief(figure, panel, seen, limits).set_title(words, y=0.98)
     others = rows[keys].drop_duplicates().shape[0] - 1
     style.note(figure, [f"{others} more run{'s are' if others > 1 else ' is'} in the figure's data."] if others else [])
     fell = who_fell(run)
     return figure, (
-        f"Mean loss over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) and the "
-        "largest (bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
-        f"{called(who['method'], who['variant'])}, {who['dataset']}, {who['model']}, eps {who['eps']}, seed "
-        f"{who['seed']}, {fell}. Each row has its own range of loss. A ridge inside the budget is catastrophic "
-        "overfitting."
+        f"Mean loss (nats) over the {int(run['n'].iloc[0])} first images of the tenths with the smallest (top) "
+        "and the largest (bottom) gradient norms, along the sign of the gradient (v1) and random signs (v2): "
+        f"{called(who['method'], who['variant'])}, eps {who['eps']}, seed {who['seed']}, {fell}. A range of loss a "
+        "row. A ridge inside the budget is catastrophic overfitting."
     )
 
 
@@ -71,22 +72,21 @@ def who_fell(run: pd.DataFrame) -> str:
 
 def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Three test images after ATAS, a row of panels for each data set and network."""
-    places, words = style.places(rows, ["dataset", "model"])
+    places, words = style.places(rows, ["dataset", "model", "eps"])
     columns = min(3, rows["group"].nunique())
-    figure, axes = style.panels(len(places), columns, width=3.4, height=3)
-    for row, (dataset, model) in zip(axes, places, strict=True):
-        here = at(rows, dataset=dataset, model=model)
+    figure, axes = style.panels(len(places), columns, 3, 2.7)
+    for row, where in zip(axes, places, strict=True):
+        here = at(rows, dataset=where[0], model=where[1], eps=where[2])
         limits = float(here["loss"].min()), float(here["loss"].max())
         groups = list(here["group"].unique())[:columns]
         for panel, group in zip(row, groups, strict=False):
             seen = at(here, group=group)
-            title = f"{dataset}, {model}, eps {seen['eps'].iloc[0]}\ntest image {group.split(':')[1]}"
-            relief(figure, panel, seen, limits).set_title(title, fontsize=9)
-        for panel in row[len(groups) :]:
-            panel.axis("off")
+            title = style.title(where, places, f"test image {group.split(':')[1]}")
+            relief(figure, panel, seen, limits).set_title(title, y=0.98)
+        style.off(row[len(groups) :])
     style.note(figure, words)
     return figure, (
-        "Loss of single test images after ATAS along the sign of the gradient (v1) and random signs (v2) "
-        f"({style.where(rows)}; seed {rows['seed'].iloc[0]}; one range of loss a row). A landscape without ridges "
-        "inside the budget is not distorted."
+        "Loss (nats) of single test images after ATAS along the sign of the gradient (v1) and random signs (v2), seed "
+        f"{rows['seed'].iloc[0]}; one range of loss a row. A landscape without ridges inside the budget is not "
+        "distorted."
     )

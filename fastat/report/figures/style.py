@@ -1,21 +1,30 @@
-"""What all figures share: a method's colour, panels with names, words where nothing can be drawn, files."""
+"""What all figures share: panels, names beside lines, words where nothing can be drawn, the line of numbers, files."""
 
-from collections.abc import Iterable
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
+from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from fastat.machine.files import atomic
-from fastat.report.methods import DASHDOT, DASHED, DOTTED, Dash, about, called, place
+from fastat.report.methods import DASHDOT, DASHED, DOTTED, PLAIN_FGSM, Dash, about, colour, is_grey, place
 from fastat.units import is_eps, parse_eps
 
 MOST_ROWS = 4  # of panels; what is left out is said below the figure, and is in its data
-MOST_COLUMNS = 6
-MOST_LINES = 16  # methods and variants in one panel
+MOST_EPS = 6
+MOST_LINES = 40  # methods and variants in one panel
+WIDE = 3  # panels beside each other
+WIDTH = 3.2  # inches of one of them
+NAME = 7  # points: size of the names beside lines
+ROOM = 8.8  # points that one of them takes
+FILLED = 0.7  # of a panel's height that its axes surely have
+INK, PALE, PAPER = "#222222", "#6b6b6b", "#9a9a9a"  # of names; of names of grey lines and of remarks; of the paper's
 
 VARIANTS = [DOTTED, DASHDOT, DASHED, (0, (3, 1, 1, 1, 1, 1))]
 
@@ -31,7 +40,12 @@ def dash(method: str, variant: str = "paper") -> Dash:
     if variant == "paper":
         return own
     others = [kind for kind in VARIANTS if kind not in (own, DASHED)]
-    return DASHED if variant == "fgsm" else others[sum(map(ord, variant)) % len(others)]
+    return DASHED if (method, variant) == PLAIN_FGSM else others[sum(map(ord, variant)) % len(others)]
+
+
+def above(method: str, variant: str = "paper") -> float:
+    """The zorder of a method's line: the grey ones lie below."""
+    return 2.0 if is_grey(colour(method, variant)) else 2.5
 
 
 def in_order(cells: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -44,12 +58,28 @@ def eps_order(values: Iterable[str]) -> list[str]:
     return sorted(set(values), key=parse_eps)
 
 
-def panels(n_rows: int, n_columns: int, width: float = 4.2, height: float = 3.2, **more: bool) -> tuple[Figure, list]:
+# Panels
+
+
+def panels(
+    n_rows: int, n_columns: int, width: float = WIDTH, height: float = 2.8, **more: Any
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure of n_rows x n_columns axes, as a list of rows."""
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(width * n_columns, height * n_rows), squeeze=False, layout="constrained", **more
     )
     return figure, [list(row) for row in axes]
+
+
+def tall(n_names: int, least: float = 2.8) -> float:
+    """Inches that a panel must be high for so many names beside it."""
+    return max(least, n_names * ROOM / 72 / FILLED)
+
+
+def off(panels: Iterable[Axes]) -> None:
+    """Take away what no panel is left for."""
+    for panel in panels:
+        panel.remove()
 
 
 def say(axes: Axes, words: str) -> None:
@@ -60,33 +90,126 @@ def say(axes: Axes, words: str) -> None:
 
 
 def blank(words: str) -> Figure:
-    """A figure that says why it is empty."""
-    figure, ((axes,),) = panels(1, 1)
-    say(axes, words)
+    """A strip that says why there is no figure."""
+    lines = textwrap.wrap(words, 90)
+    figure, ((axes,),) = panels(1, 1, 6.4, 0.5 + 0.18 * len(lines))
+    axes.text(0.5, 0.5, "\n".join(lines), ha="center", va="center", transform=axes.transAxes, color="#555555", size=9)
+    axes.axis("off")
     return figure
 
 
-def legend(figure: Figure, cells: Iterable[tuple[str, str]], marks: bool = False, lines: bool = True) -> None:
-    """The methods and variants, in a column to the right."""
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=about(m).colour,
-            label=called(m, v),
-            ls=dash(m, v) if lines else "",
-            marker=about(m).marker if marks else None,
-            markerfacecolor=face(m, v),
-        )
-        for m, v in in_order(cells)
+def title(place: Sequence[str], every: Sequence[Sequence[str]], *more: str) -> str:
+    """What sets a panel apart: of its (data set, model, ...) what not all have, then `more`; an eps by its name."""
+    own = [value for k, value in enumerate(place) if len({other[k] for other in every}) > 1]
+    return ", ".join([*(f"eps {value}" if is_eps(value) else value for value in own), *more])
+
+
+# Names beside lines and points
+
+
+class End(NamedTuple):
+    """Where a line ends, in data units, what it is called, and its colour."""
+
+    x: float
+    y: float
+    words: str
+    colour: str
+
+
+def name_ends(axes: Axes, ends: list[End]) -> None:
+    """Write each line's name right of its panel, none over another; of a line that ends early, beside its end.
+
+    After the limits of the axes are set. An end that is at no finite place there has no name.
+    """
+    to_share = axes.transData + axes.transAxes.inverted()
+    placed = [(*map(float, to_share.transform((end.x, end.y))), end) for end in ends]
+    placed = [(x, y, end) for x, y, end in placed if math.isfinite(x) and math.isfinite(y)]
+    room = ROOM * (1.4 if any("$" in end.words for end in ends) else 1)  # subscripts and superscripts are higher
+    gap = room / (72 * FILLED * inches_high(axes))
+    for early in (True, False):
+        mine = sorted((y, x, end) for x, y, end in placed if (x < 0.9) == early)
+        for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap), strict=True):
+            line = {"arrowstyle": "-", "color": end.colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+            halo = [patheffects.withStroke(linewidth=2, foreground="white")] if early else []
+            axes.annotate(
+                end.words, (end.x, end.y), (x + 0.03 if early else 1.04, y), xycoords="data", va="center", size=NAME,
+                textcoords="axes fraction", color=PALE if is_grey(end.colour) else INK, arrowprops=line,
+                annotation_clip=False, path_effects=halo, zorder=6,
+            )  # fmt: skip
+
+
+def inches_high(axes: Axes) -> float:
+    """The height of a panel's place in its figure."""
+    spec = axes.get_subplotspec()
+    rows = spec.get_gridspec().nrows if spec else 1
+    return float(axes.get_figure().get_figheight()) / rows
+
+
+def spread(wanted: list[float], gap: float, low: float = 0.01, high: float = 0.99) -> list[float]:
+    """Ascending heights, at least `gap` apart and as near to the wanted ones as that allows, from low to high."""
+    blocks: list[list[float]] = []  # sums and counts of heights less their ranks' gaps: isotonic regression
+    for k, height in enumerate(wanted):
+        blocks.append([height - k * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += count
+    bases = [total / count for total, count in blocks for _ in range(int(count))]
+    top = max(low, high - gap * (len(wanted) - 1))
+    return [min(max(base, low), top) + k * gap for k, base in enumerate(bases)]
+
+
+def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]) -> None:
+    """Write each point's name beside it, where it covers neither a point, nor one of the others, nor another name.
+
+    After everything else is drawn: places are tried on the figure as it will be.
+    """
+    axes.get_figure().draw_without_rendering()
+    box = axes.get_window_extent()
+    per_point = axes.get_figure().dpi / 72
+    at = [tuple(map(float, axes.transData.transform((point.x, point.y)))) for point in points]
+    small = [tuple(map(float, axes.transData.transform(other))) for other in others]
+    taken = [
+        (x - size * per_point, y - size * per_point, x + size * per_point, y + size * per_point)
+        for every, size in ((at, 4), (small, 1.5))
+        for x, y in every
     ]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    for (x, y), point in sorted(zip(at, points, strict=True)):
+        wide, high = 0.62 * NAME * per_point * len(point.words), 1.15 * NAME * per_point
+        tried = [
+            (x + far * dx * per_point - (wide if dx < 0 else 0 if dx > 0 else wide / 2),
+             y + far * dy * per_point - high / 2)
+            for far in (6, 11, 18, 27, 38)
+            for dx, dy in ((1, 0), (-1, 0), (0.7, 1), (0.7, -1), (-0.7, 1), (-0.7, -1), (0, 1.2), (0, -1.2))
+        ]  # fmt: skip
+        free = [(left, low) for left, low in tried if clear(left, low, wide, high, taken, box)]
+        left, low = (free or tried)[0]
+        taken.append((left, low, left + wide, low + high))
+        line = {"arrowstyle": "-", "color": PAPER, "lw": 0.5, "shrinkA": 0, "shrinkB": 3, "relpos": (0.5, 0.5)}
+        offset = ((left - x) / per_point, (low + high / 2 - y) / per_point)
+        far_away = abs(low + high / 2 - y) > 10 * per_point
+        axes.annotate(
+            point.words, (point.x, point.y), offset, textcoords="offset points", va="center", size=NAME,
+            color=PALE if is_grey(point.colour) else INK, arrowprops=line if far_away else None, zorder=6,
+        )  # fmt: skip
+
+
+def clear(left: float, low: float, wide: float, high: float, taken: list[tuple[float, ...]], box: Any) -> bool:
+    """Whether a rectangle lies within `box` and touches none of those taken (left, low, right, top)."""
+    right, top = left + wide, low + high
+    inside = box.x0 <= left and right <= box.x1 and box.y0 <= low and top <= box.y1
+    return inside and not any(left < b[2] and b[0] < right and low < b[3] and b[1] < top for b in taken)
+
+
+# Words
 
 
 def note(figure: Figure, words: list[str]) -> None:
-    """Small sentences below the figure, each once."""
-    if words:
-        figure.supxlabel(" ".join(dict.fromkeys(words)), size=8, color="#555555", x=0.01, ha="left")
+    """Small sentences below the figure, each once, after those that are there."""
+    every = dict.fromkeys([*filter(None, figure.get_supxlabel().split("\n")), *words])
+    wrapped = [line for one in every for line in textwrap.wrap(one, int(19 * figure.get_figwidth()))]
+    if wrapped:
+        figure.supxlabel("\n".join(wrapped), size=NAME, color=PALE, x=0.01, ha="left", ma="left")
 
 
 def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], list[str]]:
@@ -113,13 +236,13 @@ def fewer(cells: list[tuple[str, str]], words: list[str], most: int = MOST_LINES
 
 def seeds(rows: pd.DataFrame) -> str:
     """`2 seeds`, `1 to 3 seeds`: of a cell."""
-    return spread(rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique())
+    return span(rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique(), "seed")
 
 
-def spread(counts: pd.Series) -> str:
+def span(counts: pd.Series, what: str) -> str:
     """`2 seeds`, `1 to 3 seeds`."""
     low, high = int(counts.min()), int(counts.max())
-    return f"{low} seed{'s' * (low != 1)}" if low == high else f"{low} to {high} seeds"
+    return f"{low} {what}{'s' * (low != 1)}" if low == high else f"{low} to {high} {what}s"
 
 
 def where(rows: pd.DataFrame) -> str:
@@ -129,8 +252,13 @@ def where(rows: pd.DataFrame) -> str:
     return shown + (f" and {len(pairs) - MOST_ROWS} more" if len(pairs) > MOST_ROWS else "")
 
 
+# Files
+
+
 def save(figure: Figure, caption: str, out: Path) -> None:
     """Write `out`.svg, .png and .txt, the same for the same data."""
+    figure.draw_without_rendering()  # lays the panels out, once for both
+    figure.set_layout_engine("none")
     for ending, extra in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
         with atomic(out.with_name(f"{out.name}.{ending}")) as partial:
             figure.savefig(partial, format=ending, **extra)

@@ -6,19 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from fastat.report.figure_data import SWEEP
 from fastat.report.figures import style
 from fastat.report.figures.style import at
-from fastat.report.methods import DASHED, DOTTED, SOLID, Dash, about, called, place
+from fastat.report.methods import DASHED, DOTTED, SOLID, Dash, called, place
+from fastat.report.methods import colour as colour_of
 
 METRICS: dict[str, tuple[str, Dash, str]] = {  # name, dash and marker of each accuracy; AutoAttack's marker is hollow
     "clean": ("clean", DOTTED, "."), "pgd50": ("PGD50", SOLID, "o"), "aa": ("AutoAttack", DASHED, "s"),
 }  # fmt: skip
 HOLLOW = "aa"
-COLUMNS, LEGEND = 4, 1.7  # panels beside each other; inches to their right
+COLUMNS, MOST_SWEEPS = 3, 16  # panels beside each other, and in all
 MOST_LINES = 5  # of one accuracy in a panel: combinations of the other swept values
 SHADES = ("#1b1b1b", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # of these combinations
 FAR = 30.0  # times: values so far apart stand on a logarithmic axis
@@ -30,34 +32,35 @@ def sweeps(rows: pd.DataFrame) -> tuple[Figure, str]:
     made = at(rows, own=0)
     places, words = panels(made)
     columns = min(COLUMNS, len(places))
-    width = 3.7 + LEGEND / columns
-    figure, axes = style.panels(math.ceil(len(places) / columns), columns, width=width, height=3.1)
+    figure, axes = style.panels(math.ceil(len(places) / columns), columns, max(style.WIDTH, 5.2 / columns))
     every = [panel for row in axes for panel in row]
     for panel, where in zip(every, places, strict=False):
         here = at(rows, **dict(zip(SWEEP, where, strict=True)))
         draw(panel, at(here, own=0), at(here, own=1), words)
         dataset, model, eps, method, over, _ = where
         panel.set_title(f"{called(method, over)}\n{dataset}, {model}, eps {eps}", fontsize=9)
-    for panel in every[len(places) :]:
-        panel.axis("off")
-    figure.legend(handles=signs(), loc="outside right upper", frameon=False, fontsize=8)
+    style.off(every[len(places) :])
+    handles, labels = zip(*signs(), strict=True)
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=2 if columns < COLUMNS else 3, frameon=False,
+        fontsize=style.NAME, handler_map={tuple: HandlerTuple(ndivide=None, pad=0.5)}, handlelength=4,
+    )  # fmt: skip
     style.note(figure, words)
     at_end, passed = (int((made[key] == 1).sum()) for key in ("collapsed_at_end", "collapsed_for_a_while"))
     return figure, (
-        f"Sweeps: accuracy on test images over the swept value ({style.where(made)}; {style.seeds(made)} a value, a "
-        "point each, their means as lines, of words as bars; lengths in eps; thin lines: the recipe swept over, "
-        f"itself). Of {len(made)} trainings {at_end} are collapsed at the end, {passed} were for a while."
+        f"Sweeps: accuracy on test images over the swept value; {style.seeds(made)} a value, a point each, their means "
+        "as lines, of words as bars; lengths in eps. "
+        f"Of {len(made)} trainings {at_end} are collapsed at the end, {passed} were for a while."
     )
 
 
 def panels(rows: pd.DataFrame) -> tuple[list[tuple[str, ...]], list[str]]:
-    """What the panels are of, at most style.MOST_ROWS rows of them, and what to say of the others."""
+    """What the panels are of, at most MOST_SWEEPS, and what to say of the others."""
     every, words = style.places(rows, SWEEP, len(rows))
     every.sort(key=lambda where: (*where[:2], int(where[2].split("/")[0]), place(where[3]), where[4] != "paper", where))
-    most = COLUMNS * style.MOST_ROWS
-    if len(every) > most:
-        words.append(f"{most} of {len(every)} sweeps are drawn; the others are in the figure's data.")
-    return every[:most], words
+    if len(every) > MOST_SWEEPS:
+        words.append(f"{MOST_SWEEPS} of {len(every)} sweeps are drawn; the others are in the figure's data.")
+    return every[:MOST_SWEEPS], words
 
 
 def draw(axes: Axes, rows: pd.DataFrame, own: pd.DataFrame, words: list[str]) -> None:
@@ -71,7 +74,7 @@ def draw(axes: Axes, rows: pd.DataFrame, own: pd.DataFrame, words: list[str]) ->
     others = sorted(rows["rest"].fillna("").unique())
     if len(others) > MOST_LINES:
         words.append(f"{MOST_LINES} lines an accuracy are drawn in a panel; the others are in the figure's data.")
-    colours = {"": about(rows["method"].iloc[0]).colour} if others == [""] else dict(zip(others, SHADES, strict=False))
+    colours = {"": colour_of(rows["method"].iloc[0])} if others == [""] else dict(zip(others, SHADES, strict=False))
     for rest, colour in colours.items():
         for metric in METRICS:
             line(axes, rows[rows["rest"].fillna("") == rest], metric, colour)
@@ -128,16 +131,18 @@ COLLAPSED: dict[str, dict[str, object]] = {
 }
 
 
-def signs() -> list[Line2D]:
-    """What the signs of all panels mean."""
+def signs() -> list[tuple[Line2D | tuple[Line2D, ...], str]]:
+    """What the signs of all panels mean; of the recipe swept over the thin lines, with the dash of each accuracy."""
     grey, ring = "#555555", {"marker": "o", "mfc": "none", "mec": "black"}
+    accuracies = [
+        (Line2D([], [], color=grey, ls=dash, marker=m, ms=4, mfc="white" if key == HOLLOW else grey), name)
+        for key, (name, dash, m) in METRICS.items()
+    ]
+    own = tuple(Line2D([], [], color="#888888", lw=0.9, ls=dash) for _, dash, _ in METRICS.values())
     return [
-        *(
-            Line2D([], [], color=grey, ls=dash, marker=m, ms=4, mfc="white" if key == HOLLOW else grey, label=name)
-            for key, (name, dash, m) in METRICS.items()
-        ),
-        Line2D([], [], color="#888888", lw=0.7, label="without the sweep"),
-        Line2D([], [], color="black", marker="x", ls="", label="collapsed at the end"),
-        Line2D([], [], ls="", label="collapsed for a while", **ring),
-        Line2D([], [], color="black", marker="v", ls="", label="diverged"),
+        *accuracies,
+        (own, f"the same ({', '.join(name for name, _, _ in METRICS.values())}) of the recipe swept over"),
+        (Line2D([], [], color="black", marker="x", ls=""), "collapsed at the end"),
+        (Line2D([], [], ls="", **ring), "collapsed for a while"),
+        (Line2D([], [], color="black", marker="v", ls=""), "diverged"),
     ]
