@@ -49,19 +49,17 @@ METHODS = {
     **OF_THE_PAPER,
     "fgsm_adaptive": About("FGSM-RS, adaptive", "#882255", DASHED, "d"),
     "n_fgsm": About("N-FGSM", "#117733", DOTTED, "H"),
-    "atas_sdi": About("ATAS + SDI", "#707070", DOTTED, "1"),
-    "atas_pgi": About("ATAS + PGI", "#7e7e7e", DASHDOT, "2"),
+    "atas_sdi": About("ATAS + SDI", "#707070", DOTTED, (3, 1, 0)),
+    "atas_pgi": About("ATAS + PGI", "#7e7e7e", DASHDOT, (5, 0, 36)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
-# Of methods without a line: the farthest from the colours above, and from one another, by the same measure.
-SPARE_COLOURS = (
-    "#0000f0", "#001e96", "#78d278", "#785af0", "#5a005a", "#003c00", "#3c96f0", "#3cb478", "#1e7896",
-    "#5a1ed2", "#1ef0b4", "#00b43c",
-)  # fmt: skip
+# Of methods without a line: of the first few hues, the farthest from those above by the same measure, of others greys.
+SPARE_HUES = ("#0000f0", "#78d278", "#785af0", "#5a005a")
+SPARE_GREYS = ("#5e5e5e", "#929292", "#6d6d6d", "#8a8a8a", "#7a7a7a", "#666666", "#828282", "#737373")
 SPARE_MARKERS: tuple[Marker, ...] = ("8", (4, 1, 0), (6, 1, 0), (3, 0, 45), (7, 0, 0), (4, 1, 45), (8, 1, 0))
 SPARE_DASHES = (SOLID, DASHED, DOTTED, DASHDOT)
-SPARE = len(SPARE_COLOURS) * len(SPARE_MARKERS)  # pairs, as many as the two lengths allow: they have no common divisor
+SPARE = len(SPARE_GREYS) * len(SPARE_MARKERS)  # pairs, as many as the two lengths allow: they have no common divisor
 
 
 def about(method: str) -> About:
@@ -77,8 +75,11 @@ def by_rule(method: str) -> About:
     """
     others = [name for name in method_names() if name not in METHODS]
     k = others.index(method) if method in others else int(hashlib.sha256(method.encode()).hexdigest(), 16)
-    colour, marker = SPARE_COLOURS[k % len(SPARE_COLOURS)], SPARE_MARKERS[k % len(SPARE_MARKERS)]
-    return About(method, colour, SPARE_DASHES[k // SPARE % len(SPARE_DASHES)], marker)
+    if k < len(SPARE_HUES):
+        return About(method, SPARE_HUES[k], SOLID, SPARE_MARKERS[k])
+    j = k - len(SPARE_HUES)
+    grey, marker = SPARE_GREYS[j % len(SPARE_GREYS)], SPARE_MARKERS[j % len(SPARE_MARKERS)]
+    return About(method, grey, SPARE_DASHES[j // SPARE % len(SPARE_DASHES)], marker)
 
 
 def colour(method: str, variant: str = "paper") -> str:

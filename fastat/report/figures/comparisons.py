@@ -22,7 +22,7 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
     rows = rows.assign(eps_255=rows["eps"].map(parse_eps).astype(int))
     places, words = style.places(rows, ["dataset", "model"])
     metrics = [metric for metric in ATTACKS if metric in set(rows["metric"])]
-    n_names = cells_of(rows)
+    n_names = int(rows.groupby(["dataset", "model", "metric"])[["method", "variant"]].apply(n_different).max())
     height = style.tall(min(n_names, style.MOST_LINES), 3.2)
     figure, axes = style.panels(len(places), len(metrics), height=height)
     for row, (dataset, model) in zip(axes, places, strict=True):
@@ -41,10 +41,9 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
     )
 
 
-def cells_of(rows: pd.DataFrame) -> int:
-    """The most methods and variants that a panel has."""
-    groups = rows.groupby(["dataset", "model", "metric"])
-    return max(len(part[["method", "variant"]].drop_duplicates()) for _, part in groups)
+def n_different(rows: pd.DataFrame) -> int:
+    """How many of the rows are different."""
+    return len(rows.drop_duplicates())
 
 
 def by_eps(axes: Axes, rows: pd.DataFrame, where: tuple[str, str, str], words: list[str]) -> None:
@@ -55,13 +54,14 @@ def by_eps(axes: Axes, rows: pd.DataFrame, where: tuple[str, str, str], words: l
     for k, cell in enumerate(cells):
         one = at(rows, method=cell[0], variant=cell[1]).sort_values("eps_255")
         spread = [one["mean"] - one["low"], one["high"] - one["mean"]]
-        apart = one["eps_255"] * (1 + 0.003 * (k - len(cells) / 2))
+        apart = one["eps_255"] * (1 + 0.03 * (k / len(cells) - 0.5))
         look = {"color": colour(*cell), "ls": style.dash(*cell), "zorder": style.above(*cell)}
         sign = {"marker": about(cell[0]).marker, "mfc": style.face(*cell), "ms": 4}
         axes.errorbar(apart, one["mean"], spread, **look, **sign, lw=1.1, elinewidth=0.8)
         ends.append(End(float(apart.iloc[-1]), float(one["mean"].iloc[-1]), called(*cell), look["color"]))
     axes.set_xscale("log")
-    axes.set_ylim(-1.5, 102 if where[2] == "clean" else None)
+    lowest = float(rows["low"].min())
+    axes.set_ylim(*(max(-1.5, lowest - 15), 102) if where[2] == "clean" else (-1.5, None))
     axes.set_xlim(ticks[0] / 1.06, ticks[-1] * 1.06)
     scaled(axes, ticks)
     style.name_ends(axes, ends)
@@ -184,7 +184,9 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
     attacks = [attack for attack in ("aa", "pgd50") if rows[attack].notna().any()]
     wanted = [(cost, attack) for cost in costs for attack in attacks]
     shapes = [wanted[k : k + 2] for k in range(0, len(wanted), 2)]
-    figure, axes = style.panels(len(places) * len(shapes), max(map(len, shapes)), 4.6, 3.6)
+    n_names = int(rows.groupby(["dataset", "model", "eps", "device"])[["method", "variant"]].apply(n_different).max())
+    height = style.tall(min(n_names, style.MOST_LINES), 3.6)
+    figure, axes = style.panels(len(places) * len(shapes), max(map(len, shapes)), 4.6, height)
     bands = [(where, shape) for where in places for shape in shapes]
     clouds = []
     for row, (where, shape) in zip(axes, bands, strict=True):

@@ -116,8 +116,8 @@ class End(NamedTuple):
     colour: str
 
 
-def name_ends(axes: Axes, ends: list[End]) -> None:
-    """Write each line's name right of its panel, none over another; of a line that ends early, beside its end.
+def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
+    """Write each line's name right of its panel, none over another; of one that ends before `from_share`, at its end.
 
     After the limits of the axes are set. An end that is at no finite place there has no name.
     """
@@ -127,7 +127,7 @@ def name_ends(axes: Axes, ends: list[End]) -> None:
     room = ROOM * (1.4 if any("$" in end.words for end in ends) else 1)  # subscripts and superscripts are higher
     gap = room / (72 * FILLED * inches_high(axes))
     for early in (True, False):
-        mine = sorted((y, x, end) for x, y, end in placed if (x < 0.9) == early)
+        mine = sorted((y, x, end) for x, y, end in placed if (x < from_share) == early)
         for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap), strict=True):
             line = {"arrowstyle": "-", "color": end.colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
             halo = [patheffects.withStroke(linewidth=2, foreground="white")] if early else []
@@ -159,9 +159,16 @@ def spread(wanted: list[float], gap: float, low: float = 0.01, high: float = 0.9
     return [min(max(base, low), top) + k * gap for k, base in enumerate(bases)]
 
 
+DIRECTIONS = [  # to the right first, then to the left, then round
+    (math.cos(turn), math.sin(turn))
+    for turn in (0, math.pi, *(k * math.pi / 8 for k in (1, -1, 7, -7, 2, -2, 6, -6, 4, -4, 3, -3, 5, -5)))
+]
+
+
 def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]) -> None:
     """Write each point's name beside it, where it covers neither a point, nor one of the others, nor another name.
 
+    A name that has no such place stands right of the panel.
     After everything else is drawn: places are tried on the figure as it will be.
     """
     axes.get_figure().draw_without_rendering()
@@ -174,16 +181,19 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
         for every, size in ((at, 4), (small, 1.5))
         for x, y in every
     ]
+    crowded = []
     for (x, y), point in sorted(zip(at, points, strict=True)):
-        wide, high = 0.62 * NAME * per_point * len(point.words), 1.15 * NAME * per_point
-        tried = [
-            (x + far * dx * per_point - (wide if dx < 0 else 0 if dx > 0 else wide / 2),
-             y + far * dy * per_point - high / 2)
-            for far in (6, 11, 18, 27, 38)
-            for dx, dy in ((1, 0), (-1, 0), (0.7, 1), (0.7, -1), (-0.7, 1), (-0.7, -1), (0, 1.2), (0, -1.2))
-        ]  # fmt: skip
-        free = [(left, low) for left, low in tried if clear(left, low, wide, high, taken, box)]
-        left, low = (free or tried)[0]
+        wide, high = NAME * per_point * (0.66 * len(point.words) + 1), 1.6 * NAME * per_point
+        tried = (
+            (x + far * dx * per_point - wide * (1 - dx) / 2, y + far * dy * per_point - high / 2)
+            for far in (6, 11, 18, 27, 38, 50, 64, 80)
+            for dx, dy in DIRECTIONS
+        )
+        free = next((one for one in tried if clear(*one, wide, high, taken, box)), None)
+        if free is None:
+            crowded.append(point)
+            continue
+        left, low = free
         taken.append((left, low, left + wide, low + high))
         line = {"arrowstyle": "-", "color": PAPER, "lw": 0.5, "shrinkA": 0, "shrinkB": 3, "relpos": (0.5, 0.5)}
         offset = ((left - x) / per_point, (low + high / 2 - y) / per_point)
@@ -192,6 +202,7 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
             point.words, (point.x, point.y), offset, textcoords="offset points", va="center", size=NAME,
             color=PALE if is_grey(point.colour) else INK, arrowprops=line if far_away else None, zorder=6,
         )  # fmt: skip
+    name_ends(axes, crowded, 0)
 
 
 def clear(left: float, low: float, wide: float, high: float, taken: list[tuple[float, ...]], box: Any) -> bool:
