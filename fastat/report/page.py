@@ -23,6 +23,8 @@ from fastat.config.attack_names import parse
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import claims, figure_data, pairs, sanity, verdicts
+from fastat.report.contents import FIGURES
+from fastat.report.methods import colour
 from fastat.report.results import ALWAYS, Results, cells, complete, once, read, read_rows
 from fastat.report.tidy import CELL, RUN
 
@@ -32,6 +34,8 @@ DECIMALS = {"pgd10": 1, "fgsm": 1, "loss": 3}
 MEANS = [  # of the seeds, in the leaderboard
     "clean", "pgd10", "pgd50", "aa", "train_pgd10_last", "train_pgd10_best", "best_pgd50", "best_aa", "best_epoch",
 ]  # fmt: skip
+DPI, SCREEN = 150, 112  # of the figures' files; pixels of the page that an inch takes
+PRINTED = re.compile(r"fig(\d+)")  # a figure of the paper's
 SURFACE_POINTS = 1_000_000  # about 6 MB of page; landscapes beyond are left out, and the page says how many
 
 TABLES = {
@@ -114,6 +118,7 @@ def leaderboard(
     )
     shown.insert(0, "eps_255", by["eps_255"].first())
     shown = shown.reset_index()
+    shown["colour"] = [colour(*cell) for cell in zip(shown["method"], shown["variant"], strict=True)]
     return shown.join(beside_paper(shown, verdicts)).join(checked(shown, numbered(runs), sanity))
 
 
@@ -272,8 +277,11 @@ def short(commit: str) -> str:
 
 
 def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
-    """Every picture of the folder, as name, caption and data URI; of .svg and .png the smaller one."""
-    names = sorted({path.stem for ending in ("svg", "png") for path in figures.glob(f"*.{ending}")})
+    """Every picture of the folder: name, title, caption, width and data URI; of .svg and .png the smaller one.
+
+    The paper's first, in its order, then those of contents.py.
+    """
+    names = sorted({path.stem for ending in ("svg", "png") for path in figures.glob(f"*.{ending}")}, key=order)
     if not names:
         notes.append(f"There is no picture in {figures.name}/.")
     shown = []
@@ -285,11 +293,34 @@ def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
         shown.append(
             {
                 "name": name,
+                "title": titled(name),
+                "width": f"{width}px" if (width := pixels(figures / f"{name}.png")) else "auto",
                 "caption": words.read_text(encoding="utf-8").strip() if words.exists() else "",
                 "source": f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}",
             }
         )
     return shown
+
+
+def order(name: str) -> tuple[bool, int, str]:
+    """A sorting key: the paper's figures, then ours, then any others."""
+    return not PRINTED.fullmatch(name), FIGURES.index(name) if name in FIGURES else len(FIGURES), name
+
+
+def titled(name: str) -> str:
+    """`fig04` -> `Figure 4`, `accuracy_by_eps` -> `Accuracy by eps`."""
+    printed = PRINTED.fullmatch(name)
+    return f"Figure {int(printed[1])}" if printed else name.replace("_", " ").capitalize()
+
+
+def pixels(png: Path) -> int:
+    """How wide a figure is shown, so that letters are as large in all of them; 0 where its file does not say."""
+    try:
+        head = png.read_bytes()[:24]
+    except OSError:
+        return 0
+    wide = int.from_bytes(head[16:20]) if head[:4] == b"\x89PNG" else 0
+    return round(SCREEN * wide / DPI) if wide > DPI else 0
 
 
 def html(

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastat.report import page
+from fastat.report.methods import colour
 from fastat.report.statistics import wilson
 from tests import fabricate
 
@@ -268,6 +269,32 @@ def test_pictures_are_inside_with_their_captions(tmp_path: Path) -> None:
     assert f'src="data:image/png;base64,{base64.b64encode(PIXEL).decode()}"' in text  # the smaller of the two
     assert "A caption &lt;/script&gt;" in text
     assert HOSTILE not in text
+
+
+def test_the_paper_s_figures_come_first_in_its_order_and_one_without_a_picture_is_a_line(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in ("accuracy_by_eps", "curves", "fig02", "fig10", "fig01", "zzz"):
+        (tmp_path / f"figures/{name}.png").write_bytes(PIXEL)
+        caption = "Nothing to draw: no run." if name == "fig02" else f"Of {name}."
+        (tmp_path / f"figures/{name}.txt").write_text(caption)
+    text = made(tmp_path).read_text()
+    titles = re.findall(r"<figcaption><strong>(.*?)</strong>", text)
+    assert titles == ["Figure 1", "Figure 2", "Figure 10", "Curves", "Accuracy by eps", "Zzz"]
+    assert text.count("<figure>") == 6 and text.count("<img ") == 5
+
+
+def test_letters_are_as_large_in_all_figures(tmp_path: Path) -> None:
+    head = PIXEL[:16]
+    (tmp_path / "wide.png").write_bytes(head + (1500).to_bytes(4) + PIXEL[20:])
+    (tmp_path / "narrow.png").write_bytes(head + (600).to_bytes(4) + PIXEL[20:])
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    assert [page.pixels(tmp_path / f"{name}.png") for name in ("wide", "narrow", "no", "absent")] == [1120, 448, 0, 0]
+
+
+def test_a_method_has_the_colour_of_the_figures(tmp_path: Path) -> None:
+    who = [("digits", "preact_tiny", "8/255", *name, "0") for name in (("atas", "paper"), ("fgsm_rs", "fgsm"))]
+    cells = records(data_of(made(tmp_path, who))["cells"])
+    assert [cell["colour"] for cell in cells] == [colour("atas"), colour("fgsm_rs", "fgsm")]
 
 
 @given(st.recursive(st.text() | st.just(HOSTILE), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))

@@ -9,10 +9,16 @@ const verdicts = unpack(data.verdicts);
 const sanity = unpack(data.sanity);
 const pairs = unpack(data.pairs);
 
-const MOST = 8; // as many cells as there are line styles that can be told apart
-const COLOURS = ["#2a86c8", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c8c8c", "#9a66d6"]; // on white and on black
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot"];
-const STROKES = { solid: "", dash: "8 4", dot: "2 3", dashdot: "8 3 2 3", longdash: "14 5" };
+const MOST = 8; // as many cells as there are dashes: of one colour none looks like another
+const STROKES = { solid: "", dash: "8 4", dot: "2 3", dashdot: "8 3 2 3", longdash: "14 5", longdashdot: "14 3 2 3", "5px,2px": "5 2", "2px,7px": "2 7" };
+const DASHES = Object.keys(STROKES);
+const dashOf = (shown, k) => DASHES[shown.slice(0, k).filter((cell) => cell.colour === shown[k].colour).length];
+const dark = window.matchMedia("(prefers-color-scheme: dark)");
+function colourOf(cell) { // the method's, as in the figures; lighter on black
+  if (!dark.matches) return cell.colour;
+  const light = [1, 3, 5].map((k) => Math.round(parseInt(cell.colour.slice(k, k + 2), 16) * 0.6 + 255 * 0.4));
+  return cell.colour === "#000000" ? "#e6e7e8" : `rgb(${light.join(", ")})`;
+}
 
 // Small things
 
@@ -153,7 +159,8 @@ function secondsNode(cell) {
 
 const columns = [
   { title: "Draw, evidence", className: "act", plain: true, value: () => null, node: actions },
-  { title: "Method", className: "name", value: (cell) => cell.method },
+  { title: "Method", className: "name", value: (cell) => cell.method,
+    node: (cell) => el("span", {}, el("span", { class: "swatch", style: `--of: ${cell.colour}`, "aria-hidden": "true" }), cell.method) },
   { title: "Recipe", className: "name", value: (cell) => cell.variant, help: "paper, or a named variant" },
   { title: "Data set", className: "name", value: (cell) => cell.dataset },
   { title: "Model", className: "name", value: (cell) => cell.model },
@@ -315,17 +322,18 @@ const PANELS = [
   ["pgd10", "PGD10 accuracy", "%", { rangemode: "tozero" }], ["fgsm", "FGSM accuracy", "%", { rangemode: "tozero" }], ["loss", "Loss under PGD10", "nats", {}],
 ];
 
-function lines(cell, k, panel) {
+function lines(cell, dash, panel) {
   const traces = [];
+  const colour = colourOf(cell);
   for (const run of cell.runs) {
     const y = run.curves[panel];
     if (!y || y.every((value) => value === null)) continue;
     const x = run.curves.epoch;
     const name = inPlot(`${method(cell)}, seed ${run.seed}`);
-    traces.push({ x, y, name, mode: x.length > 1 ? "lines" : "markers", line: { color: COLOURS[k], dash: DASHES[k], width: 1.8 },
+    traces.push({ x, y, name, mode: x.length > 1 ? "lines" : "markers", line: { color: colour, dash, width: 1.8 },
       hovertemplate: `${name}<br>epoch %{x}: %{y}<extra></extra>` });
     const at = x.indexOf(run.collapse_epoch);
-    if (at >= 0) traces.push({ x: [x[at]], y: [y[at]], mode: "markers", marker: { symbol: run.collapsed_at_end ? "x" : "circle-open", size: 9, color: COLOURS[k], line: { width: run.collapsed_at_end ? 0 : 2 } },
+    if (at >= 0) traces.push({ x: [x[at]], y: [y[at]], mode: "markers", marker: { symbol: run.collapsed_at_end ? "x" : "circle-open", size: 9, color: colour, line: { width: run.collapsed_at_end ? 0 : 2 } },
       hovertemplate: `${name} collapsed ${run.collapsed_at_end ? "at the end" : "for a while"}<br>epoch %{x}<extra></extra>` });
   }
   return traces;
@@ -336,7 +344,7 @@ async function drawCurves(shown) {
   if (!shown.length) return panels.replaceChildren();
   const Plotly = await plotly();
   while (panels.children.length < PANELS.length) panels.append(el("div"));
-  const traces = PANELS.map(([panel]) => shown.flatMap((cell, colour) => lines(cell, colour, panel)));
+  const traces = PANELS.map(([panel]) => shown.flatMap((cell, k) => lines(cell, dashOf(shown, k), panel)));
   traces.forEach((some, k) => (panels.children[k].hidden = !some.length)); // before drawing: the others share the width
   for (const [k, [, title, unit, yaxis]] of PANELS.entries()) {
     if (traces[k].length) await Plotly.react(panels.children[k], traces[k], layout(title, "epoch", unit, { yaxis }), CONFIG);
@@ -353,9 +361,9 @@ function chips(shown) {
     line.setAttribute("aria-hidden", "true");
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
     path.setAttribute("d", "M0 4H36");
-    path.setAttribute("stroke", COLOURS[k]);
+    path.setAttribute("stroke", colourOf(cell));
     path.setAttribute("stroke-width", "2.5");
-    path.setAttribute("stroke-dasharray", STROKES[DASHES[k]]);
+    path.setAttribute("stroke-dasharray", STROKES[dashOf(shown, k)]);
     line.append(path);
     const button = el("button", { type: "button", "aria-label": `Do not draw ${nameOf(cell)}` }, "×");
     button.addEventListener("click", () => choose(cell, false));
@@ -419,6 +427,7 @@ function draw() { // one drawing at a time, and none that is out of date before 
   return waiting;
 }
 one("#landscapes form").addEventListener("change", draw);
+dark.addEventListener("change", draw);
 
 function resized(size) {
   for (const panel of document.querySelectorAll(".js-plotly-plot")) window.Plotly.relayout(panel, size);
