@@ -11,8 +11,9 @@ from matplotlib.markers import MarkerStyle
 
 from fastat.report import figure_data, figures, methods
 from fastat.report.contents import FIGURES
-from fastat.report.figures import printed, style
+from fastat.report.figures import printed, style, sweeps
 from tests.report.test_figures import EPS, STEPS, named, results
+from tests.report.test_sweeps import made
 
 
 def grid(names, seeds, eps=("51/255", "77/255", "102/255")):
@@ -29,19 +30,30 @@ GRIDS = {
     "steps": named(STEPS, 3), "many": grid(MANY, 1), "single": named(ONE_EACH, 1),
     "few": grid(ONE_EACH, 3, ["8/255", "16/255"]),
 }  # fmt: skip
+SWEPT = {  # what is swept, over which methods and more
+    "one sweep": ({"fgsm_rs": {"alpha": ["0.5 eps", "1 eps", "1.5 eps"]}}, ["fgsm_rs"], {"seed": 0}),
+    "sweeps": ({"fgsm_rs": [{"random_start": [True, False]}, {"schedule.lr": [0.01, 0.1, 0.3]}],
+                "atta": {"store": ["float32", "int8", "float16"], "reset_every": [2, 5, 10]},
+                "atas": {"c": [0.001, 0.01, 0.1, 1]}}, ["fgsm_rs", "atta", "atas"], {}),
+}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=GRIDS)
+@pytest.fixture(scope="module", params=[*GRIDS, *SWEPT])
 def laid_out(request, tmp_path_factory):
-    """Name -> figure, as it is saved: of step sizes, of 32 methods, of one seed at one eps, of two eps."""
-    folder = results(tmp_path_factory.mktemp(request.param) / "results", GRIDS[request.param])
+    """Name -> figure, as it is saved: of step sizes, 32 methods, one seed at one eps, two eps, and of sweeps."""
+    folder = tmp_path_factory.mktemp("looks") / "results"
+    if request.param in GRIDS:
+        results(folder, GRIDS[request.param])
+    else:
+        swept, names, more = SWEPT[request.param]
+        made(folder, swept, names, **more)
     figure_data.write_all(folder, None, EPS, folder / "figures")
     with plt.style.context(figures.STYLE, after_reset=True):
-        made = {name: figures.drawn(name, folder / f"figures/{name}.csv")[0] for name in FIGURES}
-        for figure in made.values():
+        drawn = {name: figures.drawn(name, folder / f"figures/{name}.csv")[0] for name in FIGURES}
+        for figure in drawn.values():
             figure.draw_without_rendering()
             plt.close(figure)
-        yield made
+        yield drawn
 
 
 def texts(figure):
@@ -89,9 +101,17 @@ def test_no_panel_is_empty(laid_out):
 
 def test_a_legend_stands_once_and_says_nothing_twice(laid_out):
     for name, figure in laid_out.items():
-        legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-        words = [text.get_text() for legend in legends for text in legend.get_texts()]
-        assert len(legends) <= 1 and len(set(words)) == len(words), name
+        of_panels = [axes.get_legend() for axes in figure.axes if axes.get_legend()]  # what else a sweep varied
+        words = [text.get_text() for legend in (*figure.legends, *of_panels) for text in legend.get_texts()]
+        assert len(figure.legends) <= 1 and len(of_panels) <= (name == "sweeps") and len(set(words)) == len(words), name
+
+
+def test_the_thin_lines_of_a_sweep_stand_in_its_legend_with_every_dash():
+    handles = dict((words, handle) for handle, words in sweeps.signs())
+    thin = handles["recipe swept over (same dashes)"]
+    assert [line.get_linestyle() for line in thin] == [
+        handles[name].get_linestyle() for name in ("clean", "PGD50", "AutoAttack")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +241,9 @@ def test_the_paper_s_accuracies_are_of_the_same_network_or_said_to_be_of_another
 
 
 def test_they_are_drawn_thin_and_grey_on_an_axis_of_their_own(laid_out):
-    panels = [axes for axes in laid_out["accuracy_by_eps"].axes if "paper, CIFAR10, ResNet-18" in axes.get_xlabel()]
-    assert len(panels) == 3
+    every = laid_out["accuracy_by_eps"].axes
+    panels = [axes for axes in every if "paper, CIFAR10, ResNet-18" in axes.get_xlabel()]
+    assert len(panels) == len(every) / 2
     for axes in panels:
         assert axes.lines and {line.get_color() for line in axes.lines} == {style.PAPER}
         assert {x for line in axes.lines for x in line.get_xdata()} <= {8, 12, 16}

@@ -21,6 +21,7 @@ METRICS: dict[str, tuple[str, Dash, str]] = {  # name, dash and marker of each a
 }  # fmt: skip
 HOLLOW = "aa"
 COLUMNS, MOST_SWEEPS = 3, 16  # panels beside each other, and in all
+ENTRY = 0.08  # of a panel's height that a line of its legend takes
 MOST_LINES = 5  # of one accuracy in a panel: combinations of the other swept values
 SHADES = ("#1b1b1b", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # of these combinations
 FAR = 30.0  # times: values so far apart stand on a logarithmic axis
@@ -31,18 +32,21 @@ def sweeps(rows: pd.DataFrame) -> tuple[Figure, str]:
     rows = rows.dropna(subset=[*SWEEP, "key"])
     made = at(rows, own=0)
     places, words = panels(made)
-    columns = min(COLUMNS, len(places))
-    figure, axes = style.panels(math.ceil(len(places) / columns), columns, max(style.WIDTH, 5.2 / columns))
+    columns = 2 if len(places) == 4 else min(COLUMNS, len(places))
+    figure, axes = style.panels(math.ceil(len(places) / columns), columns, max(style.WIDTH, 5.2 / columns),
+                                 2.8 + 0.8 * (len(places) <= columns))  # fmt: skip
     every = [panel for row in axes for panel in row]
     for panel, where in zip(every, places, strict=False):
         here = at(rows, **dict(zip(SWEEP, where, strict=True)))
         draw(panel, at(here, own=0), at(here, own=1), words)
         dataset, model, eps, method, over, _ = where
         panel.set_title(f"{called(method, over)}\n{dataset}, {model}, eps {eps}", fontsize=9)
+    for row in axes:
+        row[0].set_ylabel("accuracy, test images (%)")
     style.off(every[len(places) :])
     handles, labels = zip(*signs(), strict=True)
     figure.legend(
-        handles, labels, loc="outside upper center", ncols=2 if columns < COLUMNS else 3, frameon=False,
+        handles, labels, loc="outside upper center", ncols=columns + 1, frameon=False,
         fontsize=style.NAME, handler_map={tuple: HandlerTuple(ndivide=None, pad=0.5)}, handlelength=4,
     )  # fmt: skip
     style.note(figure, words)
@@ -66,7 +70,7 @@ def panels(rows: pd.DataFrame) -> tuple[list[tuple[str, ...]], list[str]]:
 def draw(axes: Axes, rows: pd.DataFrame, own: pd.DataFrame, words: list[str]) -> None:
     """One sweep. own: the runs that it is over."""
     key, unit = rows["key"].iloc[0], rows["unit"].iloc[0]
-    axes.set(xlabel=f"{key} (eps)" if unit == "eps" else key, ylabel="accuracy, test images (%)")
+    axes.set_xlabel(f"{key} (eps)" if unit == "eps" else key)
     if rows[list(METRICS)].isna().all(axis=None) and not (rows["diverged"] == 1).any():
         style.say(axes, "no run of this sweep was attacked")
         return
@@ -86,7 +90,10 @@ def draw(axes: Axes, rows: pd.DataFrame, own: pd.DataFrame, words: list[str]) ->
     axes.set_ylim(-1.5, None)
     if others != [""]:
         handles = [Line2D([], [], color=colour, label=rest) for rest, colour in colours.items()]
-        axes.legend(handles=handles, frameon=False, fontsize=7, handlelength=1.2)
+        axes.set_ylim(-1.5, axes.get_ylim()[1] / (1 - ENTRY * len(handles)))
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
+        axes.legend(handles=handles, frameon=False, fontsize=style.NAME, handlelength=1.2, loc="upper left",
+                    borderaxespad=0.1, labelspacing=0.2)  # fmt: skip
 
 
 def along(axes: Axes, rows: pd.DataFrame) -> pd.Series:
@@ -141,7 +148,7 @@ def signs() -> list[tuple[Line2D | tuple[Line2D, ...], str]]:
     own = tuple(Line2D([], [], color="#888888", lw=0.9, ls=dash) for _, dash, _ in METRICS.values())
     return [
         *accuracies,
-        (own, f"the same ({', '.join(name for name, _, _ in METRICS.values())}) of the recipe swept over"),
+        (own, "recipe swept over (same dashes)"),
         (Line2D([], [], color="black", marker="x", ls=""), "collapsed at the end"),
         (Line2D([], [], ls="", **ring), "collapsed for a while"),
         (Line2D([], [], color="black", marker="v", ls=""), "diverged"),
