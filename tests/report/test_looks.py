@@ -29,6 +29,8 @@ ONE_EACH = ["clean/paper", "pgd10/paper", "fgsm_rs/paper", "atta/paper", "atas/p
 GRIDS = {
     "steps": named(STEPS, 3), "many": grid(MANY, 1), "single": named(ONE_EACH, 1),
     "few": grid(ONE_EACH, 3, ["8/255", "16/255"]),
+    "gaps": [*grid(ONE_EACH, 1), *grid(["fgsm_adaptive/paper", "nuat/paper"], 2, ["77/255"]),
+             *grid(["yopo/paper"], 1, ["51/255"])],
 }  # fmt: skip
 SWEPT = {  # what is swept, over which methods and more
     "one sweep": ({"fgsm_rs": {"alpha": ["0.5 eps", "1 eps", "1.5 eps"]}}, ["fgsm_rs"], {"seed": 0}),
@@ -40,7 +42,7 @@ SWEPT = {  # what is swept, over which methods and more
 
 @pytest.fixture(scope="module", params=[*GRIDS, *SWEPT])
 def laid_out(request, tmp_path_factory):
-    """Name -> figure, as it is saved: of step sizes, 32 methods, one seed at one eps, two eps, and of sweeps."""
+    """Name -> figure, as it is saved: of step sizes, 32 methods, one seed at one eps, two eps, one of some, sweeps."""
     folder = tmp_path_factory.mktemp("looks") / "results"
     if request.param in GRIDS:
         results(folder, GRIDS[request.param])

@@ -117,7 +117,9 @@ class End(NamedTuple):
 
 
 def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
-    """Write each line's name right of its panel, none over another; of one that ends before `from_share`, at its end.
+    """Write each line's name right of its panel, none over another.
+
+    Of a line that ends before this share of its panel, at its end, if there is room for it before the panel's.
 
     After the limits of the axes are set. An end that is at no finite place there has no name.
     """
@@ -125,9 +127,12 @@ def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
     placed = [(*map(float, to_share.transform((end.x, end.y))), end) for end in ends]
     placed = [(x, y, end) for x, y, end in placed if math.isfinite(x) and math.isfinite(y)]
     room = ROOM * (1.4 if any("$" in end.words for end in ends) else 1)  # subscripts and superscripts are higher
-    gap = room / (72 * FILLED * inches_high(axes))
+    wide, high = inches(axes)
+    gap, letter = room / (72 * FILLED * high), 0.66 * NAME / (72 * FILLED * wide)
     for early in (True, False):
-        mine = sorted((y, x, end) for x, y, end in placed if (x < from_share) == early)
+        mine = sorted(
+            (y, x, end) for x, y, end in placed if (x < from_share and x + 0.05 + letter * len(end.words) < 1) == early
+        )
         for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap), strict=True):
             line = {"arrowstyle": "-", "color": end.colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
             halo = [patheffects.withStroke(linewidth=2, foreground="white")] if early else []
@@ -138,11 +143,12 @@ def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
             )  # fmt: skip
 
 
-def inches_high(axes: Axes) -> float:
-    """The height of a panel's place in its figure."""
+def inches(axes: Axes) -> tuple[float, float]:
+    """Width and height of a panel's place in its figure, were all as large."""
     spec = axes.get_subplotspec()
-    rows = spec.get_gridspec().nrows if spec else 1
-    return float(axes.get_figure().get_figheight()) / rows
+    rows, columns = spec.get_gridspec().get_geometry() if spec else (1, 1)
+    wide, high = axes.get_figure().get_size_inches()
+    return float(wide) / columns, float(high) / rows
 
 
 def spread(wanted: list[float], gap: float, low: float = 0.01, high: float = 0.99) -> list[float]:
@@ -159,6 +165,7 @@ def spread(wanted: list[float], gap: float, low: float = 0.01, high: float = 0.9
     return [min(max(base, low), top) + k * gap for k, base in enumerate(bases)]
 
 
+NEAR = 11  # points between a point and its name, from which on a line ties them
 DIRECTIONS = [  # to the right first, then to the left, then round
     (math.cos(turn), math.sin(turn))
     for turn in (0, math.pi, *(k * math.pi / 8 for k in (1, -1, 7, -7, 2, -2, 6, -6, 4, -4, 3, -3, 5, -5)))
@@ -185,22 +192,21 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
     for (x, y), point in sorted(zip(at, points, strict=True)):
         wide, high = NAME * per_point * (0.66 * len(point.words) + 1), 1.6 * NAME * per_point
         tried = (
-            (x + far * dx * per_point - wide * (1 - dx) / 2, y + far * dy * per_point - high / 2)
-            for far in (6, 11, 18, 27, 38, 50, 64, 80)
+            (x + far * dx * per_point - wide * (1 - dx) / 2, y + far * dy * per_point - high / 2, far)
+            for far in (6, NEAR, 18, 27, 38, 50, 64, 80)
             for dx, dy in DIRECTIONS
         )
-        free = next((one for one in tried if clear(*one, wide, high, taken, box)), None)
+        free = next((one for one in tried if clear(*one[:2], wide, high, taken, box)), None)
         if free is None:
             crowded.append(point)
             continue
-        left, low = free
+        left, low, far = free
         taken.append((left, low, left + wide, low + high))
         line = {"arrowstyle": "-", "color": PAPER, "lw": 0.5, "shrinkA": 0, "shrinkB": 3, "relpos": (0.5, 0.5)}
         offset = ((left - x) / per_point, (low + high / 2 - y) / per_point)
-        far_away = abs(low + high / 2 - y) > 10 * per_point
         axes.annotate(
             point.words, (point.x, point.y), offset, textcoords="offset points", va="center", size=NAME,
-            color=PALE if is_grey(point.colour) else INK, arrowprops=line if far_away else None, zorder=6,
+            color=PALE if is_grey(point.colour) else INK, arrowprops=line if far > NEAR else None, zorder=6,
         )  # fmt: skip
     name_ends(axes, crowded, 0)
 
