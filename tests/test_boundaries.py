@@ -93,6 +93,13 @@ def test_workflow_and_reports_leave_torch_unloaded(folder):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["fastat.report.figures", "fastat.report.page"])
+def test_drawing_and_the_page_load_neither_scipy_s_statistics_nor_scikit_learn(module):
+    """They take half a second each, and nothing there asks them."""
+    code = f"import sys, {module}; sys.exit(bool({{'scipy.stats', 'sklearn', 'torch'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_environment_yml_takes_the_pins_from_the_locks():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))

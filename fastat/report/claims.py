@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # its parts are loaded when they are used
 
 from fastat.machine.files import atomic
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
@@ -259,8 +259,8 @@ def fisher(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str]) -> Fo
     """Does `one` collapse more often than `other`, at the end or for a while? Fisher's exact test."""
     counts = [(int(rows["collapsed"].sum()), len(rows)) for rows in (one, other)]
     (k, n), (m, r) = counts
-    p = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="greater").pvalue)
-    opposite = float(stats.fisher_exact([[k, n - k], [m, r - m]], alternative="less").pvalue)
+    p = float(scipy.stats.fisher_exact([[k, n - k], [m, r - m]], alternative="greater").pvalue)
+    opposite = float(scipy.stats.fisher_exact([[k, n - k], [m, r - m]], alternative="less").pvalue)
     word = "holds" if p < 0.05 else "does not hold" if opposite < 0.05 else "undecided"
     told = f"{names[0]} {counted(one)}, {names[1]} {counted(other)}"
     return {"value": k / n - m / r, "p": p, "verdict": word, "evidence": told}
@@ -352,7 +352,7 @@ def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str) -> Found:
         raise NotRun(f"too few that differ: {told}")
     if rows[y].nunique() < 2:
         return {"verdict": "undecided", "evidence": told}
-    found = stats.spearmanr(rows[x], rows[y].astype(float))
+    found = scipy.stats.spearmanr(rows[x], rows[y].astype(float))
     word = "undecided" if found.pvalue >= 0.05 else "holds" if found.statistic > 0 else "does not hold"
     return {"value": float(found.statistic), "p": float(found.pvalue), "verdict": word, "evidence": told}
 

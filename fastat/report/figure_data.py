@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # its parts are loaded when they are used
 from numpy.typing import NDArray
-from scipy import stats
 
 from fastat.config import catalog
 from fastat.config.grid import middle
@@ -319,7 +319,7 @@ def fig06_ranks(grid: Grid) -> Parts:
 def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
     """Spearman's rank correlation of the mean gradient norms of every two of these runs that are `wanted` together."""
     held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in grid.files.instances(runs, "grad_norm")]
-    ranks = [(run, stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
+    ranks = [(run, scipy.stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
     rows = []
     for k, (a, one) in enumerate(ranks):
         for b, other in ranks[k + 1 :]:
@@ -336,7 +336,7 @@ def fig10(grid: Grid) -> Parts:
     for run, held in grid.files.instances(runs_of(grid, "atas"), "grad_norm", "alpha_255"):
         means = per_image(held["grad_norm"])[0]
         seen = np.isfinite(means)
-        tenth = np.ceil(10 * stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
+        tenth = np.ceil(10 * scipy.stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
         for quantity, values in held.items():
             for group in (1, 5, 10):
                 by_epoch, _ = per_image(values[seen][tenth == group].T)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+import scipy  # its parts are loaded when they are used
 
 from fastat.report.tidy import RUN
 
@@ -26,7 +26,7 @@ def exact(k: int, n: int) -> tuple[float, float]:
 
     Raises: ValueError if k is not in 0..n, or n is 0.
     """
-    interval = stats.binomtest(k, n).proportion_ci(method="exact")
+    interval = scipy.stats.binomtest(k, n).proportion_ci(method="exact")
     return float(interval.low), float(interval.high)
 
 
@@ -48,7 +48,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of a mean, by Student's t; NaN for fewer than two values."""
     if len(values) < 2:
         return math.nan, math.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -148,7 +148,7 @@ def paired(difference: np.ndarray) -> Paired:
         return Paired(mean, mean, mean, 1.0 if mean == 0 else 2 * 0.5**n_images, math.nan, math.nan)
     freedom = total**2 / (seeds**2 / (n_seeds - 1) + images**2 / (n_images - 1))
     error = math.sqrt(total / (n_seeds * n_images))
-    half, p = float(stats.t.ppf(0.975, freedom)) * error, float(2 * stats.t.sf(abs(mean) / error, freedom))
+    half, p = float(scipy.stats.t.ppf(0.975, freedom)) * error, float(2 * scipy.stats.t.sf(abs(mean) / error, freedom))
     if p < 0.05:
         return Paired(mean, mean - half, mean + half, p, 0.0, 0.0)
     parts = (seeds - rest) / n_images, (images - rest) / n_seeds, rest  # variances of seeds, images and rest
@@ -176,7 +176,7 @@ def on_images_alone(difference: np.ndarray) -> tuple[float, float, float]:
     if not differ:
         return 0.0, 0.0, 1.0
     low, high = (differ * (2 * bound - 1) / len(difference) for bound in exact(only_a, differ))
-    p = min(1.0, 2 * float(stats.binom.cdf(min(only_a, only_b), differ, 0.5)))
+    p = min(1.0, 2 * float(scipy.stats.binom.cdf(min(only_a, only_b), differ, 0.5)))
     return low, high, p
 
 
@@ -196,7 +196,7 @@ def tells_crossed(mean: float, parts: tuple[float, float, float], n_seeds: int, 
 
 def reach(freedom: float) -> float:
     """How many standard errors a mean must be from 0 to be told from it with 80 % power, about."""
-    return float(special.stdtrit(freedom, 0.975) + special.stdtrit(freedom, POWER))
+    return float(scipy.special.stdtrit(freedom, 0.975) + scipy.special.stdtrit(freedom, POWER))
 
 
 def fewest(n: int, enough: Callable[[int], bool]) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # its parts are loaded when they are used
 
 from fastat.machine.files import atomic
 from fastat.report.results import PLACE, Results, labels, paper
@@ -133,7 +133,7 @@ def seeds_part(values: np.ndarray) -> float:
     """Half of the mean's 95 % interval over seeds; 0 for one."""
     if len(values) < 2:
         return 0.0
-    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    return float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def images_part(mean: float, n: float, row: dict[str, Any]) -> float:
@@ -143,7 +143,7 @@ def images_part(mean: float, n: float, row: dict[str, Any]) -> float:
     """
     both = ((mean, n), (row["value"], PAPER_IMAGES.get(row["dataset"], 10_000)))
     shares = [((percent / 100 * m + 2) / (m + 4), m + 4) for percent, m in both]
-    return 100 * float(stats.norm.ppf(0.975)) * math.sqrt(sum(p * (1 - p) / m for p, m in shares))
+    return 100 * float(scipy.stats.norm.ppf(0.975)) * math.sqrt(sum(p * (1 - p) / m for p, m in shares))
 
 
 def word_of(low: float, high: float, margin: float) -> str:

@@ -107,6 +107,10 @@ def title(place: Sequence[str], every: Sequence[Sequence[str]], *more: str) -> s
 # Names beside lines and points
 
 
+# Of lines between names and what they name. Without patchA, which is the box of the name, nobody clips the line at it.
+TIE: dict[str, Any] = {"arrowstyle": "-", "shrinkA": 0, "patchA": None}
+
+
 class End(NamedTuple):
     """Where a line ends, in data units, what it is called, and its colour."""
 
@@ -134,7 +138,7 @@ def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
             (y, x, end) for x, y, end in placed if (x < from_share and x + 0.05 + letter * len(end.words) < 1) == early
         )
         for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap), strict=True):
-            line = {"arrowstyle": "-", "color": end.colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 0, "relpos": (0, 0.5)}
+            line = {"color": end.colour, "lw": 0.7, **TIE, "shrinkB": 0, "relpos": (0, 0.5)}
             halo = [patheffects.withStroke(linewidth=2, foreground="white")] if early else []
             axes.annotate(
                 end.words, (end.x, end.y), (x + 0.03 if early else 1.04, y), xycoords="data", va="center", size=NAME,
@@ -178,7 +182,7 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
     A name that has no such place stands right of the panel.
     After everything else is drawn: places are tried on the figure as it will be.
     """
-    axes.get_figure().draw_without_rendering()
+    lay_out(axes.get_figure())
     box = axes.get_window_extent()
     per_point = axes.get_figure().dpi / 72
     at = [tuple(map(float, axes.transData.transform((point.x, point.y)))) for point in points]
@@ -201,8 +205,9 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
             crowded.append(point)
             continue
         left, low, far = free
+        side = (0.0 if left > x else 1.0 if left + wide < x else 0.5, 0.5)
         taken.append((left, low, left + wide, low + high))
-        line = {"arrowstyle": "-", "color": PAPER, "lw": 0.5, "shrinkA": 0, "shrinkB": 3, "relpos": (0.5, 0.5)}
+        line = {"color": PAPER, **TIE, "lw": 0.5, "shrinkB": 3, "relpos": side}
         offset = ((left - x) / per_point, (low + high / 2 - y) / per_point)
         axes.annotate(
             point.words, (point.x, point.y), offset, textcoords="offset points", va="center", size=NAME,
@@ -272,10 +277,16 @@ def where(rows: pd.DataFrame) -> str:
 # Files
 
 
+def lay_out(figure: Figure) -> None:
+    """Give the panels the places that they will have."""
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+
+
 def save(figure: Figure, caption: str, out: Path) -> None:
     """Write `out`.svg, .png and .txt, the same for the same data."""
-    figure.draw_without_rendering()  # lays the panels out, once for both
-    figure.set_layout_engine("none")
+    lay_out(figure)
+    figure.set_layout_engine("none")  # once for both
     for ending, extra in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
         with atomic(out.with_name(f"{out.name}.{ending}")) as partial:
             figure.savefig(partial, format=ending, **extra)
