@@ -223,10 +223,10 @@ def test_methods_differ_without_colour_too():
 
 
 def test_names_are_as_near_to_their_lines_as_their_height_allows():
-    assert style.spread([0.2, 0.5, 0.8], 0.1) == [0.2, 0.5, 0.8]
-    assert style.spread([0.5, 0.5, 0.5], 0.1) == pytest.approx([0.4, 0.5, 0.6])
-    assert style.spread([0.0, 0.0], 0.1) == pytest.approx([0.01, 0.11])
-    assert style.spread([0.98, 0.99, 1.0], 0.1) == pytest.approx([0.79, 0.89, 0.99])
+    assert style.spread([0.2, 0.5, 0.8], 0.1, 0, 1) == [0.2, 0.5, 0.8]
+    assert style.spread([0.5, 0.5, 0.5], 0.1, 0, 1) == pytest.approx([0.4, 0.5, 0.6])
+    assert style.spread([0.0, 0.0], 0.1, 0.01, 0.99) == pytest.approx([0.01, 0.11])
+    assert style.spread([0.98, 0.99, 1.0], 0.1, 0.01, 0.99) == pytest.approx([0.79, 0.89, 0.99])
 
 
 # What the paper prints
@@ -242,13 +242,22 @@ def test_the_paper_s_accuracies_are_of_the_same_network_or_said_to_be_of_another
     assert printed.by_eps("loss_gap") == "0.05, 0.10, 0.12 at 8, 12, 16/255"
 
 
-def test_they_are_drawn_thin_and_grey_on_an_axis_of_their_own(laid_out):
-    every = laid_out["accuracy_by_eps"].axes
-    panels = [axes for axes in every if "paper, CIFAR10, ResNet-18" in axes.get_xlabel()]
-    assert len(panels) == len(every) / 2
-    for axes in panels:
-        assert axes.lines and {line.get_color() for line in axes.lines} == {style.PAPER}
-        assert {x for line in axes.lines for x in line.get_xdata()} <= {8, 12, 16}
+@pytest.mark.parametrize("eps, own", [(["51/255", "102/255"], True), (["8/255", "16/255"], False), (["8/255"], False)])
+def test_they_are_drawn_thin_and_grey_and_at_their_own_eps(tmp_path, eps, own):
+    folder = results(tmp_path / "results", grid(ONE_EACH, 1, eps), instances=False)
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    with plt.style.context(figures.STYLE, after_reset=True):
+        figure, _ = figures.drawn("accuracy_by_eps", folder / "figures/accuracy_by_eps.csv")
+    plt.close(figure)
+    panels = [axes for axes in figure.axes if "paper, CIFAR10, ResNet-18" in axes.get_xlabel()]
+    assert len(panels) == 3
+    for ours, upper in zip(figure.axes[:3], panels, strict=True):
+        assert upper.lines and {line.get_color() for line in upper.lines} == {style.PAPER}
+        points = np.concatenate([line.get_xydata() for line in upper.lines])
+        assert set(points[:, 0]) <= {8, 12, 16} and (upper.get_xlim() != ours.get_xlim()) == own
+        low, high = ours.get_ylim()
+        assert (low < points[:, 1]).all() and (points[:, 1] < high).all()
+        assert upper.get_xlim()[0] < points[:, 0].min() and points[:, 0].max() < upper.get_xlim()[1]
 
 
 def test_what_has_no_run_is_not_drawn_and_said_in_a_line(tmp_path):

@@ -59,13 +59,24 @@ def by_eps(axes: Axes, rows: pd.DataFrame, where: tuple[str, str, str], words: l
         sign = {"marker": about(cell[0]).marker, "mfc": style.face(*cell), "ms": 4}
         axes.errorbar(apart, one["mean"], spread, **look, **sign, lw=1.1, elinewidth=0.8)
         ends.append(End(float(apart.iloc[-1]), float(one["mean"].iloc[-1]), called(*cell), look["color"]))
+    theirs, whose = printed.numbers(where[2], *where[:2])
+    theirs = theirs[theirs["method"].isin([m for m, v in cells if v == "paper" and stands_out(m)])]
+    own = printed.numbers("aa", *where[:2])[0]["eps_255"]  # of all the paper's eps there
+    alike = any(own.min() <= eps <= own.max() for eps in ticks)
+    ticks = sorted({*ticks, *theirs["eps_255"]}) if alike else ticks
+    values = np.concatenate([rows["low"], rows["high"], theirs["value"]])
+    bottom, top = float(np.nanmin(values)), float(np.nanmax(values))
     axes.set_xscale("log")
-    lowest = float(rows["low"].min())
-    axes.set_ylim(*(max(-1.5, lowest - 15), 102) if where[2] == "clean" else (-1.5, None))
-    axes.set_xlim(ticks[0] / 1.06, ticks[-1] * 1.06)
+    axes.set(xlim=(ticks[0] / EDGE, ticks[-1] * EDGE), ylim=(-1.5, max(10, 1.05 * top)))
+    if where[2] == "clean":
+        axes.set_ylim(max(-1.5, bottom - 5), 102)
     scaled(axes, ticks)
-    style.name_ends(axes, ends)
-    beside(axes, [m for m, v in cells if v == "paper" and stands_out(m)], where)
+    style.name_ends(axes, ends, 0.9 if rows["eps_255"].nunique() > 1 else 0)
+    if len(theirs):
+        beside(axes, theirs, whose, None if alike else [own.min(), own.max()])
+
+
+EDGE = 1.06  # times: how far an axis of eps goes beyond its ends
 
 
 def scaled(axes: Axes, ticks: list[int]) -> None:
@@ -75,29 +86,19 @@ def scaled(axes: Axes, ticks: list[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def beside(axes: Axes, methods: list[str], where: tuple[str, str, str]) -> None:
-    """The paper's numbers of these methods, thin and grey, on an axis of their own: eps from its least to its largest.
-
-    where: data set, network and metric of the panel.
-    """
-    dataset, model, metric = where
-    theirs, whose = printed.numbers(metric, dataset, model)
-    theirs = theirs[theirs["method"].isin(methods)]
-    if theirs.empty:
-        return
-    ticks = sorted(set(printed.numbers("aa", dataset, model)[0]["eps_255"]))
-    low, high = axes.get_xlim()
-    room = (high / low) ** 0.05
-    top = axes.twiny()
-    top.set_xscale("log")
-    top.set_xlim(ticks[0] / room, ticks[-1] * room)
-    scaled(top, ticks)
+def beside(axes: Axes, theirs: pd.DataFrame, whose: str, span: list[int] | None) -> None:
+    """The paper's numbers, thin and grey: on our axis of eps or, from end to end of `span`, on one of their own."""
+    upper = axes.twiny()
+    upper.set_xscale("log")
+    upper.set_xlim((span[0] / EDGE, span[1] * EDGE) if span else axes.get_xlim())
+    scaled(upper, sorted(set(theirs["eps_255"])) if span else [])
     for method, one in theirs.groupby("method"):
         sign = {"marker": about(str(method)).marker, "ms": 3.5, "mfc": "white"}
-        top.plot(one["eps_255"], one["value"], color=style.PAPER, lw=0.6, **sign, zorder=1.5)
-    top.tick_params(axis="x", colors=style.PALE, labelsize=style.NAME, length=2, pad=1)
-    top.set_xlabel(f"{whose}: eps (1/255)", size=style.NAME, color=style.PALE, labelpad=2)
-    top.grid(False)
+        upper.plot(one["eps_255"], one["value"], color=style.PAPER, lw=0.6, **sign, zorder=1.5)
+    upper.tick_params(axis="x", colors=style.PALE, labelsize=style.NAME, length=2, pad=1)
+    told = f"{whose}: eps (1/255)" if span else f"thin, grey: {whose}"
+    upper.set_xlabel(told, size=style.NAME, color=style.PALE, labelpad=2)
+    upper.grid(False)
 
 
 def stands_out(method: str) -> bool:
@@ -363,7 +364,9 @@ def gap(axes: Axes, rows: pd.DataFrame, method: str) -> None:
         look = {"color": "#888888" if end else colour(method), "ls": DOTTED if end else SOLID}
         axes.plot(by.mean().index, by.mean(), marker=".", **look)
         axes.fill_between(by.mean().index, by.min(), by.max(), color=look["color"], alpha=0.2, lw=0)
-    axes.set(xlim=(0, 1.05 * rows["alpha"].max()), ylim=(min(0, 1.05 * rows["gap"].min()), None))
+    axes.set(
+        xlim=(0, 1.05 * rows["alpha"].max()), ylim=(min(-0.03 * rows["gap"].max(), 1.05 * rows["gap"].min()), None)
+    )
 
 
 def trained(axes: Axes, rows: pd.DataFrame, method: str) -> None:

@@ -137,7 +137,7 @@ def name_ends(axes: Axes, ends: list[End], from_share: float = 0.9) -> None:
         mine = sorted(
             (y, x, end) for x, y, end in placed if (x < from_share and x + 0.05 + letter * len(end.words) < 1) == early
         )
-        for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap), strict=True):
+        for (_, x, end), y in zip(mine, spread([y for y, _, _ in mine], gap, 0.02, 0.97), strict=True):
             line = {"color": end.colour, "lw": 0.7, **TIE, "shrinkB": 0, "relpos": (0, 0.5)}
             halo = [patheffects.withStroke(linewidth=2, foreground="white")] if early else []
             axes.annotate(
@@ -155,7 +155,7 @@ def inches(axes: Axes) -> tuple[float, float]:
     return float(wide) / columns, float(high) / rows
 
 
-def spread(wanted: list[float], gap: float, low: float = 0.01, high: float = 0.99) -> list[float]:
+def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
     """Ascending heights, at least `gap` apart and as near to the wanted ones as that allows, from low to high."""
     blocks: list[list[float]] = []  # sums and counts of heights less their ranks' gaps: isotonic regression
     for k, height in enumerate(wanted):
