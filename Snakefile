@@ -13,7 +13,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import catalog, external, grid, own_data
+from fastat.config import absent, catalog, external, grid, own_data
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -38,7 +38,10 @@ except BadInput as error:
     raise WorkflowError(str(error))
 
 if workflow.is_main_process:
-    for line in grid.warnings(config):
+    for line in (
+        *grid.warnings(config),
+        *absent.lines(grid.every_run(config), config, Path("results")),
+    ):
         logger.warning(f"warning: {line}")
 SPECS = grid.every_run(config)
 MEASURED = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from fastat import IN_CLONE, ROOT
 from fastat.arguments import parse, parser
-from fastat.config import catalog, external, networks, own_data
+from fastat.config import absent, catalog, external, networks, own_data
 from fastat.config.attack_names import parse_list
 from fastat.config.grid import (
     attacks_for,
@@ -209,7 +209,7 @@ def do_check(args: argparse.Namespace) -> None:
     others = external.of_config(config)
     for line in dict.fromkeys(checkpoints.in_words(one) for one in others):
         print(line)
-    for line in warnings(config):
+    for line in (*warnings(config), *absent.lines(specs, config, Path("results"))):
         print(f"warning: {line}", file=sys.stderr)
     print(f"{len(specs)} runs{f' and {len(others)} checkpoints' if others else ''}: the config is good")
 

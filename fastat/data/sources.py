@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fastat.config import catalog, own_data
+from fastat.config.absent import PLACES
 from fastat.config.catalog import CATALOG
 from fastat.data import measure, prepared
 from fastat.data.measure import Found
@@ -128,7 +129,7 @@ def _split(images: np.ndarray, labels: np.ndarray, n_test: int, split) -> dict[s
     return {k: v.long() if k.endswith("labels") else v for k, v in tensors.items()}
 
 
-FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"),)  # where Debian's dataset-fashion-mnist puts it
+FASHION_PLACES = (Path(PLACES["fashion_mnist"][1]),)  # where Debian's dataset-fashion-mnist puts it
 FASHION_SHA256 = {  # of the unpacked files: Debian packs the same bytes again, so the .gz files differ
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

@@ -1,0 +1,48 @@
+"""Data of a grid that are not here: how to get them, and what can be run without. Before anything is; no torch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fastat.config import own_data
+from fastat.config.spec import RunSpec
+
+PLACES = {  # where one of ours is looked for: below data_dir, or from the root
+    "fashion_mnist": ("fashion_mnist/train-images-idx3-ubyte.gz", "/usr/share/datasets/fashion-mnist"),
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+    "imagenet": ("imagenet/train",),
+}
+WAYS = {
+    "fashion_mnist": "31 MB are downloaded into {0}/fashion_mnist. Without a network put the four .gz files there, or "
+    "install Debian's dataset-fashion-mnist",
+    "cifar10": "170 MB are downloaded into {0}. Without a network put cifar-10-python.tar.gz there",
+    "cifar100": "169 MB are downloaded into {0}. Without a network put cifar-100-python.tar.gz there",
+    "imagenet": "nobody may download it for you: put imagenet/train/CLASS/*.JPEG and imagenet/val/CLASS/*.JPEG into "
+    "{0} (see docs/scale.md)",
+}
+INSTEAD = "What runs without: `snakemake --cores all`, on digits, which come with scikit-learn"
+
+
+def lines(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:
+    """A sentence for each data set of the runs that is neither prepared in `results` nor where it is looked for."""
+    names = sorted({spec.dataset for spec in specs})
+    missing = [name for name in names if not (results / f"data/{name}.safetensors").exists()]
+    told = [f"{name}: {why}" for name in missing if (why := way_out(name, config))]
+    return [*told, *([INSTEAD] if told else [])]
+
+
+def way_out(name: str, config: dict[str, Any]) -> str:
+    """How to get a data set whose files are not here; '' where they are, or nobody can tell.
+
+    Raises: BadInput for a path that is none.
+    """
+    if name in PLACES:
+        source = own_data.path_of(config["data_dir"], "data_dir")
+        here = any((source / place).exists() for place in PLACES[name])
+        return "" if here else f"its files are not here; {WAYS[name].format(source)}"
+    options = own_data.known(config).get(name, {})
+    place = options.get("folder") or options.get("npz")
+    if not place or own_data.path_of(place, f"datasets: {name}").exists():
+        return ""
+    return f"there is no {place}. Put its images there, or name their place in the config (docs/own-data.md)"
