@@ -38,7 +38,6 @@ class Tier:
 
 TIERS = (
     Tier(DEFAULT, "config.yaml", "10 minutes on two cores"),
-    Tier("figures", "figures.yaml", "half an hour on two cores"),
     Tier("evening", "evening.yaml", "4.5 hours on two cores"),
     Tier("night", "photos.yaml", "a night on two cores"),
     Tier("paper", "paper.yaml", "12,300 hours of a V100, by `fastat plan`"),
@@ -77,13 +76,14 @@ def table(folder: Path) -> str:
             continue
         path, said = folder / tier.name / "tier.json", "not run"
         specs = expand(load_config([ROOT / "config" / tier.config]))
-        data, runs, hours = sorted({spec.dataset for spec in specs}), len(specs), tier.hours
+        data, runs, hours = sorted({spec.dataset for spec in specs}), f"{len(specs):,}", tier.hours
         if path.exists():
             known = json.loads(path.read_text(encoding="utf-8"))
-            data, runs = known["data"], known["runs"]
+            data = known["data"]
+            runs = f"{known['runs']:,}" + (f" of {runs}" if known["runs"] < len(specs) else "")
             hours = f"{tier.hours}; {known['seconds'] / 3600:.1f} core-hours of work"
             said = f"{counted(claims_of(folder / tier.name))} ([all](docs/results/{tier.name}/claims.md))"
-        lines.append([tier.name, f"`{tier.command}`", ", ".join(data), f"{runs:,}", hours, said])
+        lines.append([tier.name, f"`{tier.command}`", ", ".join(data), runs, hours, said])
     columns = ["tier", "what runs it", "data", "trainings", "takes", "the paper's 19 claims"]
     return pd.DataFrame(lines, columns=columns).to_markdown(index=False, disable_numparse=True)
 
