@@ -100,8 +100,8 @@ include: "workflow/rules/report.smk"
 
 onstart:
     # before the first job: what reads other data sets could take hours
-    if absent := own_data.absent(SPECS, config):
-        raise WorkflowError("\n".join(absent))
+    if gone := absent.own(SPECS, config, Path("results")):
+        raise WorkflowError("\n".join(gone))
 
 
 onsuccess:

@@ -21,15 +21,26 @@ WAYS = {
     "imagenet": "nobody may download it for you: put imagenet/train/CLASS/*.JPEG and imagenet/val/CLASS/*.JPEG into "
     "{0} (see docs/scale.md)",
 }
+OWN = "Put its images there, or name their place in the config (docs/own-data.md)"
 INSTEAD = "What runs without: `snakemake --cores all`, on digits, which come with scikit-learn"
 
 
 def lines(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:
     """A sentence for each data set of the runs that is neither prepared in `results` nor where it is looked for."""
-    names = sorted({spec.dataset for spec in specs})
-    missing = [name for name in names if not (results / f"data/{name}.safetensors").exists()]
-    told = [f"{name}: {why}" for name in missing if (why := way_out(name, config))]
+    told = [f"{name}: {why}" for name, why in missing(specs, config, results).items()]
     return [*told, *([INSTEAD] if told else [])]
+
+
+def own(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:
+    """Those sentences for the user's own data sets, which no job can get."""
+    return [f"{name}: {why}" for name, why in missing(specs, config, results).items() if name not in PLACES]
+
+
+def missing(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> dict[str, str]:
+    """Data set of the runs that is not here -> how to get it."""
+    names = sorted({spec.dataset for spec in specs})
+    unprepared = [name for name in names if not (results / f"data/{name}.safetensors").exists()]
+    return {name: why for name in unprepared if (why := way_out(name, config))}
 
 
 def way_out(name: str, config: dict[str, Any]) -> str:
@@ -43,6 +54,6 @@ def way_out(name: str, config: dict[str, Any]) -> str:
         return "" if here else f"its files are not here; {WAYS[name].format(source)}"
     options = own_data.known(config).get(name, {})
     place = options.get("folder") or options.get("npz")
-    if not place or own_data.path_of(place, f"datasets: {name}").exists():
+    if not place or (path := own_data.path_of(place, f"datasets: {name}")).exists():
         return ""
-    return f"there is no {place}. Put its images there, or name their place in the config (docs/own-data.md)"
+    return f"there is no {path.absolute()}. {options.get('absent', OWN)}"

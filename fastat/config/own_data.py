@@ -135,8 +135,7 @@ def state(name: str, config: dict[str, Any]) -> list[str]:
     learnt, options = catalog.learnt(name), known(config).get(name)
     again = f"python -m fastat data --dataset {name} --configfile FILE"
     if learnt is None:
-        way = missing(options or {}) or again
-        return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {way}"]
+        return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {again}"]
     said = [catalog.in_words(name, learnt.said)]
     if options is not None and learnt.options is not None and of_content(options) != learnt.options:
         said.append(
@@ -146,19 +145,6 @@ def state(name: str, config: dict[str, Any]) -> list[str]:
     elif options is not None and learnt.state and learnt.state != state_of(options):
         said.append(f"{name}: WARNING: its files have changed since it was prepared. Prepare it again: {again}")
     return said
-
-
-def missing(options: dict[str, Any]) -> str:
-    """That the folder of a data set is not there, and what its config says of that; '' if it is, or says nothing."""
-    if "absent" not in options or (root := path_of(options["folder"], "folder")).is_dir():
-        return ""
-    return f"Its folder {root.absolute()} is not there. {options['absent']}"
-
-
-def absent(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
-    """Own data sets of these runs that are neither prepared nor there to be, with what the config says of that."""
-    own = sorted({spec.dataset for spec in specs if catalog.facts(spec.dataset) is None})
-    return [f"{name}: {line}" for name in own if (line := missing(known(config).get(name) or {}))]
 
 
 def warnings(name: str, config: dict[str, Any]) -> list[str]:

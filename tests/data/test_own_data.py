@@ -238,13 +238,13 @@ def test_a_config_says_what_to_do_where_its_folder_is_absent(tmp_path, capsys, m
     Path("config.yaml").write_text(yaml.safe_dump(config))
     words = ["check", "--configfile", "config.yaml"]
     assert main(words) == 0
-    assert f"Its folder {tmp_path / 'in'} is not there. {options['absent']}" in capsys.readouterr().out
+    assert f"mine: there is no {tmp_path / 'in'}. {options['absent']}" in capsys.readouterr().err
     tree(tmp_path / "in")
     made(tmp_path / "results/data", options)
     Path("config.yaml").write_text(yaml.safe_dump(config).replace("two hundred", "300"))
     assert main(words) == 0  # other words are not another data set
-    said = capsys.readouterr().out
-    assert "mine: 3 x 8 x 8, 2 classes" in said and "WARNING" not in said and "not there" not in said
+    said = capsys.readouterr()
+    assert "mine: 3 x 8 x 8, 2 classes" in said.out and "WARNING" not in said.out and "there is no" not in said.err
 
 
 def test_an_empty_folder_has_no_class(tmp_path):
