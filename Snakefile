@@ -19,7 +19,7 @@ from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
-from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES, where
+from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES, drawn, where
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -54,6 +54,7 @@ WITHOUT_AUTOATTACK = [
     for one in grid.expand(config)
     if not one.subset and not grid.is_under_autoattack(one, config)
 ]
+DRAWN = drawn(config)
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
@@ -89,7 +90,7 @@ rule all:
         expand(
             "results/tables/{name}.{ending}", name=TABLES, ending=["csv", "md", "tex"]
         ),
-        expand("figures/{name}.{ending}", name=FIGURES, ending=["svg", "png"]),
+        expand("figures/{name}.{ending}", name=DRAWN, ending=["svg", "png"]),
         "results/report/index.html",
 
 

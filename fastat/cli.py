@@ -449,7 +449,8 @@ def do_report(args: argparse.Namespace) -> None:
     do_figure_data(args)
     theory.write_csv(args.results / "figures/theory.csv")
     do_judge(args)
-    args.data, args.only, args.out = args.results / "figures", None, args.figures
+    args.data, args.out = args.results / "figures", args.figures
+    args.only = list(contents.drawn(config_of_folder(args)))
     do_draw(args)
     args.out = args.results / "report/index.html"
     do_page(args)
@@ -502,8 +503,13 @@ def do_theory(args: argparse.Namespace) -> None:
 
 def first_eps(args: argparse.Namespace) -> dict[str, str]:
     """Data set -> the eps that Table I and figures of one eps show."""
-    kept = args.results / "config.json"  # of the workflow that filled the folder
-    return table1_eps(load_config(args.configfile or [kept] * kept.exists()))
+    return table1_eps(config_of_folder(args))
+
+
+def config_of_folder(args: argparse.Namespace) -> dict[str, Any]:
+    """What a --configfile says; without one, what the workflow that filled the folder was told, or the default."""
+    kept = args.results / "config.json"
+    return load_config(args.configfile or [kept] * kept.exists())
 
 
 def do_judge(args: argparse.Namespace) -> int:

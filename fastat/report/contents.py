@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 TABLES = ("table1", "table2", "table3", "table4", "table5", "supplement")
 FIGURES = (
@@ -9,6 +10,11 @@ FIGURES = (
     "fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11",
 )  # fmt: skip
 FIGURE_SIDES = ("about", "fig06_ranks", "surfaces")  # data beside them that captions, claims and page need
+
+
+def drawn(config: dict[str, Any]) -> tuple[str, ...]:
+    """The figures of a config: that of sweeps only if it has one, since it would be empty."""
+    return tuple(name for name in FIGURES if name != "sweeps" or config["sweep"])
 
 
 def where(results: Path) -> str:

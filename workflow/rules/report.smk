@@ -132,15 +132,17 @@ rule draw:
                 caption=f"../report/{name}.rst",
                 labels={"figure": name},
             )
-            for name in FIGURES
+            for name in DRAWN
         ],
-        expand("figures/{name}.{ending}", name=FIGURES, ending=["png", "txt"]),
+        expand("figures/{name}.{ending}", name=DRAWN, ending=["png", "txt"]),
     log:
         "results/logs/draw.log",
     conda:
         "../../environment.yml"
+    params:
+        names=" ".join(DRAWN),
     shell:
-        "python -m fastat draw --data results/figures --out figures >> {log} 2>&1"
+        "python -m fastat draw --data results/figures --out figures --only {params.names} >> {log} 2>&1"
 
 
 rule page:
