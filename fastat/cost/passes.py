@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,6 +51,18 @@ def flops(step: Callable[[], object]) -> int:
     return counter.total
 
 
+def mean_flops(method: Any, batches: list[Batch], train: Callable[[Batch], object]) -> float:
+    """Of a step, over these batches. Those that the method does not say to differ cost the same: one is counted."""
+    alike = [batch for batch in batches if not differs(method, batch)]
+    total = sum(flops(partial(train, batch)) for batch in batches if differs(method, batch))
+    return (total + len(alike) * sum(flops(partial(train, batch)) for batch in alike[:1])) / len(batches)
+
+
+def differs(method: Any, batch: Batch) -> bool:
+    """Whether the step of this batch is none of the others (`Method.differs`)."""
+    return bool(getattr(method, "differs", lambda _: False)(batch))
+
+
 def state_bytes(method: nn.Module) -> int:
     """Bytes that the method keeps between batches."""
     return sum(t.numel() * t.element_size() for t in method.state_dict().values())
@@ -76,10 +89,13 @@ class Rehearsal:
     learner: SGDLearner
     batch: Batch
 
+    def train(self, batch: Batch) -> object:
+        """Train on a batch."""
+        return self.method.train_batch(self.model, batch, self.learner)
+
     def step(self, number: int = 1) -> Callable[[], object]:
         """A call that trains on the batch as if it were the given one of its epoch."""
-        batch = replace(self.batch, number=number)
-        return lambda: self.method.train_batch(self.model, batch, self.learner)
+        return partial(self.train, replace(self.batch, number=number))
 
 
 def rehearse(

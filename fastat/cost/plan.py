@@ -267,7 +267,8 @@ def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module,
     method.begin_epoch(model, learner, 1)
     n_batches = getattr(methods.module(spec.method), "CYCLE", 1)
     batches = [Batch(x, y, y, view, 2, number) for number in range(n_batches)]
-    return passes.flops(lambda: [method.train_batch(model, b, learner) for b in batches]) / n_batches / n, forward
+    of_step = passes.mean_flops(method, batches, lambda batch: method.train_batch(model, batch, learner))
+    return of_step / n, forward
 
 
 def published_hours() -> dict[tuple[str, str, str], float]:

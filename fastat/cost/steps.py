@@ -1,5 +1,6 @@
 """What a step of every method costs: counted passes, FLOPs, state and relative seconds, as results/tables/cost."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def measure(repeats: int) -> list[dict[str, Any]]:
             cifar_net = models.build("preact_resnet18", 3, 10)
         large = passes.rehearse(build, cifar_net, (3, 32, 32), pad=4, n_train=50_000)
         counted = passes.count_passes(tiny, 64, [small[name].step(number) for number in cycle])
-        gflop = sum(passes.flops(large.step(number)) for number in cycle) / len(cycle) / 128 / 1e9
+        batches = [replace(large.batch, number=number) for number in cycle]
+        gflop = passes.mean_flops(large.method, batches, large.train) / 128 / 1e9
         state = passes.state_bytes(large.method)
         rows.append({"method": name, **counted, "gflop_per_image": gflop, "state_mb": state / 1e6})
         rows[-1]["state_bytes_per_image"] = state / 50_000

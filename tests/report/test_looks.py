@@ -270,5 +270,5 @@ def test_what_has_no_run_is_not_drawn_and_said_in_a_line(tmp_path):
         said = {name: figure.get_supxlabel().replace("\n", " ") for name, figure in made.items()}
         assert len(made["collapse_map"].axes) == 1 and "No map of step sizes" in said["collapse_map"]
         assert len(made["fig05"].axes) == 1 and "No run of FGSM-RS with a step of 1 eps" in said["fig05"]
-        assert "trained with one step size; config/figures.yaml trains more" in said["fig04"]
+        assert "trained with one step size; config/evening.yaml trains more" in said["fig04"]
         plt.close("all")

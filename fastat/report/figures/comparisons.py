@@ -14,7 +14,7 @@ from fastat.report.methods import DASHED, DOTTED, SOLID, about, called, colour, 
 from fastat.units import parse_eps
 
 ATTACKS = {"clean": "clean", "pgd50": "PGD50", "aa": "AutoAttack"}
-MORE_STEPS = "config/figures.yaml trains more step sizes."
+MORE_STEPS = "config/evening.yaml trains more step sizes."
 
 
 def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:

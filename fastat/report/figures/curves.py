@@ -262,7 +262,7 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
             style.name_ends(panel, ends)
     lacking = [word for letter, pair in ADAPTIVE.items() for word in lacked(at(rows, panel=letter), *pair)]
     if lacking:
-        words.append(f"No run of {', '.join(lacking)}: config/figures.yaml has them.")
+        words.append(f"No run of {', '.join(lacking)}: config/evening.yaml has them.")
     style.note(figure, words)
     return figure, (
         "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "
