@@ -92,6 +92,22 @@ def test_on_a_par_with_pgd10_means_no_more_than_two_points_lost(folder):
         assert found["verdict"] == word
 
 
+def test_one_pair_of_runs_decides_nothing_of_methods(folder):
+    for claim, other, right in (
+        ("atas-atta", "atta", 0.1),
+        ("atas-pgd10", "pgd10", 0.9),
+        ("insensitive", "atas/c04", 0.1),
+    ):
+        runs = both({"right": 0.5}, other, {"right": right}, seeds=1, eps=(77,))
+        found = verdict(claim, *runs, tmp_path=folder)
+        assert found["verdict"] == "undecided" and "1 pair of runs" in found["evidence"], claim
+        assert "of other seeds one pair knows nothing" in found["evidence"] and abs(found["value"]) > 30
+        runs = both({"right": 0.5}, other, {"right": right}, seeds=2, eps=(77,))
+        assert verdict(claim, *runs, tmp_path=folder)["verdict"] != "undecided", claim
+    alone = both({"right": 0.5}, "atta", {"right": 0.1}, seeds=1)
+    assert verdict("atas-best", *alone, tmp_path=folder)["verdict"] == "undecided"
+
+
 def test_collapses_are_counted_and_a_few_runs_decide_nothing(folder):
     runs = both({"right": 0.5}, "fgsm_rs", {"right": 0.1, "collapse_epoch": 11})
     found = verdict("rs-collapses", *runs, tmp_path=folder)
