@@ -65,6 +65,7 @@ REPLAYED = (
     "same_resumed", "plain_s", "graph_s", "batches", "recording_ms", "plain_mb", "graph_mb", "plain_reserved_mb",
     "graph_reserved_mb", "why",
 )  # fmt: skip
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
 OWN = {"atas/bf16": {"precision": "bf16"}}
 
 
@@ -438,7 +439,7 @@ def unpack(bench: Bench) -> Path:
     folder = bench.out / "images"
     if not (folder / "whole").exists():
         with tarfile.open(bench.images) as tar:
-            tar.extractall(folder, filter="data")
+            tar.extractall(folder, **SAFELY)
         (folder / "whole").touch()
     return next(path.parent for path in sorted(folder.rglob("train")) if path.is_dir())
 

@@ -45,6 +45,7 @@ from fastat.networks import models
 from fastat.training import collapse
 
 DATASET = "cifar10_jpeg"
+SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from Python 3.11.4 on
 FIRST = "fgsm_rs/fgsm"
 AFTER = ("n_fgsm", "fgsm_pgi", "atta", "pgd10")
 SOON = ("fgsm_rs", "atas")  # where FGSM collapsed, these before another setting, those of AFTER behind all settings
@@ -139,7 +140,7 @@ def images_for(out: Path, tar: Path, n_train: int) -> tuple[np.ndarray, ...]:
     path = out / f"{DATASET}.safetensors"
     if not path.exists():
         with tarfile.open(tar) as archive:
-            archive.extractall(out / "images", filter="data")
+            archive.extractall(out / "images", **SAFELY)
         folder = next(path.parent for path in sorted((out / "images").rglob("train")) if path.is_dir())
         config = out / "photos.yaml"
         config.write_text(yaml.safe_dump({"datasets": {DATASET: {"folder": str(folder.resolve())}}}), encoding="utf-8")

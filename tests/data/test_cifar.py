@@ -20,6 +20,7 @@ import torch
 from fastat.cli import main
 from fastat.config import catalog
 from fastat.data import cifar, datasets, made_up, prepared
+from tests.tars import SAFELY
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -29,7 +30,7 @@ def test_images_and_labels_are_those_of_the_archive(name, unpacked, tmp_path, mo
     batches = made_up.cifar_archive(name, source, monkeypatch)
     if unpacked:
         with tarfile.open(source / cifar.SETS[name].filename) as tar:
-            tar.extractall(source, filter="data")
+            tar.extractall(source, **SAFELY)
         (source / cifar.SETS[name].filename).unlink()
     assert main(["data", "--dataset", name, "--source", str(source), "--out", str(out)]) == 0
     data = datasets.load(out, torch.device("cpu"))
@@ -177,7 +178,7 @@ def test_an_archive_that_is_damaged_or_a_trap_is_refused_at_once(spoil, message,
 def test_a_trap_in_the_unpacked_folder_is_refused_at_once(spoil, message, tmp_path, monkeypatch, capsys):
     made_up.cifar_archive("cifar10", tmp_path, monkeypatch)
     with tarfile.open(tmp_path / "cifar-10-python.tar.gz") as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extractall(tmp_path, **SAFELY)
     (tmp_path / "cifar-10-python.tar.gz").unlink()
     spoil(tmp_path / "cifar-10-batches-py/data_batch_3")
     assert main(["data", "--dataset", "cifar10", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
@@ -233,7 +234,7 @@ def test_the_file_remembers_the_archive_or_the_files_that_it_was_read_from(tmp_p
     first = prepared.header(out)
     assert json.loads(first["source"]) == {"files": [of(archive)]}
     with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+        tar.extractall(tmp_path, **SAFELY)
     archive.unlink()
     assert main(call) == 0
     second = prepared.header(out)
