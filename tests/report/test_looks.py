@@ -272,3 +272,16 @@ def test_what_has_no_run_is_not_drawn_and_said_in_a_line(tmp_path):
         assert len(made["fig05"].axes) == 1 and "No run of FGSM-RS with a step of 1 eps" in said["fig05"]
         assert "trained with one step size; config/evening.yaml trains more" in said["fig04"]
         plt.close("all")
+
+
+@pytest.mark.parametrize("ended,found", [([], 2), (["accuracy"], 3), (["accuracy", "gap"], 4)])
+def test_figure_4_explains_the_signs_that_it_has(tmp_path, ended, found):
+    folder = results(tmp_path / "results", named(ONE_EACH, 1))
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    rows = figure_data.read_data(folder / "figures/fig04.csv", figure_data.DATA["fig04"][0])
+    rows["collapsed_at_end"] = rows["panel"].isin(ended).astype(int)
+    with plt.style.context(figures.STYLE, after_reset=True):
+        figure, _ = figures.FIGURES["fig04"][0](rows)
+        words = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        plt.close("all")
+    assert words == ["PGD10", "AutoAttack", "collapsed at the end", "gap of collapsed networks"][:found]

@@ -322,7 +322,7 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
     if few.any():
         single = ", ".join(called(str(method)) for method in few.index[few])
         words.append(f"{single}: trained with one step size; {MORE_STEPS}")
-    figure.legend(handles=shapes(), loc="outside upper center", ncols=4, frameon=False, fontsize=style.NAME)
+    figure.legend(handles=shapes(rows), loc="outside upper center", ncols=4, frameon=False, fontsize=style.NAME)
     style.note(figure, words)
     gaps = at(rows, panel="gap")
     n = f"{int(gaps['n'].iloc[0])} training images" if len(gaps) else "none"
@@ -333,14 +333,16 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
     )
 
 
-def shapes() -> list[Line2D]:
-    """What the signs of Figure 4 mean."""
-    return [
-        Line2D([], [], color="#555555", ls=SOLID, marker="o", ms=4, label="PGD10"),
-        Line2D([], [], color="#555555", ls=DASHED, marker="s", ms=4, label="AutoAttack"),
-        Line2D([], [], color="black", ls="", marker="x", ms=5, label="collapsed at the end"),
-        Line2D([], [], color="#888888", ls=DOTTED, label="gap of collapsed networks"),
-    ]
+def shapes(rows: pd.DataFrame) -> list[Line2D]:
+    """What the signs of Figure 4 mean, those that are there."""
+    ended = set(rows.loc[rows["collapsed_at_end"] == 1, "panel"])
+    signs = {
+        Line2D([], [], color="#555555", ls=SOLID, marker="o", ms=4, label="PGD10"): rows["pgd10"].notna().any(),
+        Line2D([], [], color="#555555", ls=DASHED, marker="s", ms=4, label="AutoAttack"): rows["aa"].notna().any(),
+        Line2D([], [], color="black", ls="", marker="x", ms=5, label="collapsed at the end"): "accuracy" in ended,
+        Line2D([], [], color="#888888", ls=DOTTED, label="gap of collapsed networks"): "gap" in ended,
+    }
+    return [sign for sign, there in signs.items() if there]
 
 
 def ends(gaps: pd.DataFrame) -> str:
