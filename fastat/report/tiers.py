@@ -1,6 +1,6 @@
 """The tiers of evidence: a config each, what it takes, and what its committed results say of the claims. Never torch.
 
-A tier whose config or results are not there yet is a row all the same: what it would take, and that it was not run.
+A tier whose results are not there yet is a row all the same: what it would take, and that it was not run.
 """
 
 import json
@@ -19,6 +19,7 @@ from fastat.report.results import Results, read_rows
 
 DEFAULT = "default"
 WORDS = {"holds": "hold", "does not hold": "do not", "undecided": "undecided", "not run": "not run"}
+ONE = {"hold": "holds", "do not": "does not"}  # of a single claim
 DECIDED = ("hold", "do not", "undecided")
 
 
@@ -69,11 +70,9 @@ def about(found: Results) -> dict[str, Any]:
 
 
 def table(folder: Path) -> str:
-    """README's table, a row a tier that has a config. folder: docs/results."""
+    """README's table, a row a tier. folder: docs/results."""
     lines = []
     for tier in TIERS:
-        if not (ROOT / "config" / tier.config).exists():
-            continue
         path, said = folder / tier.name / "tier.json", "not run"
         specs = expand(load_config([ROOT / "config" / tier.config]))
         data, runs, hours = sorted({spec.dataset for spec in specs}), f"{len(specs):,}", tier.hours
@@ -93,7 +92,10 @@ def counted(rows: pd.DataFrame) -> str:
     parts = []
     for scale, verdicts in rows.groupby("scale", sort=False)["verdict"]:
         counts = {word: int((verdicts == verdict).sum()) for verdict, word in WORDS.items()}
-        parts.append(f"{scale}: {', '.join(f'{n} {word}' for word, n in counts.items() if n or word in DECIDED)}")
+        shown = {word: n for word, n in counts.items() if n or word in DECIDED}
+        parts.append(
+            f"{scale}: {', '.join(f'{n} {ONE.get(word, word) if n == 1 else word}' for word, n in shown.items())}"
+        )
     return "; ".join(parts)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 import methods
@@ -116,3 +117,8 @@ def test_config_readme_names_every_key_and_every_config():
         assert f"`{key}`" in text, key
     for path in (ROOT / "config").iterdir():
         assert path.name == "README.md" or f"`{path.name}`" in text, path.name
+
+
+def test_one_claim_holds_and_two_hold():
+    rows = pd.DataFrame({"scale": "digits", "verdict": ["holds", "does not hold", "does not hold", "undecided"]})
+    assert tiers.counted(rows) == "digits: 1 holds, 2 do not, 1 undecided"

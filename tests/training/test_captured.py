@@ -32,7 +32,8 @@ def tapes(monkeypatch) -> list[Tape]:
     """Every training gets a tape, as if it ran on CUDA."""
     made = []
 
-    def steps(_wanted, recipe, task, model, method, learner):
+    def steps(wanted, recipe, task, model, method, learner):
+        assert wanted == "auto"  # what nobody changed
         if reason := captured.why_plain(recipe, task, model, method):
             return captured.Steps(model, method, learner, None, f"off: {reason}")
         made.append(Tape([*model.state_dict().values(), *method.buffers(), *method.parameters()], task.rng))
@@ -252,3 +253,9 @@ def test_after_a_capture_that_failed_generators_are_as_they_were(said):
         rng.state = 1
         raise RuntimeError("CUDA error")
     assert said[-1] == "end" and (rng.state, rng.renewed, torch.cuda.default_generators[0].renewed) == (7, True, True)
+
+
+def test_never_is_never_and_said_in_run_json():
+    task = SimpleNamespace(device=torch.device("cuda"))
+    plain = captured.steps("never", None, task, None, None, None)
+    assert plain.graphs is None and plain.about() == {"cuda_graphs": "off: as asked"}
