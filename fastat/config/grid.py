@@ -308,8 +308,8 @@ def blocks(config: dict[str, Any]) -> list[dict[str, Any]]:
 def blocks_of(spec: RunSpec, config: dict[str, Any]) -> list[dict[str, Any]]:
     """The blocks of the grid that name the run, or what a sweep made it beside."""
     made = sweep.of(spec, config["sweep"])
-    named = replace(spec, variant=made.over) if made else spec
-    return [block for block in blocks(config) if is_of_block(named, block)]
+    named = [spec, *([replace(spec, variant=made.over)] if made else [])]
+    return [block for block in blocks(config) if any(is_of_block(one, block) for one in named)]
 
 
 def n_under_autoattack(spec: RunSpec, config: dict[str, Any]) -> int:

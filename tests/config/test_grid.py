@@ -9,6 +9,7 @@ from fastat.config.grid import (
     check_config,
     expand,
     is_under_autoattack,
+    keeps_snapshots,
     last_evaluation,
     load_config,
     overlay,
@@ -247,6 +248,13 @@ def test_what_snakemake_passes_as_text_becomes_what_yaml_reads():
 def test_what_yaml_reads_as_false_is_compile_off():
     switched = overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
     assert resolve(expand(switched)[0], switched).compile == "off"
+
+
+def test_a_block_that_names_what_a_sweep_would_make_says_what_is_done_with_it():
+    asked = config(method="fgsm_rs/alpha_0p5eps", autoattack=False, snapshots=True)
+    asked["sweep"] = {"fgsm_rs": {"alpha": ["0.5 eps"]}}
+    (spec,) = expand(asked)
+    assert not is_under_autoattack(spec, asked) and keeps_snapshots(spec, asked)
 
 
 def test_options_of_a_training_are_said_only_where_they_differ():
