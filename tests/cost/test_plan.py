@@ -76,6 +76,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):
     plan.check_memory(found, 32 * 10**9, "a V100")
     with pytest.raises(BadInput, match=r"cifar10/preact_resnet18/atas needs 3\.8 GB, but a small GPU has 1\.0"):
         plan.check_memory(found, 10**9, "a small GPU")
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=2 * 10**9))
     plan.check_disk(found, tmp_path / "not/yet")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**8))
     with pytest.raises(BadInput, match=r"need 1\.6 GB with the data sets still to be prepared .* has 0\.1 free"):
