@@ -99,3 +99,8 @@ class Method(Protocol):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """Attack the batch, then descend on it."""
+
+
+def differs(method: Method, batch: Batch) -> bool:
+    """Whether the step of this batch is none of the others."""
+    return bool(getattr(method, "differs", lambda _: False)(batch))

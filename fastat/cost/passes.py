@@ -25,7 +25,7 @@ from torch.utils.flop_counter import flop_registry
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data import views
 from fastat.training.learner import SGDLearner
-from fastat.types import Batch, Task
+from fastat.types import Batch, Task, differs
 
 
 def count_passes(model: nn.Module, batch_size: int, steps: Iterable[Callable[[], object]]) -> dict[str, float]:
@@ -56,11 +56,6 @@ def mean_flops(method: Any, batches: list[Batch], train: Callable[[Batch], objec
     alike = [batch for batch in batches if not differs(method, batch)]
     total = sum(flops(partial(train, batch)) for batch in batches if differs(method, batch))
     return (total + len(alike) * sum(flops(partial(train, batch)) for batch in alike[:1])) / len(batches)
-
-
-def differs(method: Any, batch: Batch) -> bool:
-    """Whether the step of this batch is none of the others (`Method.differs`)."""
-    return bool(getattr(method, "differs", lambda _: False)(batch))
 
 
 def state_bytes(method: nn.Module) -> int:

@@ -86,7 +86,7 @@ def checked(x: Tensor) -> Tensor:
 
 
 def attacks(model: nn.Module, n_classes: int, eps: float, seed: int, device: torch.device, norm: str = "Linf"):
-    """The standard sequence, name -> perturb(x, y). Under 10 classes fewer targets, of few parts_for so many."""
+    """The standard sequence, name -> perturb(x, y), of the parts that so many classes have. Under 10, fewer targets."""
     kit = AutoAttack(model, eps=eps, norm=norm, seed=seed, version="standard", device=device)
     targets = min(9, n_classes - 1)
     kit.apgd.loss, kit.apgd_targeted.n_target_classes = "ce", targets

@@ -8,13 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import ascend, input_gradient, pgd, project_linf, uniform_like
-from fastat.config import grid
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.evaluation.whitebox import Row, require_eval
 from fastat.machine.seeds import generator
 
-SURFACE_COLUMNS, STEP_COLUMNS = grid.SURFACE, grid.COLUMNS["steps"]
 AXIS = [k / 8 for k in range(-8, 9)]  # of a surface, in eps
 ALPHAS = [k / 4 for k in range(1, 9)]  # step sizes, in eps
 
@@ -22,7 +20,7 @@ ALPHAS = [k / 4 for k in range(1, 9)]  # step sizes, in eps
 def surfaces(
     model: nn.Module, part: Part, groups: dict[str, Tensor], *, eps: float, seed: int, epoch: int | str = ""
 ) -> Iterator[Row]:
-    """Rows of SURFACE_COLUMNS: the mean loss over each group's images at x + u eps v1 + w eps v2 (Figs. 1, 2, 9).
+    """Rows of `grid.SURFACE`: the mean loss over each group's images at x + u eps v1 + w eps v2 (Figs. 1, 2, 9).
 
     v1 is the sign of an image's own input gradient, v2 random signs, drawn for an image's number and `seed` alone: the
     same for every network. groups: name -> (n,) positions in `part`. Pixels are cut to [0, 1].
@@ -67,7 +65,7 @@ def around(collapse: int | None, epochs: int) -> list[int]:
 
 
 def single_steps(model: nn.Module, part: Part, *, eps: float, seed: int, n: int = 500) -> Iterator[Row]:
-    """Rows of STEP_COLUMNS: the loss after one sign step of each size, and under PGD10, on n training images (Fig. 4).
+    """Rows of `grid.COLUMNS["steps"]`: the loss after one sign step of each size and under PGD10, on n training images.
 
     `uniform`: from a uniform start, as FGSM-RS. `carried`: from where three steps of eps/2 led from a uniform start, as
     ATTA's perturbations are carried from epoch to epoch, here without the network's moving.

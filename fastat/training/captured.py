@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fastat.config.recipe import Recipe
 from fastat.networks.models import Network
 from fastat.training.learner import SGDLearner
-from fastat.types import Batch, Method, StepReport, Task, View
+from fastat.types import Batch, Method, StepReport, Task, View, differs
 
 log = logging.getLogger(__name__)
 WARM_UP = 2  # batches of an epoch before one is recorded: what libraries make ready at a first call is then ready
@@ -158,7 +158,7 @@ class Steps:
 
     def __call__(self, batch: Batch) -> StepReport:
         """Train on the batch."""
-        if self.graphs is None or self.differs(batch):
+        if self.graphs is None or differs(self.method, batch):
             return self.plain(batch)
         if self.recorded is not None and not self.recorded.fits(batch):
             self.forget()
@@ -168,10 +168,6 @@ class Steps:
         if self.recorded is None:
             self.recorded = self.record(batch, self.graphs)
         return self.plain(batch) if self.recorded is None else self.recorded.replay(batch)
-
-    def differs(self, batch: Batch) -> bool:
-        """Whether the method says that this step is none of the others."""
-        return bool(getattr(self.method, "differs", lambda _: False)(batch))
 
     def plain(self, batch: Batch) -> StepReport:
         """As the method takes it."""
@@ -216,6 +212,7 @@ def why_plain(recipe: Recipe, task: Task, model: nn.Module, method: Method) -> s
         "several processes share the training": task.processes.size > 1,
         "the network is compiled": recipe.compile != "off",
         "the network is none of ours": not isinstance(model, Network),
+        "an epoch is over before one is recorded": task.n_batches <= WARM_UP,
         "its dropout draws anew": any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()),
     }
     return next((words for words, holds in reasons.items() if holds), "")

@@ -68,7 +68,7 @@ def verdict(model: torch.nn.Module, digits, folder: Path) -> tuple[str, set[str]
     found = autoattack.standard(model, digits.test.take, index, **options)
     files.write_rows(folder / "autoattack.csv", whitebox.COLUMNS, found)
     steps = probes.single_steps(model, digits.train, eps=EPS, seed=0, n=50)
-    files.write_rows(folder / "steps.csv", probes.STEP_COLUMNS, list(steps))
+    files.write_rows(folder / "steps.csv", COLUMNS["steps"], list(steps))
     names = ("whitebox", "autoattack", "steps")
     tables = {name: read_rows((folder / f"{name}.csv").read_bytes(), COLUMNS[name]) for name in names}
     rows = [(*CELL.values(), "0", metric, None, value, n) for metric, _, value, n in tidy.evaluated(tables)]

@@ -174,6 +174,8 @@ def test_what_may_hang_on_the_host_is_never_recorded(tiny_task, tiny_model):
     assert "none of ours" in reason(tiny_task, torch.nn.Sequential(tiny_model))
     dropping = models.Network(tiny_model.stem, torch.nn.Sequential(torch.nn.Dropout(0.1)), models.SHARED)
     assert "dropout" in reason(tiny_task, dropping)
+    assert "an epoch is over" in reason(tiny_task, tiny_model, n_batches=captured.WARM_UP)
+    assert reason(tiny_task, tiny_model, n_batches=captured.WARM_UP + 1) == ""
     assert reason(tiny_task, tiny_model, processes=ALONE) == ""
 
 
