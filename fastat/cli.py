@@ -509,7 +509,15 @@ def first_eps(args: argparse.Namespace) -> dict[str, str]:
 def config_of_folder(args: argparse.Namespace) -> dict[str, Any]:
     """What a --configfile says; without one, what the workflow that filled the folder was told, or the default."""
     kept = args.results / "config.json"
-    return load_config(args.configfile or [kept] * kept.exists())
+    if args.configfile or not kept.exists():
+        return load_config(args.configfile)
+    try:
+        return load_config([kept])
+    except BadInput as error:
+        raise BadInput(
+            f"{error}\nThat is {kept}, what the workflow that filled the folder was told. Name a config with --configfile "
+            "(the default is config/config.yaml), or remove the file."
+        ) from None
 
 
 def do_judge(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What the report knows of methods: one look each, and nothing that fails for one that it has never heard of."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -87,3 +88,15 @@ def test_two_methods_without_a_line_are_drawn_in_colours_of_their_own(reported):
 def test_two_methods_without_a_line_are_on_the_page(reported):
     cells = records(data_of(reported / "index.html")["cells"])
     assert [cell["method"] for cell in cells if cell["eps"] == "8/255"] == ["another", "atas", "newone", "pgd10"]
+
+
+def test_what_an_earlier_version_kept_of_its_config_is_named_with_the_way_out(reported, tmp_path, capsys):
+    for name in ("measured.csv", "correct.csv"):
+        shutil.copy(reported / name, tmp_path)
+    (tmp_path / "config.json").write_text('{"snapshots": {"digits": [1]}}')
+    assert main(["judge", "--results", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "unknown key 'snapshots'" in said and f"That is {tmp_path / 'config.json'}" in said and "--configfile" in said
+    )
+    assert main(["judge", "--results", str(tmp_path), "--configfile", "config/config.yaml"]) == 0
