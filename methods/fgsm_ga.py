@@ -3,7 +3,8 @@
 Andriushchenko, Flammarion, "Understanding and improving fast adversarial training", NeurIPS 2020 (arXiv 2007.02617),
 Eq. 4. Tables I and II, row FGSM-GA.
 Cost per batch: 3 forwards, 2 input backwards, 1 parameter backward, 1 double backward.
-Departures: the gradient at x is taken at x itself, not through a clamp (docs/departures.md).
+Departures: the gradient at x is taken at x itself, not through a clamp, which left out pixels at 0 and 1: variant
+`released` leaves them out, too (docs/departures.md).
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class Config:
 
     lam: float = 0.2
     alpha: Length = "1.25 eps"
+    attack_saturated: bool = True  # released: pixels at 0 and 1 are not (train.py:152, on torch 1.4.0)
 
 
 class Method(nn.Module):
@@ -47,12 +49,13 @@ class Method(nn.Module):
         """l(x + delta) + lam (1 - cos(grad l(x), grad l(x + eta))); the model stays in train mode (train.py:91)."""
         x, y, eps = batch.x, batch.y, self.task.eps
         grad = input_gradient(model, x, y)
-        x_adv = project_linf(x + self.alpha * grad.sign(), x, eps)
+        aimed = grad if self.config.attack_saturated else grad * ((x > 0) & (x < 1))
+        x_adv = project_linf(x + self.alpha * aimed.sign(), x, eps)
         attack_loss = cross_entropy(model(x_adv), y)
         x_eta = (x + uniform_like(x, eps, self.task.rng)).requires_grad_()  # not clipped (train.py:193)
         eta_loss = cross_entropy(model(x_eta), y, reduction="sum")
         (grad_eta,) = torch.autograd.grad(eta_loss, x_eta, create_graph=True)
-        cos = mean_cosine(grad, grad_eta)
+        cos = mean_cosine(aimed, grad_eta)
         loss = attack_loss + self.config.lam * (1 - cos)
         learner.descend(loss)
         return StepReport(loss, x_adv, {"cos": cos.detach()}, grad)

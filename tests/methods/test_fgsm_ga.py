@@ -36,6 +36,26 @@ def test_the_loss_is_that_of_the_attacked_images_plus_lam_times_one_minus_the_me
     torch.testing.assert_close(report.x_adv, x_adv, atol=1e-6, rtol=0)
 
 
+def test_as_released_saturated_pixels_are_neither_attacked_nor_in_the_cosine(start, tiny_batch, linear):
+    """By hand: where x is 0 or 1, grad l(x) counts as 0; that at x + eta keeps these pixels, its length too."""
+    x, y, eps = tiny_batch.x.clone(), tiny_batch.y, 0.1
+    x[:, :, :3], x[:, :, 5] = 0, 1
+    inside = (x > 0) & (x < 1)
+    g1 = linear.grad_x(x, y) * inside
+    eta = torch.empty_like(x).uniform_(-eps, eps, generator=torch.Generator().manual_seed(0))
+    one, two = g1.flatten(1), linear.grad_x(x + eta, y).flatten(1)
+    cos = ((one * two).sum(1) / (one.norm(dim=1) * two.norm(dim=1))).mean()
+    x_adv = (x + eps * g1.sign()).clamp(0, 1)
+    loss = torch.nn.functional.cross_entropy(linear(x_adv), y) + 0.7 * (1 - cos)
+    assert inside.float().mean() == 0.5 and 0.5 < cos < 0.9
+    step = start("fgsm_ga", linear, lam=0.7, attack_saturated=False)
+    report = step.run(tiny_batch, x=x)
+    assert torch.equal(report.x_adv[~inside], x[~inside])
+    torch.testing.assert_close(report.x_adv, x_adv, atol=1e-6, rtol=0)
+    torch.testing.assert_close(report.stats["cos"], cos.detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(report.loss.detach(), loss.detach(), atol=1e-5, rtol=0)
+
+
 def test_the_penaltys_gradient_equals_finite_differences_with_the_first_gradient_held():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softplus(), nn.Linear(3, 2)).double()
