@@ -24,6 +24,15 @@ def check_soft_target(s: float, n_classes: int) -> None:
         raise ValueError(f"s must be above 1/K = {1 / n_classes:.3g} (K = {n_classes} classes) and at most 1, got {s}")
 
 
+def check_label_smoothing(share: float) -> None:
+    """Refuse what torch's `label_smoothing` cannot be: `share` of the target is spread evenly over all K classes.
+
+    It is the soft target s = 1 - share (K - 1) / K. Raises: ValueError.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"label_smoothing must be 0 or more and below 1, got {share}")
+
+
 def nuclear_norm(matrix: Tensor) -> Tensor:
     """The sum of the singular values of (B, K), in float32. Its gradient is U V^T of the SVD."""
     return torch.linalg.svdvals(matrix.float()).sum()

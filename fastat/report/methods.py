@@ -54,6 +54,7 @@ METHODS = {
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
+CALLED = {PLAIN_FGSM: "FGSM", ("pgd10", "wa"): "PGD-AT-WA"}  # variants that have a name of their own
 # Of methods without a line: of the first few hues, the farthest from those above by the same measure, of others greys.
 SPARE_HUES = ("#0000f0", "#78d278", "#785af0", "#5a005a")
 SPARE_GREYS = ("#5e5e5e", "#929292", "#6d6d6d", "#8a8a8a", "#7a7a7a", "#666666", "#828282", "#737373")
@@ -94,8 +95,8 @@ def is_grey(colour: str) -> bool:
 
 def called(method: str, variant: str = "paper") -> str:
     """`fgsm_rs`, `step175` -> `FGSM-RS (step175)`; of a sweep's variant, alpha_0p5eps, `FGSM-RS (alpha 0.5 eps)`."""
-    if (method, variant) == PLAIN_FGSM:
-        return "FGSM"
+    if (method, variant) in CALLED:
+        return CALLED[method, variant]
     name = about(method).name
     return name if variant == "paper" else f"{name} ({words(method, variant) if method in method_names() else variant})"
 
