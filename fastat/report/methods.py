@@ -51,10 +51,17 @@ METHODS = {
     "n_fgsm": About("N-FGSM", "#117733", DOTTED, "H"),
     "atas_sdi": About("ATAS + SDI", "#707070", DOTTED, (3, 1, 0)),
     "atas_pgi": About("ATAS + PGI", "#7e7e7e", DASHDOT, (5, 0, 36)),
+    "elle": About("ELLE", "#686868", SOLID, (3, 0, 15)),
+    "zerograd": About("ZeroGrad", "#7c7c7c", DASHED, (4, 0, 20)),
+    "multigrad": About("MultiGrad", "#989898", DOTTED, (5, 1, 18)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
-CALLED = {PLAIN_FGSM: "FGSM", ("pgd10", "wa"): "PGD-AT-WA"}  # variants that have a name of their own
+CALLED = {
+    PLAIN_FGSM: "FGSM",
+    ("pgd10", "wa"): "PGD-AT-WA",
+    ("elle", "adaptive"): "ELLE-A",
+}  # variants that have a name of their own
 # Of methods without a line: of the first few hues, the farthest from those above by the same measure, of others greys.
 SPARE_HUES = ("#0000f0", "#78d278", "#785af0", "#5a005a")
 SPARE_GREYS = ("#5e5e5e", "#929292", "#6d6d6d", "#8a8a8a", "#7a7a7a", "#666666", "#828282", "#737373")
