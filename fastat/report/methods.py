@@ -54,6 +54,7 @@ METHODS = {
     "elle": About("ELLE", "#686868", SOLID, (3, 0, 15)),
     "zerograd": About("ZeroGrad", "#7c7c7c", DASHED, (4, 0, 20)),
     "multigrad": About("MultiGrad", "#989898", DOTTED, (5, 1, 18)),
+    "aaer": About("RS-AAER", "#606060", DASHDOT, (7, 1, 0)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
@@ -61,6 +62,7 @@ CALLED = {
     PLAIN_FGSM: "FGSM",
     ("pgd10", "wa"): "PGD-AT-WA",
     ("elle", "adaptive"): "ELLE-A",
+    ("aaer", "n"): "N-AAER",
 }  # variants that have a name of their own
 # Of methods without a line: of the first few hues, the farthest from those above by the same measure, of others greys.
 SPARE_HUES = ("#0000f0", "#78d278", "#785af0", "#5a005a")
