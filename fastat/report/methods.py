@@ -55,6 +55,7 @@ METHODS = {
     "zerograd": About("ZeroGrad", "#7c7c7c", DASHED, (4, 0, 20)),
     "multigrad": About("MultiGrad", "#989898", DOTTED, (5, 1, 18)),
     "aaer": About("RS-AAER", "#606060", DASHDOT, (7, 1, 0)),
+    "gat": About("GAT", "#848484", SOLID, (9, 1, 0)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
