@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from fastat.config.recipe import Recipe, Schedule
+from fastat.cost import shapes
 from fastat.data import views
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task, differs
@@ -127,9 +127,8 @@ class _Flops(TorchDispatchMode):
     total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if formula := flop_registry.get(func._overloadpacket):
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        out, flops = shapes.call(func, args, kwargs or {})
+        self.total += flops
         return out
 
 

@@ -202,8 +202,8 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     try:
         with META:  # also where the network makes tensors
             at_once = max(batch_size, min(watched_at_once(task), most_watched(recipe, task.n_train)))
-            memory["activations"] = activation_bytes(model, at_once, facts.shape)
-            per_image, forward = flops_per_image(spec, recipe, task, model, method)
+            forward, memory["activations"] = of_a_pass(spec, recipe, at_once)
+            per_image = flops_per_image(spec, recipe, task, model, method)
     except Exception:  # code that is not ours may raise anything where images have no values
         if not recipe.network:
             raise
@@ -241,8 +241,24 @@ def image_bytes(dataset: str, recipe: Recipe, batch_size: int) -> int:
     return (n_train + n_test) * pixels + (n_train * frame if recipe.pad else 0)
 
 
-def activation_bytes(model: nn.Module, batch_size: int, shape: tuple[int, ...]) -> int:
-    """What one forward pass over a batch keeps for its backward. Some methods have two such passes alive at once."""
+def of_a_pass(spec: RunSpec, recipe: Recipe, batch_size: int) -> tuple[float, int]:
+    """Of one forward pass: FLOPs of an image, and bytes that are kept for the backward of so many.
+
+    Some methods have two such passes alive at once.
+    """
+    facts = catalog.required(spec.dataset)
+    network = json.dumps([spec.model, recipe.network, recipe.arch], sort_keys=True)
+    key = network, facts.shape, facts.n_classes, batch_size
+    if key not in _passes:
+        _passes[key] = forward_pass(network_on_meta(spec, recipe), batch_size, facts.shape)
+    return _passes[key]
+
+
+_passes: dict[tuple[Any, ...], tuple[float, int]] = {}
+
+
+def forward_pass(model: nn.Module, batch_size: int, shape: tuple[int, ...]) -> tuple[float, int]:
+    """FLOPs of an image in a forward pass, and bytes that the pass keeps."""
     kept: dict[int, Tensor] = {}  # the tensors themselves: a freed one's address could come again
     own = {p.untyped_storage()._cdata for p in model.parameters()}
 
@@ -253,22 +269,20 @@ def activation_bytes(model: nn.Module, batch_size: int, shape: tuple[int, ...]) 
 
     x = torch.empty((batch_size, *shape), device="meta")
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.train()(x)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        flops = passes.flops(lambda: model.train()(x))
+    return flops / batch_size, sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module, method: Any) -> tuple[float, float]:
-    """Of a training step, and of one forward pass."""
+def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module, method: Any) -> float:
+    """Of a training step."""
     n, device, learner = recipe.batch_size, torch.device("meta"), SGDLearner(model.train(), recipe)
     x = torch.empty((n, *task.image_shape), device=device)
     y = torch.empty(n, dtype=torch.int64, device=device)
     view = views.centred(n, recipe.pad, device)
-    forward = passes.flops(lambda: model(x)) / n
     method.begin_epoch(model, learner, 1)
     n_batches = getattr(methods.module(spec.method), "CYCLE", 1)
     batches = [Batch(x, y, y, view, 2, number) for number in range(n_batches)]
-    of_step = passes.mean_flops(method, batches, lambda batch: method.train_batch(model, batch, learner))
-    return of_step / n, forward
+    return passes.mean_flops(method, batches, lambda batch: method.train_batch(model, batch, learner)) / n
 
 
 def published_hours() -> dict[tuple[str, str, str], float]:
