@@ -75,7 +75,7 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
     """
 
     @functools.cache
-    def cost_of(dataset: str, model: str, method: str, recipe: str, images: str = "paper") -> Cost:
+    def cost_of(dataset: str, model: str, method: str, recipe: str, images: str) -> Cost:
         spec, read = RunSpec(dataset, model, 8, method, images, 0), Recipe.from_json(recipe)
         processes = Processes(0, config["processes"].get(dataset, 1))
         return estimate(spec, read, processes)
@@ -93,7 +93,7 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
         for known in (method, "atas"):
             if rate is None and (dataset, model, known) in published:
                 paper = replace(members[0], method=known, variant="paper")
-                trained = cost_of(dataset, model, known, resolve(paper, config).to_json())
+                trained = cost_of(dataset, model, known, resolve(paper, config).to_json(), "paper")
                 rate = trained.flops / published[dataset, model, known] / 3600
                 basis = "paper" if trained == each else f"paper's {known}"
         if math.isnan(each.flops):

@@ -4,6 +4,7 @@ On `meta` a tensor has no values, so that what comes out depends on the layout o
 alone. Views and whatever else may share memory are asked for every time: they are quick, and no copies.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,41 +13,45 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import flop_registry
 
 DENSE = (Tensor, nn.Parameter)
-Made = Callable[[], Any] | None  # makes the result again; None: it is asked for
-_known: dict[tuple[Any, ...], tuple[Made, int]] = {}
+NEW, IN_PLACE = "new", "in place"
+Remade = Callable[[Any], Any] | None  # arguments -> the result again; None: torch is asked
+_known: dict[tuple[Any, ...], tuple[Remade, int]] = {}
 
 
 def call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, int]:
     """What an operation gives, and its FLOPs by torch's formula."""
-    key = (func, *map(layout, args), *(layout(item) for item in kwargs.items())) if is_pure(func) else ()
+    kind = kind_of(func)
+    key = (func, *map(layout, args), *map(layout, kwargs.items())) if kind else ()
     try:
-        made, flops = _known[key]
-    except (KeyError, TypeError):  # TypeError: of an argument that has no hash
+        remade, flops = _known[key]
+        return (func(*args, **kwargs) if remade is None else remade(args)), flops
+    except (KeyError, TypeError):  # TypeError: an argument that has no hash
         pass
-    else:
-        return (func(*args, **kwargs) if made is None else made()), flops
     out = func(*args, **kwargs)
     formula = flop_registry.get(func._overloadpacket)
     flops = formula(*args, **kwargs, out_val=out) if formula else 0
-    given = tensors((args, *kwargs.values()))
-    if key and all(tensor.is_meta and type(tensor) in DENSE for tensor in given):
+    given = tensors((args, *kwargs.values())) if kind else []
+    if given and all(tensor.is_meta and type(tensor) in DENSE for tensor in given):
+        same = out is args[0] and layout(out) == key[1]
+        remade = new(out, given) if kind == NEW else changed if same else None
         try:
-            _known[key] = again(out, {tensor.untyped_storage()._cdata for tensor in given}), flops
+            _known[key] = remade, flops
         except TypeError:
             pass
     return out, flops
 
 
-_pure: dict[Any, bool] = {}
-
-
-def is_pure(func: Any) -> bool:
-    """Whether the operation says that it gives new tensors alone and changes none."""
-    if func not in _pure:
-        schema = func._schema
-        shares = schema.is_mutable or any(one.alias_info for one in schema.returns)
-        _pure[func] = not shares and all(str(one.type) == "Tensor" for one in schema.returns) and bool(schema.returns)
-    return _pure[func]
+@functools.cache
+def kind_of(func: Any) -> str:
+    """By its schema: NEW, gives new tensors alone and changes none; IN_PLACE, changes and gives its first; or ''."""
+    schema = func._schema
+    if not schema.returns or any(str(one.type) != "Tensor" for one in schema.returns):
+        return ""
+    shared = [one.alias_info for one in (*schema.arguments, *schema.returns) if one.alias_info]
+    first = schema.arguments[0].alias_info if schema.arguments else None
+    if first and first.is_write and len(shared) == 2 and schema.returns[0].alias_info:
+        return IN_PLACE
+    return "" if shared else NEW
 
 
 def layout(value: Any) -> Any:
@@ -64,12 +69,14 @@ def tensors(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else []
 
 
-def again(out: Any, shared: set[int]) -> Made:
-    """What makes such a result once more; None where a plain tensor with memory of its own is not the same.
+def changed(args: tuple[Any, ...]) -> Any:
+    """The result of an operation in place."""
+    return args[0]
 
-    shared: the storages of the arguments.
-    """
-    taken, likes = set(shared), []
+
+def new(out: Any, given: list[Tensor]) -> Remade:
+    """What makes such a result once more; None where a plain tensor with memory of its own is not the same."""
+    taken, likes = {tensor.untyped_storage()._cdata for tensor in given}, []
     for tensor in out if isinstance(out, tuple) else (out,):
         if tensor is None:
             likes.append(None)
@@ -80,9 +87,9 @@ def again(out: Any, shared: set[int]) -> Made:
             return None
         taken.add(storage._cdata)
         likes.append(like)
-    return (lambda: tuple(map(empty, likes))) if isinstance(out, tuple) else (lambda: empty(likes[0]))
+    return (lambda _: tuple(map(empty, likes))) if isinstance(out, tuple) else (lambda _: empty(likes[0]))
 
 
-def empty(like: Any) -> Tensor | None:
+def empty(like: Any) -> Any:
     """A tensor on `meta` of this shape, stride and type."""
     return like and torch.empty_strided(like[0], like[1], dtype=like[2], device="meta")

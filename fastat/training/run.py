@@ -204,11 +204,18 @@ def network_on_meta(spec: RunSpec, recipe: Recipe) -> nn.Module:
 
 def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
     """How many parameters the network has. One that is not ours is tried first: own.check."""
-    if not recipe.network:
-        return sum(p.numel() for p in network_on_meta(spec, recipe).parameters())
-    demands = demands_of(spec, recipe, n_train)
     facts = catalog.required(spec.dataset)
+    if not recipe.network:
+        return n_of_ours(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
+    demands = demands_of(spec, recipe, n_train)
     return checked(json.dumps(recipe.network, sort_keys=True), facts.shape, facts.n_classes, demands)
+
+
+@functools.cache
+def n_of_ours(model: str, n_channels: int, n_classes: int, arch: str) -> int:
+    """How many parameters one of our networks has."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in models.build(model, n_channels, n_classes, arch).parameters())
 
 
 def demands_of(spec: RunSpec, recipe: Recipe, n_train: int) -> own.Demands:

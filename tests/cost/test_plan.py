@@ -1,6 +1,7 @@
 """What `fastat plan` says, against arithmetic and the paper's own hours."""
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from fastat import ROOT
 from fastat.cli import main
 from fastat.config.grid import expand, load_config, overlay
-from fastat.cost import plan
+from fastat.cost import passes, plan, shapes
 from fastat.errors import BadInput
 
 
@@ -116,6 +117,26 @@ def test_processes_that_share_a_training_divide_what_has_a_row_per_image():
         shared.each.disk,
         shared.each.state,
     )
+
+
+@pytest.mark.parametrize("method", ["fgsm_sdi", "fgsm_ga", "atta", "yopo", "freeat", "subat", "nuat", "atas_sdi"])
+def test_what_is_counted_once_is_what_counting_everything_gives(method, monkeypatch):
+    def count_all(_method, batches, train):
+        return sum(passes.flops(partial(train, batch)) for batch in batches) / len(batches)
+
+    def ask_torch(func, args, kwargs):
+        out = func(*args, **kwargs)
+        formula = shapes.flop_registry.get(func._overloadpacket)
+        return out, formula(*args, **kwargs, out_val=out) if formula else 0
+
+    one = {"dataset": "digits", "model": "preact_tiny", "eps": ["51/255", "77/255"], "method": method, "seed": 0}
+    quick = [lines(one), lines(one)]  # the second time from memory alone
+    monkeypatch.setattr(passes, "mean_flops", count_all)
+    monkeypatch.setattr(shapes, "call", ask_torch)
+    plan._passes.clear()
+    exhaustive = lines(one)
+    assert repr(quick) == repr([exhaustive, exhaustive])
+    assert exhaustive[0].each.flops > 0
 
 
 def test_a_slice_without_runs_is_refused():
