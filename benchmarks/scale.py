@@ -22,6 +22,7 @@ import pytest
 from fastat import ROOT
 from fastat.cli import main as fastat
 from fastat.config.grid import expand, load_config
+from fastat.config.only import only
 from fastat.config.recipe import Recipe, Schedule, resolve
 from fastat.data import made_up
 
@@ -41,10 +42,11 @@ def cut(recipe: Recipe, method: str) -> Recipe:
 def main() -> None:
     """Print a line a run; the exit code says whether all finished."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="runs with this in their name")
+    parser.add_argument("--only", nargs="*", default=[], help="runs with these parts in their name")
     args = parser.parse_args()
     config = load_config([ROOT / "config/paper.yaml"])
-    specs = [s for s in expand(config) if s.seed == 0 and s.variant == "paper" and s.eps_255 in (2, 8)]
+    every = [s for s in expand(config) if s.seed == 0 and s.variant == "paper" and s.eps_255 in (2, 8)]
+    specs = only(every, args.only)
     failed = 0
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
@@ -56,8 +58,6 @@ def main() -> None:
             out = folder / f"results/data/{dataset}.safetensors"
             assert fastat(["data", "--dataset", dataset, "--source", str(folder / "source"), "--out", str(out)]) == 0
         for spec in specs:
-            if args.only not in spec.name:
-                continue
             recipe, started = cut(resolve(spec, config), spec.method).to_json(), time.perf_counter()
             call = ["train", "--run", spec.name, "--results", str(folder / "results"), "--recipe", recipe]
             code = fastat(call)

@@ -103,7 +103,9 @@ def add_questions(verb: Verb) -> None:
     add_configfile(sub)
     sub = verb("plan", "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
     add_configfile(sub)
-    sub.add_argument("--only", default="", help="runs with this in their name, as cifar10/wrn28_10")
+    sub.add_argument(
+        "--only", nargs="*", default=[], metavar="PART", help="runs with these parts in their name, as cifar10 eps8 atas"
+    )
     sub.add_argument("--results", type=file_path, default=Path("results"), help="where they would be written")
     sub.add_argument(
         "--calibration", type=file_path, help="a file made by --calibrate; else the hours come from the paper"

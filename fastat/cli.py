@@ -24,6 +24,7 @@ from fastat.config.grid import (
     warnings,
 )
 from fastat.config.method_files import title
+from fastat.config.only import only
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
 from fastat.config.spec import EXTERNAL, RunSpec
@@ -221,10 +222,9 @@ def do_plan(args: argparse.Namespace) -> None:
     from fastat.report import power
 
     config, device = load_config(args.configfile), pick_device(args)
-    specs = [spec for spec in expand(config) if args.only in spec.name]
+    specs = only(expand(config), args.only)
     if not specs:
-        none = f"no run of the grid has {args.only!r} in its name"
-        raise BadInput(none if args.only else "the grid is empty: nothing is trained, so that there is nothing to plan")
+        raise BadInput("the grid is empty: nothing is trained, so that there is nothing to plan")
     if args.calibrate:
         pairs = sorted({(spec.dataset, spec.model) for spec in specs})
         found = {"device": devices.name(device), "flops_per_second": plan.calibrate(pairs, config, device)}

@@ -106,7 +106,7 @@ CASES = [
     (["plan", "--calibration", "binary"], "binary is no calibration"),
     (["plan", "--calibration", "zero.json"], "zero.json is no calibration (a rate is not above 0)"),
     (["plan", "--calibration", "list.json"], "list.json is no calibration"),
-    (["plan", "--only", "nope"], "no run of the grid has 'nope' in its name"),
+    (["plan", "--only", "nope"], "no run of the grid has 'nope' as a part of its name. A run is called"),
     (["methods", "atass"], "unknown method 'atass'. Did you mean 'atas'"),
     (["check", "--configfile", "/nope"], "cannot read /nope: No such file or directory"),
 ]
