@@ -13,7 +13,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import absent, catalog, external, grid, own_data
+from fastat.config import absent, catalog, cluster, external, grid, own_data
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -34,6 +34,7 @@ try:
     # `--config` passes numbers inside mappings as text.
     config.update(grid.overlay(config, typed(workflow.config_settings.config)))
     grid.check_config(config)
+    PLAN = cluster.read_plan(Path("results"))
 except BadInput as error:
     raise WorkflowError(str(error))
 
@@ -60,6 +61,28 @@ COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
 
 report: "workflow/report/workflow.rst"
+
+
+def spec_of(wildcards):
+    if "run" in wildcards.keys():
+        return RunSpec.parse(wildcards.run)
+    if "method" in wildcards.keys():
+        return RunSpec.from_wildcards(wildcards)
+    return external.of_wildcards(wildcards, config).spec
+
+
+# What a scheduler is asked for; a local run has no limits of either, and ignores them.
+def memory(wildcards, attempt):
+    return cluster.memory_mb(PLAN, spec_of(wildcards), attempt)
+
+
+def training_minutes(wildcards, attempt):
+    return cluster.minutes(PLAN, spec_of(wildcards), "train", attempt)
+
+
+def evaluation_minutes(wildcards, attempt):
+    shares = int(wildcards.get("shards", 1))
+    return cluster.minutes(PLAN, spec_of(wildcards), "evaluate", attempt, shares)
 
 
 wildcard_constraints:
@@ -100,6 +123,14 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
+    if workflow.executor_settings.__class__.__module__ == "snakemake_executor_plugin_slurm":
+        asked = workflow.resource_settings
+        try:
+            cluster.check_resources(
+                asked.default_resources or (), asked.overwrite_resources
+            )
+        except BadInput as error:
+            raise WorkflowError(str(error))
     # before the first job: what reads other data sets could take hours
     if gone := absent.own(SPECS, config, Path("results")):
         raise WorkflowError("\n".join(gone))

@@ -23,6 +23,8 @@ rule evaluate_shard:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         network=lambda wildcards: grid.network_option_of(
@@ -61,6 +63,8 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         network=lambda wildcards: network_option(wildcards.model, config),
@@ -96,6 +100,8 @@ rule evaluate_best:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         network=lambda wildcards: network_option(wildcards.model, config),
@@ -136,6 +142,8 @@ if WITHOUT_AUTOATTACK:
         threads: 1
         resources:
             gpu=1,
+            mem_mb=memory,
+            runtime=evaluation_minutes,
         params:
             network=lambda wildcards: network_option(
                 RunSpec.parse(wildcards.run).model, config
@@ -167,6 +175,8 @@ if WITHOUT_AUTOATTACK:
         threads: 1
         resources:
             gpu=1,
+            mem_mb=memory,
+            runtime=evaluation_minutes,
         params:
             network=lambda wildcards: network_option(
                 RunSpec.parse(wildcards.run).model, config
@@ -205,6 +215,8 @@ rule external:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         options=lambda wildcards: external.of_wildcards(wildcards, config).options,
         protocol=lambda wildcards: json.dumps(
@@ -236,6 +248,8 @@ rule external_autoattack:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         name=lambda wildcards: external.of_wildcards(wildcards, config).spec.name,
         network=lambda wildcards: external.of_wildcards(
@@ -276,6 +290,8 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
         threads: 1
         resources:
             gpu=1,
+            mem_mb=memory,
+            runtime=evaluation_minutes,
         params:
             name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
             network=lambda wildcards: grid.network_option_of(
@@ -309,6 +325,8 @@ rule probe:
     threads: 1
     resources:
         gpu=1,
+        mem_mb=memory,
+        runtime=evaluation_minutes,
     params:
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
         network=lambda wildcards: network_option(wildcards.model, config),

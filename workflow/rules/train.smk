@@ -38,6 +38,8 @@ rule train:
     threads: 1
     resources:
         gpu=lambda wildcards: config["processes"].get(wildcards.dataset, 1),
+        mem_mb=memory,
+        runtime=training_minutes,
     params:
         launch=lambda wildcards: grid.launcher(wildcards.dataset, config),
         name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
