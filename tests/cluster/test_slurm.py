@@ -1,0 +1,290 @@
+"""The workflow through a real one-node Slurm (tests/local-slurm.sh), and what happens to trainings there.
+
+Each training is stopped in mid-epoch (SIGSTOP) before something is done to its job, so that it cannot end before.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastat import ROOT
+
+SCRIPT = ROOT / "tests/local-slurm.sh"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
+PATHS = ("/usr/sbin", "/usr/local/sbin", str(Path(sys.executable).parent))
+RUN = "digits/preact_tiny/eps102/{}/paper/seed0"
+METHODS = ("fgsm_rs", "atas")
+OVERLAY = "recipes: {digits: {every: {epochs: 12}}}\n"  # over config/smoke.yaml: time enough to be hit
+PATIENCE = 300  # seconds
+
+ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([*PATHS[::-1], os.environ["PATH"]])}
+
+
+class Slurm:
+    """The one of this module."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = {**ENVIRONMENT, "LOCAL_SLURM_DIR": str(folder)}
+
+    def script(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([SCRIPT, *words], env=self.environment, capture_output=True, text=True)
+
+    def daemon(self, name: str) -> int:
+        return int((self.folder / f"{name}.pid").read_text())
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory) -> Iterator[Slurm]:
+    if missing := [name for name in PROGRAMS if not shutil.which(name, path=ENVIRONMENT["PATH"])]:
+        pytest.skip(f"no {', '.join(missing)}: install Debian's munge, slurm-client, slurmctld and slurmd")
+    if os.geteuid():
+        pytest.skip("only root may start tests/local-slurm.sh: it makes device nodes")
+    one = Slurm(tmp_path_factory.mktemp("slurm"))
+    started = one.script("start")
+    if started.returncode == 3:
+        pytest.skip(started.stderr)
+    assert started.returncode == 0, started.stderr
+    yield one
+    one.script("stop", "--purge")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    """Method -> weights, of a bare local run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = snakemake(folder, "--workflow-profile", str(ROOT / "profiles/default"), "--cores", "2", "--until", "train")
+    assert done.wait() == 0, said(folder)
+    return weights(folder)
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(slurm, tmp_path) -> Iterator[Start]:
+    """Start the workflow: the profile as it is shipped, but states asked for every second, where it asks every 40."""
+    (tmp_path / "results").mkdir()
+    cell = {"train_seconds": 600, "evaluate_seconds": None, "gpu_bytes": 0, "host_bytes": 0}
+    cells = {RUN.format(method).removesuffix("/seed0"): cell for method in METHODS}
+    (tmp_path / "results/plan.json").write_text(json.dumps({"device": "made up", "cells": cells}))
+    quick = ("--slurm-init-seconds-before-status-checks", "1")
+    started = []
+
+    def start(*more: str) -> subprocess.Popen[bytes]:
+        started.append(snakemake(tmp_path, *more, "--profile", str(ROOT / "profiles/slurm"), *quick))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+            one.wait()
+    tell("scancel", "--full", "--me")
+    until(lambda: not jobs(), tmp_path)
+
+
+def snakemake(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    (folder / "overlay.yaml").write_text(OVERLAY)
+    command = [sys.executable, "-m", "snakemake", *more, "--directory", str(folder)]
+    command += ["--configfile", str(ROOT / "config/smoke.yaml"), str(folder / "overlay.yaml")]
+    with (folder / "said").open("ab") as out:
+        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=out, stderr=subprocess.STDOUT)
+
+
+def said(folder: Path) -> str:
+    logs = [f"--- {path}\n{path.read_text()[-1500:]}" for path in folder.glob("results/logs/train/**/*.log")]
+    return (folder / "said").read_text()[-3000:] + "\n".join(logs)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    runs = folder / "results/runs"
+    return {method: (runs / RUN.format(method) / "weights.safetensors").read_bytes() for method in METHODS}
+
+
+def resumed(folder: Path) -> set[str]:
+    """Methods whose training, in its last job, went on from a state; Snakemake removes the logs of the others."""
+    logs = {method: folder / "results/logs/train" / f"{RUN.format(method)}.log" for method in METHODS}
+    return {method for method, log in logs.items() if log.exists() and ": resumed at epoch " in log.read_text()}
+
+
+def until(true: Callable[[], object], folder: Path) -> object:
+    end = time.monotonic() + PATIENCE
+    while not (found := true()):
+        assert time.monotonic() < end, said(folder)
+        time.sleep(0.05)
+    return found
+
+
+def processes(folder: Path) -> dict[int, list[str]]:
+    """Pid -> words of the command, of what works in a folder."""
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (place / "cmdline").read_text().rstrip("\0").split("\0")
+            if (place / "cwd").readlink() == folder:
+                found[int(place.name)] = words
+        except (OSError, UnicodeDecodeError):  # it ended
+            pass
+    return found
+
+
+def training(folder: Path, method: str) -> int | None:
+    """The pid of a method's training that has a state to go on from."""
+    run = RUN.format(method)
+    if not (folder / "results/runs" / run / "state/state.safetensors").exists():
+        return None
+    pids = [pid for pid, words in processes(folder).items() if words[1:6] == ["-m", "fastat", "train", "--run", run]]
+    return pids[0] if pids else None
+
+
+def stop(folder: Path, method: str) -> int:
+    """Wait until the training is on its way, and stop it there."""
+    pid = until(lambda: training(folder, method), folder)
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGSTOP)
+    assert not (folder / "results/runs" / RUN.format(method) / "weights.safetensors").exists()
+    return pid
+
+
+def jobs(*options: str) -> list[list[str]]:
+    """Id, partition, state and comment of the jobs in the queue."""
+    command = ["squeue", "--noheader", "--format", "%i %P %T %k", *options]
+    lines = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split() for line in lines]
+
+
+def job(method: str) -> str:
+    (found,) = [one for one, _, _, comment in jobs() if comment.endswith(f"_{method}_paper_0")]
+    return found
+
+
+def tell(*command: str) -> None:
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
+
+
+def test_the_smoke_grid_survives_kill_scancel_and_requeue(start, undisturbed, tmp_path):
+    first = start()
+    killed = stop(tmp_path, "fgsm_rs")
+    stop(tmp_path, "atas")
+    shown = subprocess.run(["scontrol", "show", "job", job("atas")], env=ENVIRONMENT, capture_output=True, text=True)
+    asked = {"Partition=gpu", "Requeue=1", "TimeLimit=00:35:00", "MinMemoryNode=2000M", "TresPerJob=gres:gpu:1"}
+    assert asked <= {*shown.stdout.split()}, shown.stdout
+    os.kill(killed, signal.SIGKILL)
+    tell("scancel", job("atas"))
+    assert first.wait() == 1, said(tmp_path)  # retries: 0
+
+    second = start()
+    until(lambda: "atas" in resumed(tmp_path), tmp_path)
+    stop(tmp_path, "atas")
+    tell("scontrol", "requeue", job("atas"))
+    assert second.wait() == 0, said(tmp_path)
+
+    assert weights(tmp_path) == undisturbed and resumed(tmp_path) == {*METHODS}
+    assert (tmp_path / "results/report/index.html").exists()
+    where = {(partition, comment.split("_")[1]) for _, partition, _, comment in jobs("--states=all")}
+    assert where == {("cpu", "data"), ("cpu", "cost"), ("gpu", "train"), ("gpu", "evaluate")}
+
+
+def test_a_word_that_slurm_does_not_know_is_refused_before_the_first_job(start, tmp_path):
+    assert start("--default-resources", "slurm_acount=lab", "slurm_partition=gpu").wait() == 1
+    assert "Slurm is not asked for 'slurm_acount'. Did you mean 'slurm_account'?" in said(tmp_path)
+    assert not (tmp_path / "results/data").exists()
+
+
+def in_job(folder: Path, method: str) -> list[int]:
+    """The Snakemakes above a training, the one that Slurm started first."""
+    pids, pid = [], training(folder, method)
+    while pid and pid > 1:
+        pid = int(re.findall(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+        if "snakemake" in processes(folder).get(pid, []):
+            pids.append(pid)
+    return pids[::-1]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("which", [0, 1], ids=["outer", "inner"])
+def test_kill_9_of_the_snakemake_in_a_job(which, start, undisturbed, tmp_path):
+    first = start("--until", "train")
+    stop(tmp_path, "atas")
+    above = in_job(tmp_path, "atas")
+    os.kill(above[which], signal.SIGKILL)
+    assert first.wait() == 1, said(tmp_path)
+    assert start("--until", "train").wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed and "atas" in resumed(tmp_path)
+
+
+@pytest.mark.faults
+def test_preemption_by_a_higher_partition(start, undisturbed, tmp_path):
+    run = start("--until", "train")
+    for method in METHODS:
+        stop(tmp_path, method)
+    tell("sbatch", "--partition=high", "--gpus=2", "--mem=100", "--output=/dev/null", "--wrap", "sleep 2")
+    assert run.wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed and resumed(tmp_path) == {*METHODS}
+
+
+@pytest.mark.faults
+def test_the_time_limit_is_reached(start, undisturbed, tmp_path):
+    first = start("--until", "train")
+    stop(tmp_path, "atas")  # for a minute, the shortest limit that Slurm has
+    tell("scontrol", "update", f"jobid={job('atas')}", "timelimit=1")
+    assert first.wait() == 1, said(tmp_path)
+    assert "SLURM status is: 'TIMEOUT'" in said(tmp_path)
+    assert start("--until", "train").wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed and "atas" in resumed(tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("dead", [True, False], ids=["node", "slurmd"])
+def test_a_node_is_lost_and_comes_back(dead, start, slurm, undisturbed, tmp_path):
+    """Its power goes, or slurmd alone, whose jobs then go on without it until it comes back."""
+    run = start("--until", "train")
+    for method in METHODS:
+        stop(tmp_path, method)
+    os.kill(slurm.daemon("slurmd"), signal.SIGKILL)
+    if dead:
+        for pid in [*stepds(slurm.folder), *processes(tmp_path)]:
+            if pid != run.pid:
+                os.kill(pid, signal.SIGKILL)
+    until(lambda: "down" in slurm.script("status").stdout, tmp_path)
+    assert slurm.script("start-node").returncode == 0
+    assert run.wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed and resumed(tmp_path) == {*METHODS}
+
+
+def stepds(folder: Path) -> list[int]:
+    """Slurm's processes above the steps of the jobs."""
+    places = Path("/proc").glob("[0-9]*")
+    return [int(place.name) for place in places if (place / "comm").read_text().strip() == "slurmstepd"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("cancelled", [True, False], ids=["cancelled", "beside"])
+def test_kill_9_of_the_main_snakemake_and_a_second_start(cancelled, start, undisturbed, tmp_path):
+    """Its jobs are cancelled first, as docs/cluster.md says; or they go on beside the second start."""
+    first = start("--until", "train")
+    stop(tmp_path, "atas")
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert start("--until", "train").wait() == 1
+    assert "--unlock" in said(tmp_path)
+    if cancelled:
+        tell("scancel", "--me")
+        until(lambda: not jobs(), tmp_path)
+    assert start("--unlock").wait() == 0
+    assert start("--until", "train").wait() == (0 if cancelled else 1), said(tmp_path)
+    if not cancelled:
+        os.kill(training(tmp_path, "atas") or 0, signal.SIGCONT)
+        until(lambda: not jobs(), tmp_path)
+        assert start("--until", "train").wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed and ("atas" in resumed(tmp_path)) >= cancelled
