@@ -57,6 +57,7 @@ WITHOUT_AUTOATTACK = [
 ]
 DRAWN = drawn(config)
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
+GPUS = int(config["device"] != "cpu")  # of a job: what a scheduler is asked for
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
 
@@ -123,7 +124,10 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    if workflow.executor_settings.__class__.__module__ == "snakemake_executor_plugin_slurm":
+    if (
+        workflow.executor_settings.__class__.__module__
+        == "snakemake_executor_plugin_slurm"
+    ):
         asked = workflow.resource_settings
         try:
             cluster.check_resources(

@@ -1,5 +1,6 @@
 """The real DAG on a corner of digits: end to end, a second call, and what one lost file costs."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,21 +14,51 @@ from fastat.config.grid import load_config
 from fastat.report.contents import FIGURES, TABLES, drawn
 
 
-def snakemake(folder: Path, *more: str) -> str:
+def snakemake(folder: Path, *more: str, code: int = 0) -> str:
     command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2", "--directory", str(folder)]
     command += ["--workflow-profile", str(ROOT / "profiles/default"), "--configfile", str(ROOT / "config/smoke.yaml")]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == code, done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder in which the smoke workflow has run."""
+    """A folder in which the smoke workflow has run; its plan asks for more memory than any machine has."""
     folder = tmp_path_factory.mktemp("smoke")
+    planned(folder, 10**18)
     snakemake(folder)
     return folder
+
+
+def planned(folder: Path, host_bytes: int) -> None:
+    """A plan that knows ATAS's run of the smoke grid alone."""
+    cell = {"train_seconds": 3600, "evaluate_seconds": 60, "gpu_bytes": 0, "host_bytes": host_bytes}
+    plan = {"device": "made up", "cells": {"digits/preact_tiny/eps102/atas/paper": cell}}
+    (folder / "results").mkdir()
+    (folder / "results/plan.json").write_text(json.dumps(plan))
+
+
+def test_a_scheduler_is_asked_for_what_the_plan_reckons(tmp_path):
+    planned(tmp_path, 500_000_000)
+    output = snakemake(tmp_path, "--dry-run")
+    pattern = r"^rule (train|evaluate):\n(?:    .+\n)*?.+method=(\w+),.+\n    resources: .*runtime=(\d+), mem_mb=(\d+),"
+    assert sorted(re.findall(pattern, output, re.MULTILINE)) == [
+        ("evaluate", "atas", "17", "3000"), ("evaluate", "fgsm_rs", "1440", "4000"),
+        ("train", "atas", "135", "3000"), ("train", "fgsm_rs", "1440", "4000"),
+    ]  # fmt: skip
+
+
+def test_no_gpu_is_asked_for_where_the_config_says_cpu(tmp_path):
+    output = snakemake(tmp_path, "--dry-run", "--config", "device=cpu")
+    assert "gpu=0" in output and "gpu=1" not in output
+
+
+def test_a_plan_that_is_none_stops_the_workflow_with_the_way_out(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/plan.json").write_text("[]")
+    assert "Write it again, or remove it" in snakemake(tmp_path, "--dry-run", code=1)
 
 
 def test_tables_figures_and_page_are_made(finished):

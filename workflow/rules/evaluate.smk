@@ -22,7 +22,7 @@ rule evaluate_shard:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
@@ -62,7 +62,7 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
@@ -99,7 +99,7 @@ rule evaluate_best:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
@@ -141,7 +141,7 @@ if WITHOUT_AUTOATTACK:
             "../../environment.yml"
         threads: 1
         resources:
-            gpu=1,
+            gpu=GPUS,
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
@@ -174,7 +174,7 @@ if WITHOUT_AUTOATTACK:
             "../../environment.yml"
         threads: 1
         resources:
-            gpu=1,
+            gpu=GPUS,
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
@@ -214,7 +214,7 @@ rule external:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
@@ -247,7 +247,7 @@ rule external_autoattack:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
@@ -289,7 +289,7 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
             "../../environment.yml"
         threads: 1
         resources:
-            gpu=1,
+            gpu=GPUS,
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
@@ -324,7 +324,7 @@ rule probe:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:

@@ -37,7 +37,7 @@ rule train:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=lambda wildcards: config["processes"].get(wildcards.dataset, 1),
+        gpu=lambda wildcards: GPUS * config["processes"].get(wildcards.dataset, 1),
         mem_mb=memory,
         runtime=training_minutes,
     params:
