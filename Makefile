@@ -1,15 +1,19 @@
-# `make demo` runs the default workflow; `make test` checks our own work. Both make .venv first.
+# `make demo` runs the default workflow; `make test` checks our own work, `make faults` what breaks it for minutes.
+# Each makes .venv first.
 # CPU-only torch: make demo TORCH_INDEX=<PyTorch's index of CPU wheels, see pytorch.org, Get Started>
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs lock
+.PHONY: demo test faults lint docs lock
 demo: .venv/made
 	$(BIN)/python -m fastat check
 	. $(BIN)/activate && snakemake --cores all
 
 test: .venv/made lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+faults: .venv/made  # kills, full disks, damaged files: docs/reliability.md
+	$(BIN)/python -m pytest -m faults
 
 lint: .venv/made
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
