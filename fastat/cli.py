@@ -39,7 +39,7 @@ WHERE = ("config", "docs")  # the folders of what `where` knows
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0: done; 1: failed; 2: the input cannot be used; 130, 143: stopped by Ctrl-C or SIGTERM."""
+    """Exit code 0: done; 1: failed; 2: the input cannot be used; 128 + n: stopped by signal n, as Ctrl-C (130)."""
     args = parse(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import re
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -26,7 +27,7 @@ def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
     """The device for `auto`, `cpu` or `cuda`. Of several GPUs, one where fewer than `runs_per_gpu` runs are at work.
 
     A process that torchrun started takes the GPU of its local rank later (fastat/machine/processes.py).
-    Raises: BadInput if CUDA is asked for and absent.
+    Raises: BadInput if CUDA is asked for and absent, or no folder is private to this user.
     """
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
@@ -41,15 +42,16 @@ def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
 def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
     """The number of a GPU with a free slot, which is taken until this process ends. With none free: the first.
 
-    A slot is a locked file in the machine's temporary folder, named after what CUDA_VISIBLE_DEVICES calls the GPU. One
-    that another user put there, or that cannot be locked, is passed over with a warning.
+    A slot is a locked file in a folder that nobody else can write into, named after what CUDA_VISIBLE_DEVICES calls the
+    GPU. One that cannot be locked is passed over with a warning.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if len(visible) == n_gpus else [str(number) for number in range(n_gpus)]
+    folder = private_folder()
     for slot in range(runs_per_gpu):
         for number, name in enumerate(names):
             gpu = re.sub(r"[^A-Za-z0-9-]", "_", name)  # as MIG-GPU-.../1/0
-            path = Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}-gpu{gpu}-slot{slot}.lock"
+            path = folder / f"gpu{gpu}-slot{slot}.lock"
             try:
                 taken = take_slot(path)
             except OSError as error:
@@ -59,6 +61,41 @@ def free_gpu(n_gpus: int, runs_per_gpu: int) -> int:
                 return number
     log.warning("all %d GPUs have %d runs of this user: sharing GPU 0 with them", n_gpus, runs_per_gpu)
     return 0
+
+
+def private_folder() -> Path:
+    """Where this user's processes on this machine find one another: /tmp/fastat-UID, with mode 0700.
+
+    Where somebody put that name into /tmp before, below ~/.cache, with a warning.
+    Raises: BadInput if neither can be had.
+    """
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+    home, found = os.path.expanduser("~"), []
+    folders = [Path(tempfile.gettempdir()) / f"fastat-{os.getuid()}", Path(home) / ".cache/fastat" / host]
+    for folder in folders if os.path.isabs(home) else folders[:1]:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            check_private(folder)
+        except OSError as error:
+            found.append(f"{folder}: {error.strerror}")
+            log.warning("%s is not used for the slots of GPUs: %s", folder, error.strerror)
+            continue
+        return folder
+    raise BadInput(
+        f"no folder for the slots of GPUs ({'; '.join(found)}). Set TMPDIR to one of your own, or `device: cpu`"
+    )
+
+
+def check_private(folder: Path) -> None:
+    """Raises: OSError if it is a link or no folder, not this user's, or others may look or write into it."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise OSError(errno.ENOTDIR, "it is a link or no folder")
+    if found.st_uid != os.getuid():
+        raise OSError(errno.EPERM, f"it is of another user, number {found.st_uid}")
+    if found.st_mode & 0o077:
+        raise OSError(errno.EPERM, f"others may use it: its mode is {stat.S_IMODE(found.st_mode):o}, not 700")
 
 
 def take_slot(path: Path) -> bool:

@@ -42,7 +42,7 @@ def run(
 ) -> None:
     """Train `spec` into `results`/runs/NAME, or go on where its state stands.
 
-    Raises: trainer.Stopped on SIGTERM; BadInput if data, ranks or state do not fit.
+    Raises: trainer.Stopped on one of its STOPS; BadInput if data, ranks or state do not fit.
     """
     recipe = replace(recipe, numerics=numerics.settled(recipe.numerics, device))
     together, device = processes.join(device, recipe.shards)

@@ -39,8 +39,12 @@ HELD_OUT = "held_out_pgd10_acc"  # the column of log.csv that says which it is
 WATCHED_AT_ONCE = 512 * 3 * 32 * 32  # pixels that are attacked at once to watch a training, or 64 images
 
 
+# What asks a training to stop: a scheduler, Ctrl-C, a closed terminal, Slurm's warning before the time limit.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the state is saved. code: the exit code, 143 or 130."""
+    """One of STOPS came; the state is saved. code: the exit code, 128 and the signal's number."""
 
     def __init__(self, words: str, sign: int):
         super().__init__(words)
@@ -101,12 +105,12 @@ class Training:
 def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
     """Train to the last epoch, or resume; write run.json, log.csv and weights.safetensors into `folder`.
 
-    The state lies in `folder`/state, is replaced after every epoch and on SIGTERM or Ctrl-C, and is removed at the end.
+    The state lies in `folder`/state, is replaced after every epoch and on one of STOPS, and is removed at the end.
     One that takes long to write (a gigabyte, beside epochs of seconds) is replaced more rarely: see `Saves`.
     Processes that share a run step together, and process 0 alone writes. Their state is not saved on a signal, which
     they may hear in different batches: they go on from the last epoch.
     Returns the rows of log.csv, and why training diverged, or ''.
-    Raises: Stopped on SIGTERM or Ctrl-C; BadInput if another run holds the folder or the state is not this run's.
+    Raises: Stopped on one of STOPS; BadInput if another run holds the folder or the state is not this run's.
     """
     processes = run.task.processes
     with files.exclusive(folder / "state") if processes.rank == 0 else nullcontext(), stop_on_signal() as stop:
@@ -428,7 +432,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 @contextmanager
 def stop_on_signal() -> Iterator[list[int]]:
-    """A list that SIGTERM, the sign of a preempted or cancelled job, or Ctrl-C joins inside the block.
+    """A list that each of STOPS joins inside the block, but those that are ignored, as `nohup` has it.
 
     A second Ctrl-C interrupts at once. Outside the main thread, which alone hears signals, nothing joins it.
     """
@@ -438,8 +442,8 @@ def stop_on_signal() -> Iterator[list[int]]:
         asked.append(sign)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    heard = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-    before = {sign: signal.signal(sign, hear) for sign in heard}
+    heard = STOPS if threading.current_thread() is threading.main_thread() else ()
+    before = {sign: signal.signal(sign, hear) for sign in heard if signal.getsignal(sign) is not signal.SIG_IGN}
     try:
         yield asked
     finally:

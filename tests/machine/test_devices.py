@@ -32,7 +32,7 @@ def test_runs_fill_all_gpus_before_they_share_one_and_free_them_when_they_end(tm
     go_on.set()
     for run in [*runs, fifth]:
         run.join(60)
-    assert sorted(path.name.split("-", 2)[2] for path in tmp_path.glob("fastat-*")) == [
+    assert sorted(path.name for path in (tmp_path / f"fastat-{os.getuid()}").iterdir()) == [
         "gpu3-slot0.lock", "gpu3-slot1.lock", "gpu5-slot0.lock", "gpu5-slot1.lock",
     ]  # fmt: skip
     last = context.Process(target=take, args=(2, 2, seen, go_on))
@@ -41,18 +41,64 @@ def test_runs_fill_all_gpus_before_they_share_one_and_free_them_when_they_end(tm
     last.join(60)
 
 
-def test_slots_that_another_put_there_are_passed_over(tmp_path, monkeypatch, caplog):
-    """/tmp is everybody's: a link must not be followed, a folder or pipe not waited for, a foreign file not taken."""
+def test_slots_that_cannot_be_locked_are_passed_over(tmp_path, monkeypatch, caplog):
+    """A link must not be followed, a folder or pipe not waited for."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,MIG-GPU-7/1/0")
     monkeypatch.setattr(devices, "_slots", [])
-    planted = [tmp_path / f"fastat-{os.getuid()}-gpu{gpu}-slot0.lock" for gpu in range(3)]
+    planted = [devices.private_folder() / f"gpu{gpu}-slot0.lock" for gpu in range(3)]
     planted[0].symlink_to(tmp_path / "victim")
     planted[1].mkdir()
     os.mkfifo(planted[2])
     assert devices.free_gpu(4, 1) == 3
     assert caplog.text.count("passed over") == 3 and not (tmp_path / "victim").exists()
     assert devices.free_gpu(4, 1) == 0  # none is left: it shares the first
+    for number in devices._slots:
+        os.close(number)
+
+
+def linked(path, monkeypatch):
+    (path.parent / "theirs").mkdir(mode=0o700)
+    path.symlink_to(path.parent / "theirs")
+
+
+def a_file(path, monkeypatch):
+    path.touch(mode=0o700)
+
+
+def open_to_others(path, monkeypatch):
+    path.mkdir()
+    path.chmod(0o770)
+
+
+def anothers(path, monkeypatch):
+    path.mkdir(mode=0o700)
+    lstat = type(path).lstat
+    theirs = os.stat_result((0o40700, *path.stat()[1:4], os.getuid() + 1, *path.stat()[5:]))
+    monkeypatch.setattr(type(path), "lstat", lambda self: theirs if self == path else lstat(self))
+
+
+PLANTED = {
+    linked: "it is a link or no folder", a_file: "File exists", open_to_others: "its mode is 770, not 700",
+    anothers: "it is of another user",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plant,said", PLANTED.items())
+def test_a_folder_for_slots_that_another_put_there_first_is_not_used(tmp_path, monkeypatch, caplog, plant, said):
+    """/tmp is everybody's, and the name can be known."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(devices, "_slots", [])
+    (tmp_path / "tmp").mkdir()
+    path = tmp_path / f"tmp/fastat-{os.getuid()}"
+    plant(path, monkeypatch)
+    assert [devices.free_gpu(2, 1) for _ in range(2)] == [0, 1]
+    assert caplog.text.count(said) == 2
+    folder = devices.private_folder()
+    assert folder.parent == tmp_path / "home/.cache/fastat" and folder.stat().st_mode & 0o777 == 0o700
+    assert {file.name for file in folder.iterdir()} == {"gpu0-slot0.lock", "gpu1-slot0.lock"}
+    assert not [file for file in (tmp_path / "tmp").rglob("*.lock")]
     for number in devices._slots:
         os.close(number)
 
