@@ -1,0 +1,115 @@
+"""Killed at any moment by any signal, a stage that is begun again leaves the bytes of an undisturbed one."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from fastat.config.recipe import method_names
+from tests.faults import harness
+from tests.faults.harness import STAGES, TRIED, Process, before, content, leftovers, run, signalled
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+EVENTS = 6  # at which a stage is killed, one after the other, of all that it has
+TIMES = 3  # after which a training is killed, whatever it does
+NAMED = [name for name in method_names() if name not in ("atas", "fgsm_rs")]
+
+
+def killed_at_events(folder: Path, argv: list[str], events: int, n: int, draw: random.Random) -> int:
+    """Begin a stage n times, and kill it at one of its file events; how often it was killed."""
+    moments = sorted(draw.sample(range(1, events + 1), min(n, events)), reverse=True)
+    return sum(run(folder, argv, signalled, signal.SIGKILL, at).code == -signal.SIGKILL for at in moments)
+
+
+def killed_in_time(folder: Path, argv: list[str], seconds: float, n: int, draw: random.Random) -> int:
+    """Likewise, after a time."""
+    killed = 0
+    for _ in range(n):
+        process = Process(folder, argv)
+        time.sleep(draw.uniform(0, seconds))
+        process.send(signal.SIGKILL)
+        killed += process.wait().code == -signal.SIGKILL
+    return killed
+
+
+def same_after(folder: Path, argv: list[str], wanted: dict[str, bytes], below: str = "") -> None:
+    """The stage, begun again, ends well, and what it leaves is as it was undisturbed."""
+    done = run(folder, argv)
+    assert done.code == 0, done.said
+    found = content(folder, below)
+    assert found.keys() == wanted.keys()
+    assert [path for path in wanted if found[path] != wanted[path]] == []
+    assert leftovers(folder) == []
+
+
+def killed_and_begun_again(stage: str, whole: Path, folder: Path, seed: int, n: int) -> None:
+    argv = STAGES[stage]
+    events = run(before(stage, whole, folder), argv).events
+    folder = before(stage, whole, folder.with_name(f"{folder.name}-killed"))
+    TRIED["kill -9", stage] += killed_at_events(folder, argv, events, n, random.Random(seed))
+    same_after(folder, argv, content(whole))
+
+
+QUICK = ("autoattack", "tidy", "judge")
+
+
+@pytest.mark.parametrize("stage", QUICK)
+def test_a_stage_that_is_killed_and_begun_again_leaves_the_same_bytes(stage, whole, tmp_path):
+    killed_and_begun_again(stage, whole, tmp_path / "a", seed=0, n=3)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_killed_again_and_again(stage, seed, whole, tmp_path):
+    killed_and_begun_again(stage, whole, tmp_path / "a", seed=1 + seed, n=EVENTS)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", NAMED)
+def test_every_method_killed_in_training_and_evaluation_ends_with_the_same_bytes(name, whole, tmp_path):
+    run_name = harness.NAME.replace("atas", name)
+    stages = {"train": harness.train(run_name)}
+    stages |= {suite: harness.evaluate(suite, run_name) for suite in ("whitebox", "autoattack")}
+    folders = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in folders:
+        (folder / "results").mkdir(parents=True)
+        (folder / "results/data").symlink_to(whole / "results/data")
+    draw = random.Random(name)
+    for stage, argv in stages.items():
+        began = time.monotonic()
+        done = run(folders[0], argv)
+        took = time.monotonic() - began
+        assert done.code == 0, done.said
+        killed = killed_at_events(folders[1], argv, done.events, EVENTS // 2, draw)
+        killed += killed_in_time(folders[1], argv, took, TIMES, draw)
+        TRIED["kill -9", f"{stage}, every method"] += killed
+        same_after(folders[1], argv, content(folders[0], "results/runs"), "results/runs")
+
+
+def interrupted(stage: str, sign: int, at: float, whole: Path, folder: Path) -> None:
+    """A stage is sent a signal at a share of its file events; it says no traceback, and goes on to the same bytes."""
+    argv = STAGES[stage]
+    events = run(before(stage, whole, folder / "a"), argv).events
+    done = run(before(stage, whole, folder / "b"), argv, signalled, sign, max(1, round(at * events)))
+    TRIED[signal.Signals(sign).name, stage] += done.code != 0
+    assert "Traceback" not in done.said
+    assert done.code in (-sign, 128 + sign), done.said
+    if done.code > 0 and stage == "train":
+        assert "stopped; saved at epoch" in done.said or "stopped by Ctrl-C" in done.said
+    same_after(folder / "b", argv, content(whole))
+
+
+@pytest.mark.parametrize("sign", SIGNALS[1:])
+def test_a_training_that_is_asked_to_stop_saves_its_state(sign, whole, tmp_path):
+    interrupted("train", sign, 0.5, whole, tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("sign", SIGNALS[1:])
+@pytest.mark.parametrize("at", (0.2, 0.6, 0.95))
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_signal_at_every_stage(stage, at, sign, whole, tmp_path):
+    interrupted(stage, sign, at, whole, tmp_path)
