@@ -16,6 +16,7 @@ from fastat.config.recipe import method_names
 from fastat.config.spec import RunSpec
 from fastat.exchange.citation import paper_of
 from fastat.report import sanity
+from fastat.report.markup import code, in_markdown, one_line
 from fastat.report.methods import called
 from fastat.report.results import of_rows
 from fastat.report.statistics import wilson
@@ -27,6 +28,7 @@ HARDNESS = ("clean", "fgsm", "pgd10", "pgd50", "aa")  # the order of the table; 
 NAMES = {"fgsm": "FGSM", "pgd10": "PGD10", "pgd50": "PGD50", "aa": "AutoAttack"}
 CHECKS = ("noise", "far", "gradient", "inside", "robust_train_loss")  # numbers of the sanity panel, no accuracies
 LINF = "L-infinity"
+SAID = {"commit": "git_commit", "device": "device", "numerics": "numerics"}  # row of the card -> key of run.json
 
 
 @dataclass(frozen=True)
@@ -127,21 +129,20 @@ def origin(spec: RunSpec, about: dict[str, Any], network: str) -> str:
     """What the network is and where it comes from."""
     rows = {
         "run": f"`{spec.name}`",
-        "network": f"{network}, {about['n_parameters']:,} parameters" if "n_parameters" in about else network,
+        "network": in_markdown(network)
+        + (f", {about['n_parameters']:,} parameters" if "n_parameters" in about else ""),
         "threat model": f"{LINF}, eps {eps_text(spec.eps_255)} of pixels in [0, 1]",
-        "method": f"{title(spec.method)} Recipe `{spec.variant}`." if is_ours(spec) else spec.method,
-        "trained": trained(about) if is_ours(spec) else elsewhere(about.get("source")),
-        "made by": ", ".join(f"{name} {version}" for name, version in (about.get("versions") or {}).items()),
-        "commit": about.get("git_commit"),
-        "device": about.get("device"),
-        "numerics": about.get("numerics"),
+        "method": f"{one_line(title(spec.method))} Recipe `{spec.variant}`." if is_ours(spec) else spec.method,
+        "trained": in_markdown(trained(about) if is_ours(spec) else elsewhere(about.get("source"))),
+        "made by": in_markdown(in_words(about.get("versions"))),
+        **{name: in_markdown(about.get(key) or "") for name, key in SAID.items()},
     }
-    return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {plain(text)} |" for name, text in rows.items() if text)
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text)
 
 
-def plain(text: object) -> str:
-    """In a cell of a table: on one line, and no cell's end."""
-    return " ".join(str(text).split()).replace("|", "\\|")
+def in_words(versions: dict[str, Any] | None) -> str:
+    """`fastat 2.0, torch 2.14`."""
+    return ", ".join(f"{name} {version}" for name, version in (versions or {}).items())
 
 
 def elsewhere(source: Any) -> str:
@@ -186,8 +187,8 @@ def numbers(run: Checked, verdict: str, failed: list[str]) -> str:
     said += f"Sanity: **{verdict}**{why}, by the checks for masked gradients in fastat's docs/warnings.md.\n\n"
     said += "Protocols, by file of `evidence/eval`:\n\n"
     lines = [
-        f"- {name}: `{json.dumps(about['protocol'])}`, numerics {about.get('numerics')}, "
-        + ", ".join(f"{what} {version}" for what, version in (about.get("versions") or {}).items())
+        f"- {name}: {code(json.dumps(about['protocol']))}, "
+        + in_markdown(f"numerics {about.get('numerics')}, {in_words(about.get('versions'))}")
         for name, about in run.sidecars.items()
         if "correct" in run.rows.get(name, {})
     ]
@@ -228,12 +229,13 @@ def data(spec: RunSpec, about: dict[str, Any], sha256: str) -> str:
     said, n = about.get("data") or {}, about.get("recipe") or {}
     n_train = n.get("n_train") or (found.n_train if found else "all")
     n_test = n.get("n_test") or (found.n_test if found else "all")
-    shown = f" ({catalog.in_words(spec.dataset, said).partition(': ')[2].rstrip('.')})" if "shape" in said else ""
+    words = catalog.in_words(spec.dataset, said).partition(": ")[2].rstrip(".") if "shape" in said else ""
+    shown = f" ({in_markdown(words)})" if words else ""
     chosen = " No test image was used to train or to choose." if is_ours(spec) else ""
     return f"""`{spec.dataset}`{shown}: {n_train} training and {n_test} test images.{chosen}
 
 - sha256 of the prepared data set: `{sha256}`
-- `data_sha256` of the run: `{about.get("data_sha256")}`
+- `data_sha256` of the run: {code(about.get("data_sha256"))}
 
 {how_to_get(spec.dataset)}"""
 

@@ -15,6 +15,7 @@ import pandas as pd
 import scipy  # its parts are loaded when they are used
 
 from fastat.machine.files import atomic
+from fastat.report.markup import markdown
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
 from fastat.report.results import Results
 from fastat.report.statistics import Verdicts, by_cell, compare, finite, mean_interval, paired, seeds, shared
@@ -91,7 +92,7 @@ def write_report(results: Results, figures: Path, out: Path) -> None:
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
     count, data = len(results.runs), " and ".join(sorted(set(results.runs["dataset"]))) or "nothing"
-    body = readable(table).to_markdown(index=False, disable_numparse=True)
+    body = markdown(readable(table))
     with atomic(out.with_suffix(".md")) as partial:
         partial.write_text(
             f"# The paper's claims, tested\n\n{count} trainings on {data}.\n\n{body}\n", encoding="utf-8"

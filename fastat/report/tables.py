@@ -18,6 +18,7 @@ from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, SUBSET, RunSpec
 from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
+from fastat.report.markup import in_latex, markdown, one_line
 from fastat.report.methods import REFERENCE, SLOW, of_family, row
 from fastat.report.results import PLACE, Results, cells, labels, paper, published
 from fastat.report.tidy import CELL, RUN
@@ -75,8 +76,8 @@ def write_table(
     layout: list[tuple[str, pd.DataFrame]] | None = None,
 ) -> None:
     """Write out.csv (`table`), .md (`pretty`) and .tex (`layout`: titled parts; default: `pretty`)."""
-    markdown = pretty.map(lambda cell: cell.replace("{best}", "**").replace("{second}", "_"))
-    body = markdown.to_markdown(index=False, disable_numparse=True) if len(pretty) else "Nothing was run."
+    body = markdown(pretty) if len(pretty) else "Nothing was run."
+    body = body.replace("{best}", "**").replace("{second}", "_")
     for ending, content in {
         "csv": table.to_csv(index=False),
         "md": f"{body}\n\n{caption}\n",
@@ -363,21 +364,6 @@ def as_rows(table: pd.DataFrame, columns: dict[str, dict[str, str]]) -> pd.DataF
     return pd.DataFrame({"method": methods, **texts})
 
 
-ESCAPES = {
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-    "_": r"\_",
-    "%": r"\%",
-    "&": r"\&",
-    "#": r"\#",
-    "^": r"\^{}",
-    "~": r"\~{}",
-    "$": r"\$",
-    "{": r"\{",
-    "}": r"\}",
-}
-
-
 def latex(parts: list[tuple[str, pd.DataFrame]], caption: str) -> str:
     """A table environment that needs the packages booktabs and graphicx: as wide as the page."""
     pieces = []
@@ -393,10 +379,10 @@ def latex(parts: list[tuple[str, pd.DataFrame]], caption: str) -> str:
 
 def marked_up(plain: str) -> str:
     """LaTeX of a text, with its marks."""
-    plain = plain.replace("\\", "/")
-    found = re.fullmatch(r"(.*?)\{(best|second)\}(.*?)\{\2\}(.*)", plain, re.DOTALL)
+    plain = one_line(plain)
+    found = re.fullmatch(r"(.*?)\{(best|second)\}(.*?)\{\2\}(.*)", plain)
     before, word, inner, after = found.groups() if found else ("", "", plain, "")
-    before, inner, after = ("".join(ESCAPES.get(c, c) for c in piece) for piece in (before, inner, after))
+    before, inner, after = map(in_latex, (before, inner, after))
     return f"{before}\\{'textbf' if word == 'best' else 'underline'}{{{inner}}}{after}" if word else inner
 
 

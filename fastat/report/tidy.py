@@ -22,6 +22,7 @@ from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
 from fastat.report import verify
+from fastat.report.markup import in_csv
 from fastat.report.verify import Checked, Problem, Rows
 from fastat.training import collapse
 from fastat.units import eps_text
@@ -151,9 +152,10 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     if about["status"] == EXTERNAL:  # nothing of a training is known
         return
     if about["cause"]:
-        yield "cause", "", about["cause"], ""
-    for metric in ("train_seconds", "peak_memory_mb", "device"):
+        yield "cause", "", in_csv(about["cause"]), ""
+    for metric in ("train_seconds", "peak_memory_mb"):
         yield metric, "", about.get(metric, ""), ""
+    yield "device", "", in_csv(about.get("device", "")), ""
     n_classes = catalog.required(RunSpec.parse(run.name).dataset).n_classes
     fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
     yield "collapse_epoch", "", fell.first or "", ""

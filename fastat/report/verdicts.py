@@ -21,6 +21,7 @@ import pandas as pd
 import scipy  # its parts are loaded when they are used
 
 from fastat.machine.files import atomic
+from fastat.report.markup import markdown
 from fastat.report.results import PLACE, Results, labels, paper
 from fastat.report.statistics import exact
 
@@ -40,7 +41,7 @@ def write_report(results: Results, out: Path, report: Path) -> tuple[str, bool]:
     table = judge(results.runs)
     line = summary(table)
     shown = table[table["verdict"] != "not run"].drop(columns="table")
-    text = shown.map(cell).to_markdown(index=False, disable_numparse=True) if len(shown) else "None of them was run."
+    text = markdown(shown.map(cell)) if len(shown) else "None of them was run."
     method = str(__doc__).partition("\n\n")[2]
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
