@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return done
     except BadInput as error:
-        print(f"fastat {args.verb}: {error}", file=sys.stderr)
+        print(printable(f"fastat {args.verb}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"fastat {args.verb}: stopped by Ctrl-C. {what_is_kept(args)}", file=sys.stderr)
@@ -280,8 +280,9 @@ def do_clean(args: argparse.Namespace) -> int:
 
 
 def printable(text: str) -> str:
-    """With `?` for what in a file's name is no text."""
-    return text.encode(errors="replace").decode()
+    """With `?` for what in a file's name or content is no text, or steers a terminal."""
+    said = text.encode(errors="replace").decode()
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in said)
 
 
 def do_data(args: argparse.Namespace) -> None:
@@ -464,7 +465,7 @@ def do_verify(args: argparse.Namespace) -> int:
     if bool(args.runs) == args.all:
         raise BadInput("name the runs to be verified, or write --all")
     lines, wrong = verify.lines(args.results, args.runs or None, config_of(args))
-    print("\n".join(lines))
+    print(printable("\n".join(lines)))
     return int(wrong)
 
 
@@ -474,7 +475,7 @@ def do_tidy(args: argparse.Namespace) -> None:
 
     problems = tidy.write_all(args.results, args.out, config_of(args), args.full)
     for problem in problems[:MOST_LINES]:
-        log.warning("%s", problem)
+        log.warning("%s", printable(str(problem)))
     if problems:
         log.warning("left out: %d files of runs, all in %s", len(problems), args.out / "problems.csv")
 
@@ -540,7 +541,7 @@ def do_agree(args: argparse.Namespace) -> int:
     from fastat.report import agree
 
     found = agree.compare(args.results, args.others)
-    print("\n".join(agree.described(found)))
+    print(printable("\n".join(agree.described(found))))
     return found.exit_code
 
 
@@ -549,7 +550,7 @@ def do_compare(args: argparse.Namespace) -> None:
     from fastat.report import versus
 
     rows = versus.compared(args.results, args.a, args.b)
-    print(json.dumps(rows, indent=1) if args.json else "\n".join(versus.described(rows)))
+    print(json.dumps(rows, indent=1) if args.json else printable("\n".join(versus.described(rows))))
 
 
 def do_export(args: argparse.Namespace) -> None:
@@ -574,7 +575,7 @@ def do_import(args: argparse.Namespace) -> None:
     """Say of each run whether it is there now, or was already, and which data are missing."""
     from fastat.exchange import arrival
 
-    print("\n".join(arrival.take_in(args.source, args.results)))
+    print(printable("\n".join(arrival.take_in(args.source, args.results))))
 
 
 def do_draw(args: argparse.Namespace) -> None:

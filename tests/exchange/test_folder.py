@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -138,6 +139,18 @@ def test_the_card_has_numbers_intervals_recipe_data_and_hashes(results, exported
     ):
         assert said in text, said
     assert "evidence of no" not in text and str(results) not in text and os.uname().nodename not in text
+
+
+def test_on_the_card_what_others_wrote_is_no_markup(results, tmp_path):
+    path = results / "runs" / RUN / "run.json"
+    evil = "<script>alert(1)</script> | `x` $y$ [a](javascript:b)\n\x1b[2J"
+    versions = {"fastat": evil, "torch": evil}
+    seals.write(path, seals.read(path) | {"device": evil, "git_commit": evil, "versions": versions})
+    assert export(results, tmp_path / "out") == 0
+    text = (tmp_path / "out/README.md").read_text()
+    assert "alert(1)" in text and not re.search(r"<[a-z/!]|\]\(java|\x1b", text)
+    (row,) = [line for line in text.splitlines() if line.startswith("| device ")]
+    assert row.count("|") == 3 and "`" not in row and "$" not in row
 
 
 def test_the_card_says_of_attacks_by_name_what_they_are_and_are_not(results):

@@ -1,10 +1,12 @@
 """The offline page: what it says of made-up results, and how it behaves in Chromium. All numbers here are made up."""
 
 import base64
+import csv
 import hashlib
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastat.cli import main
+from fastat.machine import seals
 from fastat.report import page
 from fastat.report.methods import colour
 from fastat.report.statistics import wilson
@@ -601,3 +605,72 @@ def test_five_thousand_rows_open_page_by_page_and_sort(chromium: Any, tmp_path: 
         print(f"5,000 rows: open {opened:.0f} ms, sort by number, text {took} ms")
         assert visit.column("Method") == ["atas"] * 25
         assert "5000" in visit.page.locator(".below").first.inner_text()
+
+
+# What others wrote: run.json of an archive, through every stage to all that people open
+
+FOREIGN = {
+    "device": f"{HOSTILE} | `x` $y$ \\input{{/etc/passwd}}\n| <b> ](javascript:window.hacked=1) \x1b[2J",
+    "git_commit": "<img src=x onerror=window.hacked=1>",
+    "versions": {"fastat": "<script>window.hacked=1</script>", "torch": "`|$\\"},
+    "machine": {"processor": HOSTILE},
+}
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs that say the worst of themselves, one that diverged for a cause, and the report of all."""
+    folder = tmp_path_factory.mktemp("foreign")
+    for k, cause in enumerate(("", "", f"=HYPERLINK(0) {FOREIGN['device']}")):
+        run = fabricate.finished(folder / "results", f"digits/preact_tiny/eps77/atas/paper/seed{k}", 12 + k)
+        about = seals.read(run / "run.json") | FOREIGN | {"device": f"{k} {FOREIGN['device']}"}
+        about |= {"cause": cause, "status": "diverged", "epochs_done": 2} if cause else {}
+        seals.write(run / "run.json", about)
+    options = ["--results", str(folder / "results")]
+    for argv in (["tidy", *options, "--out", str(folder / "results")], ["judge", *options]):
+        assert main(argv) == 0
+    assert main(["page", *options, "--figures", str(folder), "--out", str(folder / "index.html")]) == 0
+    return folder
+
+
+def test_in_markdown_what_others_wrote_is_no_markup(foreign: Path) -> None:
+    said = 0
+    for path in (foreign / "results").rglob("*.md"):
+        text = path.read_text()
+        assert not re.search(r"<[a-zA-Z/!]|\]\(java|\x1b", text), path.name
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in rows}) <= 1, path.name
+        said += "window.hacked" in text
+    assert said >= 2
+
+
+def test_in_latex_what_others_wrote_is_text(foreign: Path) -> None:
+    said = "".join(path.read_text() for path in (foreign / "results/tables").glob("*.tex"))
+    assert "window.hacked" in said and "\\input" not in said and "<" not in said
+    if not shutil.which("pdflatex"):
+        pytest.skip("no pdflatex here: the tables' LaTeX was not compiled")
+    inputs = "".join(f"\\input{{{path}}}\n" for path in (foreign / "results/tables").glob("*.tex"))
+    head = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+    (foreign / "all.tex").write_text(f"{head}{inputs}\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=foreign, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_no_text_of_others_is_a_formula_to_a_spreadsheet(foreign: Path) -> None:
+    rows = pd.read_csv(foreign / "results/measured.csv", dtype=str, keep_default_na=False)
+    assert "'=HYPERLINK(0)" in " ".join(rows["value"])
+    for path in (foreign / "results").rglob("*.csv"):
+        cells = [cell for row in csv.reader(path.read_text().splitlines()) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "@", "-")) and "hacked" in cell], path.name
+
+
+def test_on_the_page_nothing_of_it_runs(foreign: Path, chromium: Any) -> None:
+    with Visit(chromium, foreign / "index.html") as visit:
+        row = visit.page.locator("#cells tbody tr").first
+        row.locator("input").check()
+        row.locator("button").click()
+        assert HOSTILE in visit.page.locator("#evidence .content").inner_text()
+        assert visit.page.evaluate("window.hacked") is None
+        assert visit.page.locator("img:not(figure img)").count() == 0
+        assert visit.complaints == [] and len(visit.asked) == 1
