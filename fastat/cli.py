@@ -29,7 +29,7 @@ from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput, did_you_mean
-from fastat.machine import numerics
+from fastat.machine import numerics, seals
 
 log = logging.getLogger("fastat")
 MOST_LINES = 20  # of problems, on a terminal
@@ -66,10 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"fastat {args.verb}: {where}{error.strerror}. {WAY_OUT}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
-        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+        of_torch = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+        if not (of_torch or isinstance(error, MemoryError)):
             raise
         way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
-        print(f"fastat {args.verb}: out of memory ({str(error).splitlines()[0]}). {way_out}.", file=sys.stderr)
+        cause = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        print(f"fastat {args.verb}: out of memory{cause}. {way_out}.", file=sys.stderr)
         return 2
 
 
@@ -473,7 +475,8 @@ def do_tidy(args: argparse.Namespace) -> None:
     """Write measured.csv, correct.csv, evidence.jsonl and problems.csv."""
     from fastat.report import tidy
 
-    problems = tidy.write_all(args.results, args.out, config_of(args), args.full)
+    with seals.written(args.out, "tidy", tidy.FILES):
+        problems = tidy.write_all(args.results, args.out, config_of(args), args.full)
     for problem in problems[:MOST_LINES]:
         log.warning("%s", printable(str(problem)))
     if problems:
@@ -487,7 +490,8 @@ def do_figure_data(args: argparse.Namespace) -> None:
     config = config_of(args)
     names = [spec.name for spec in every_run(config)] if config else None
     results = existing(args.results, "--results")
-    figure_data.write_all(results, names, first_eps(args), results / "figures")
+    with seals.written(results / "figures", "figure-data", figure_data.FILES):
+        figure_data.write_all(results, names, first_eps(args), results / "figures")
 
 
 def config_of(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -527,11 +531,12 @@ def do_judge(args: argparse.Namespace) -> int:
 
     folder = existing(args.results, "--results")
     found = results.read(folder, needs=("measured.csv", "correct.csv"))
-    tables.write_all(found, first_eps(args), folder / "tables")
-    sanity.write_csv(found, folder / "sanity.csv")
-    pairs.write_csv(found, folder / "pairs.csv")
-    claims.write_report(found, folder / "figures", folder / "claims.csv")
-    line, failed = verdicts.write_report(found, folder / "verdicts.csv", folder / "reproduction.md")
+    with seals.written(folder, "judge", ("sanity.csv", "pairs.csv", "claims.csv", "verdicts.csv")):
+        tables.write_all(found, first_eps(args), folder / "tables")
+        sanity.write_csv(found, folder / "sanity.csv")
+        pairs.write_csv(found, folder / "pairs.csv")
+        claims.write_report(found, folder / "figures", folder / "claims.csv")
+        line, failed = verdicts.write_report(found, folder / "verdicts.csv", folder / "reproduction.md")
     print(line)
     return int(failed and args.strict)
 

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,31 @@ def read(path: Path) -> dict[str, Any]:
     if SEAL in about and about[SEAL] != seal(about):
         raise BadInput(f"{path} is not what was written: its seal is of other content")
     return about
+
+
+VERBS = ("tidy", "figure-data", "judge")  # whose tables others read
+
+
+@contextmanager
+def written(folder: Path, by: str, names: Iterable[str]) -> Iterator[None]:
+    """Around what writes the files `names` of a folder: FOLDER/.VERB.json keeps their sha256 for `check`."""
+    kept = folder / f".{by}.json"
+    files.remove(kept)
+    yield
+    write(kept, {"files": {name: sha256(folder / name) for name in names if (folder / name).exists()}})
+
+
+def check(path: Path) -> None:
+    """Nothing where nobody kept what a table was.
+
+    Raises: BadInput, a sentence without its full stop, if it is not what was written.
+    """
+    for by in VERBS:
+        if not (kept := path.with_name(f".{by}.json")).exists():
+            continue
+        said = read(kept).get("files")
+        if isinstance(said, dict) and path.name in said and path.exists() and said[path.name] != sha256(path):
+            raise BadInput(f"{path.name} is not what `{by}` wrote: make it again by `python -m fastat {by}`")
 
 
 class Hashes:

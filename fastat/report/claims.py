@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import scipy  # its parts are loaded when they are used
 
+from fastat.machine import seals
 from fastat.machine.files import atomic
 from fastat.report.markup import markdown
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
@@ -61,6 +62,7 @@ class Evidence:
         """
         path = self.figures / f"{name}.csv"
         try:
+            seals.check(path)
             rows = pd.read_csv(path, dtype={"seed": str, "seed_a": str, "seed_b": str})
         except (FileNotFoundError, pd.errors.EmptyDataError):
             raise NotRun(f"no {path.name}") from None

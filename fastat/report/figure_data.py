@@ -475,6 +475,7 @@ DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
     "fig11": ([*PLACE, "method", "variant", "quantity", "left", "right", "share", "n", "n_seeds"], fig11),
     "surfaces": (SURFACE, surfaces),
 }  # fmt: skip
+FILES = ("about.csv", *(f"{name}.csv" for name in DATA))
 
 
 # Of the columns of these files, what is text; all others are numbers.

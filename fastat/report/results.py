@@ -21,6 +21,7 @@ from fastat.config.attack_names import FEW, WITHOUT_APGD_T, is_name
 from fastat.config.recipe import Recipe, fingerprint
 from fastat.config.spec import PATTERN, SUBSET
 from fastat.errors import BadInput
+from fastat.machine import seals
 from fastat.report.statistics import finite, wilson
 from fastat.report.tidy import CELL, CORRECT, MEASURED, RUN
 from fastat.report.verify import PROBLEM
@@ -180,6 +181,8 @@ def read_rows(path: Path, columns: list[str], numbers: list[str]) -> pd.DataFram
 
     Raises: BadInput, a sentence without its full stop, if the file is missing, damaged or without one of the columns.
     """
+    if isinstance(path, Path):
+        seals.check(path)
     try:
         rows = pd.read_csv(path, dtype={name: "category" if name in CATEGORIES else str for name in columns})
     except FileNotFoundError as error:
@@ -224,6 +227,7 @@ def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     damaged = 0
     try:
+        seals.check(path)
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
@@ -231,6 +235,8 @@ def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
                     found[about["run"]] = about
                 except (ValueError, KeyError, TypeError, RecursionError):
                     damaged += bool(line.strip())
+    except BadInput as error:
+        notes.append(f"{error}: recipes, versions and commits of the runs are missing here.")
     except OSError as error:
         cause = "There is no" if isinstance(error, FileNotFoundError) else "It is not possible to read"
         notes.append(f"{cause} evidence.jsonl: recipes, versions and commits of the runs are missing here.")

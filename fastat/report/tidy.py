@@ -32,6 +32,7 @@ CELL = ["dataset", "model", "eps", "method", "variant"]
 RUN = [*CELL, "seed"]
 MEASURED = [*RUN, "metric", "epoch", "value", "n"]
 CORRECT = [*RUN, "attack", "n", "images", "bits"]
+FILES = ("measured.csv", "correct.csv", "evidence.jsonl", "problems.csv")
 MANY = 1000  # runs, from which on it takes longer than starting processes
 PERCENT = ("clean_acc", "fgsm_acc", "pgd10_acc", "held_out_pgd10_acc")
 AS_IT_IS = ("loss", "pgd10_loss", "alpha_255")

@@ -9,7 +9,7 @@ import pytest
 
 from fastat.config.recipe import method_names
 from tests.faults import harness
-from tests.faults.harness import STAGES, TRIED, Process, before, content, leftovers, run, signalled
+from tests.faults.harness import EVENTS_OF, STAGES, TRIED, Process, before, content, ignored, leftovers, run, signalled
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 EVENTS = 6  # at which a stage is killed, one after the other, of all that it has
@@ -46,9 +46,8 @@ def same_after(folder: Path, argv: list[str], wanted: dict[str, bytes], below: s
 
 def killed_and_begun_again(stage: str, whole: Path, folder: Path, seed: int, n: int) -> None:
     argv = STAGES[stage]
-    events = run(before(stage, whole, folder), argv).events
-    folder = before(stage, whole, folder.with_name(f"{folder.name}-killed"))
-    TRIED["kill -9", stage] += killed_at_events(folder, argv, events, n, random.Random(seed))
+    before(stage, whole, folder)
+    TRIED["kill -9", stage] += killed_at_events(folder, argv, EVENTS_OF[stage], n, random.Random(seed))
     same_after(folder, argv, content(whole))
 
 
@@ -61,7 +60,7 @@ def test_a_stage_that_is_killed_and_begun_again_leaves_the_same_bytes(stage, who
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_killed_again_and_again(stage, seed, whole, tmp_path):
     killed_and_begun_again(stage, whole, tmp_path / "a", seed=1 + seed, n=EVENTS)
@@ -89,27 +88,30 @@ def test_every_method_killed_in_training_and_evaluation_ends_with_the_same_bytes
         same_after(folders[1], argv, content(folders[0], "results/runs"), "results/runs")
 
 
-def interrupted(stage: str, sign: int, at: float, whole: Path, folder: Path) -> None:
-    """A stage is sent a signal at a share of its file events; it says no traceback, and goes on to the same bytes."""
-    argv = STAGES[stage]
-    events = run(before(stage, whole, folder / "a"), argv).events
-    done = run(before(stage, whole, folder / "b"), argv, signalled, sign, max(1, round(at * events)))
-    TRIED[signal.Signals(sign).name, stage] += done.code != 0
+def interrupted(stage: str, sign: int, at: float, whole: Path, folder: Path) -> str:
+    """A stage is sent a signal at a share of its file events: no traceback, and it goes on to the same bytes."""
+    argv, name = STAGES[stage], signal.Signals(sign).name
+    done = run(before(stage, whole, folder), argv, signalled, sign, max(1, round(at * EVENTS_OF[stage])))
     assert "Traceback" not in done.said
-    assert done.code in (-sign, 128 + sign), done.said
-    if done.code > 0 and stage == "train":
-        assert "stopped; saved at epoch" in done.said or "stopped by Ctrl-C" in done.said
-    same_after(folder / "b", argv, content(whole))
+    assert done.code in (-sign, 128 + sign, 0), done.said  # 0: a training that writes its results already
+    TRIED[name, stage] += done.code != 0
+    same_after(folder, argv, content(whole))
+    return done.said
 
 
 @pytest.mark.parametrize("sign", SIGNALS[1:])
-def test_a_training_that_is_asked_to_stop_saves_its_state(sign, whole, tmp_path):
-    interrupted("train", sign, 0.5, whole, tmp_path)
+def test_a_training_that_is_asked_to_stop_saves_its_state_and_goes_on(sign, whole, tmp_path):
+    assert "stopped; saved at epoch" in interrupted("train", sign, 0.3, whole, tmp_path / "a")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("sign", SIGNALS[1:])
-@pytest.mark.parametrize("at", (0.2, 0.6, 0.95))
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_signal_at_every_stage(stage, at, sign, whole, tmp_path):
-    interrupted(stage, sign, at, whole, tmp_path)
+def test_every_signal_at_every_stage(stage, sign, whole, tmp_path):
+    interrupted(stage, sign, random.Random(f"{stage} {sign}").uniform(0.1, 0.95), whole, tmp_path / "a")
+
+
+def test_a_training_under_nohup_goes_on(whole, tmp_path):
+    folder = before("train", whole, tmp_path / "a")
+    assert run(folder, STAGES["train"], ignored, signal.SIGHUP, EVENTS_OF["train"] // 2).code == 0
+    assert content(folder) == content(whole)

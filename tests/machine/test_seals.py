@@ -29,3 +29,21 @@ def test_what_is_no_json_object_is_refused(tmp_path, content):
 def test_numbers_as_keys_do_not_break_the_seal(tmp_path):
     seals.write(tmp_path / "x.json", {"by_eps": {9: 1, 10: 2}})
     assert seals.read(tmp_path / "x.json")["by_eps"] == {"9": 1, "10": 2}
+
+
+def test_a_table_that_was_changed_since_it_was_written_is_refused_and_one_that_nobody_kept_is_not(tmp_path):
+    table, other = tmp_path / "measured.csv", tmp_path / "mine.csv"
+    with seals.written(tmp_path, "tidy", ("measured.csv", "absent.csv")):
+        table.write_text("value\n1\n")
+        seals.check(table)  # while it is written nobody knows
+    other.write_text("value\n1\n")
+    seals.check(table)
+    seals.check(other)
+    table.write_text("value\n7\n")
+    with pytest.raises(
+        BadInput, match="measured.csv is not what `tidy` wrote: make it again by `python -m fastat tidy`"
+    ):
+        seals.check(table)
+    with pytest.raises(KeyboardInterrupt), seals.written(tmp_path, "tidy", ("measured.csv",)):
+        raise KeyboardInterrupt
+    seals.check(table)
