@@ -41,6 +41,7 @@ EXAMPLES = {  # what may follow each verb
     "compare": "digits/preact_tiny/eps77/atas digits/preact_tiny/eps77/atta",
     "export": f"{RUN} --out atas-digits",
     "import": "atas-digits --results results",
+    "merge": "one/results two/results --out results",
     "docs": "--results results",
 }
 SHELLS = ("bash", "zsh", "fish")
@@ -234,6 +235,11 @@ def add_reports(verb: Verb) -> None:
     sub = verb("import", "Put what `export` wrote into a results folder, after every hash was checked.")
     sub.add_argument("source", type=file_path, metavar="FOLDER_OR_ARCHIVE")
     sub.add_argument("--results", type=file_path, default=Path("results"))
+    sub = verb("merge", "Put the results of several machines into one folder; say where two of them differ.")
+    sub.add_argument("folders", type=file_path, nargs="+", metavar="FOLDER", help="results folders")
+    sub.add_argument("--out", type=file_path, required=True, help="a results folder, new or with what it keeps")
+    sub.add_argument("--keep", type=file_path, metavar="FOLDER", help="whose content counts where two differ")
+    sub.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
     sub = verb("docs", "Renew README's table and picture, and docs/methods, from code, recipes and docs/results.")
     sub.add_argument("--results", type=file_path, help="a finished tier, whose tables docs/results/TIER takes first")
     sub.add_argument("--tier", default="default", help="which one it is: default, evening, night or paper")

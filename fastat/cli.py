@@ -583,6 +583,15 @@ def do_import(args: argparse.Namespace) -> None:
     print(printable("\n".join(arrival.take_in(args.source, args.results))))
 
 
+def do_merge(args: argparse.Namespace) -> int:
+    """Say what came from where; 1 if two folders differ, and nothing was written."""
+    from fastat.exchange import merge
+
+    lines, differ = merge.merge(args.folders, args.out, args.keep, args.dry_run)
+    print(printable("\n".join(lines)))
+    return int(differ)
+
+
 def do_draw(args: argparse.Namespace) -> None:
     """Write figures/*."""
     from fastat.report import figures

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fastat import ROOT
+from fastat.cli import main
 from fastat.config.grid import load_config
 from fastat.report.contents import FIGURES, TABLES, drawn
 
@@ -172,3 +174,15 @@ def test_a_checkpoint_of_the_config_is_attacked_and_again_if_its_file_changes(fi
     another = finished / "results/runs/digits/preact_tiny/eps102/fgsm_rs/paper/seed0/weights.safetensors"
     (tmp_path / "theirs.safetensors").write_bytes(another.read_bytes())
     assert {"external": 1, "external_autoattack": 1}.items() <= jobs(snakemake(tmp_path, "-n", *configs)).items()
+
+
+def test_after_a_merge_nothing_is_trained_or_attacked_again(finished, tmp_path):
+    for k, method in enumerate(("atas", "fgsm_rs")):
+        run = f"runs/digits/preact_tiny/eps102/{method}"
+        shutil.copytree(finished / "results" / run, tmp_path / f"machine{k}" / run, copy_function=shutil.copy)
+        shutil.copytree(finished / "results/data", tmp_path / f"machine{k}/data", copy_function=shutil.copy)
+    folders = [str(tmp_path / f"machine{k}") for k in (0, 1)]
+    assert main(["merge", *folders, "--out", str(tmp_path / "results")]) == 0
+    said = snakemake(tmp_path, "--dry-run")
+    assert re.search(r"^tidy +1$", said, re.MULTILINE)
+    assert not re.search(r"^(data|train|evaluate\w*|probe) +[0-9]", said, re.MULTILINE)
