@@ -75,6 +75,16 @@ def seconds(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def declared(file: Any, n_classes: int, batch_size: int) -> dict[str, float]:
+    """Passes per batch as a method's file declares them.
+
+    PASSES, and what PASSES_PER_CLASS adds: passes of one image per class, every CYCLE batches.
+    """
+    images = n_classes / getattr(file, "CYCLE", 1) / batch_size
+    more = getattr(file, "PASSES_PER_CLASS", {})
+    return {kind: n + images * more.get(kind, 0) for kind, n in file.PASSES.items()}
+
+
 @dataclass
 class Rehearsal:
     """A method with a network and one made-up batch: what a step costs does not depend on the pixels."""

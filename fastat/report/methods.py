@@ -56,6 +56,7 @@ METHODS = {
     "multigrad": About("MultiGrad", "#989898", DOTTED, (5, 1, 18)),
     "aaer": About("RS-AAER", "#606060", DASHDOT, (7, 1, 0)),
     "gat": About("GAT", "#848484", SOLID, (9, 1, 0)),
+    "liet": About("LIET", "#747474", DASHED, (10, 1, 0)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
