@@ -57,6 +57,7 @@ METHODS = {
     "aaer": About("RS-AAER", "#606060", DASHDOT, (7, 1, 0)),
     "gat": About("GAT", "#848484", SOLID, (9, 1, 0)),
     "liet": About("LIET", "#747474", DASHED, (10, 1, 0)),
+    "fgsm_uap": About("FGSM-UAP", "#646464", DOTTED, (3, 1, 30)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
@@ -65,6 +66,7 @@ CALLED = {
     ("pgd10", "wa"): "PGD-AT-WA",
     ("elle", "adaptive"): "ELLE-A",
     ("aaer", "n"): "N-AAER",
+    ("fgsm_uap", "class"): "FGSM-CUAP",
 }  # variants that have a name of their own
 # Of methods without a line: of the first few hues, the farthest from those above by the same measure, of others greys.
 SPARE_HUES = ("#0000f0", "#78d278", "#785af0", "#5a005a")
