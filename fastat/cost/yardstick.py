@@ -42,7 +42,7 @@ def step_and_passes(
             with eval_mode(model):
                 input_gradient(model, x, y)
         for k in range(backward["parameter_backward"] + backward["joint_backward"]):
-            both = backward["joint_backward"] > 0
+            both = k >= backward["parameter_backward"]
             leaf = x.clone().requires_grad_(both or k < shared)
             loss = cross_entropy(model(leaf), y)
             if k < shared:  # one forward pass serves an input and a parameter backward

@@ -58,6 +58,7 @@ METHODS = {
     "gat": About("GAT", "#848484", SOLID, (9, 1, 0)),
     "liet": About("LIET", "#747474", DASHED, (10, 1, 0)),
     "fgsm_uap": About("FGSM-UAP", "#646464", DOTTED, (3, 1, 30)),
+    "fgsm_pco": About("FGSM-PCO", "#5c5c5c", DASHDOT, (8, 1, 0)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
