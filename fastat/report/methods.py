@@ -59,6 +59,8 @@ METHODS = {
     "liet": About("LIET", "#747474", DASHED, (10, 1, 0)),
     "fgsm_uap": About("FGSM-UAP", "#646464", DOTTED, (3, 1, 30)),
     "fgsm_pco": About("FGSM-PCO", "#5c5c5c", DASHDOT, (8, 1, 0)),
+    "fgsm_pco": About("FGSM-PCO", "#5c5c5c", DASHDOT, (7, 1, 0)),
+    "fgsm_rs_cs": About("FGSM-RS-CS", "#848484", SOLID, (5, 1, 0)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"
