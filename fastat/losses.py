@@ -15,13 +15,14 @@ def soft_target_loss(logits: Tensor, y: Tensor, s: float) -> Tensor:
     return cross_entropy(logits, y, label_smoothing=min((1 - s) * n_classes / (n_classes - 1), 1.0))
 
 
-def check_soft_target(s: float, n_classes: int) -> None:
+def check_soft_target(s: float, n_classes: int, name: str = "s") -> None:
     """Refuse a target that does not prefer the true class.
 
     Raises: ValueError.
     """
     if not 1 / n_classes < s <= 1:
-        raise ValueError(f"s must be above 1/K = {1 / n_classes:.3g} (K = {n_classes} classes) and at most 1, got {s}")
+        least = f"1/K = {1 / n_classes:.3g} (K = {n_classes} classes)"
+        raise ValueError(f"{name} must be above {least} and at most 1, got {s}")
 
 
 def check_label_smoothing(share: float) -> None:

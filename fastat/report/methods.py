@@ -62,6 +62,7 @@ METHODS = {
     "fgsm_pco": About("FGSM-PCO", "#5c5c5c", DASHDOT, (7, 1, 0)),
     "fgsm_rs_cs": About("FGSM-RS-CS", "#848484", SOLID, (5, 1, 0)),
     "dom_re": About("DOM-RE", "#6f6f6f", DASHED, (6, 0, 15)),
+    "tdat": About("TDAT", "#7b7b7b", DOTTED, (7, 0, 25)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"

@@ -24,6 +24,7 @@ N, BATCH = 76, 8  # ten batches in an epoch, the last one of four images
 REPLAYED = [name for name in methods.ours() if getattr(methods.module(name).Method, "REPLAYABLE", False)]
 SDI = {"params": {"generator_every": 4}}
 FIELDS = {"fgsm_sdi": SDI, "atas_sdi": SDI}
+FIELDS["tdat"] = {"params": {"s_min": 0.6}}  # of three classes
 FIELDS["subat"] = {"params": {"sampling_epochs": 2, "per_epoch": 2, "n_components": 3}, "weight_decay_epochs": 2}
 
 
