@@ -64,14 +64,19 @@ class StepReport(NamedTuple):
 class Learner(Protocol):
     """The outer minimisation over the weights."""
 
-    def descend(self, loss: Tensor) -> None:
+    average_decay: float  # of the weights' moving average, by the recipe; 0: none is kept
+
+    def descend(self, loss: Tensor, decay: Tensor | None = None) -> None:
         """theta <- theta - eta * grad_theta loss: accumulate, then apply."""
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
         """Add grad_theta loss to what the next `apply` will use; tensors in `inputs` get their `.grad` too."""
 
-    def apply(self) -> None:
-        """One optimiser step with the accumulated gradient, which is then cleared."""
+    def apply(self, decay: Tensor | None = None) -> None:
+        """One optimiser step with the accumulated gradient, which is then cleared; the average follows.
+
+        decay: a scalar on the device, the average's decay at this step (1: it stays); None: as the recipe says.
+        """
 
     def restart(self) -> None:
         """Forget the optimiser's momentum."""

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,25 +80,33 @@ class CudaGraphs:
         return self.graph.replay
 
 
+class Part(NamedTuple):
+    """What lies between two `apply`, and what it leaves for the second one, each in its place for good."""
+
+    replay: Callable[[], None]
+    grads: list[Tensor | None]
+    decay: Tensor | None  # of the average
+
+
 class Recorder:
-    """A learner that records: what lies between two `apply` becomes a part, with the gradients that it leaves."""
+    """A learner that records: what lies between two `apply` becomes a part."""
 
     def __init__(self, learner: SGDLearner, graphs: Graphs):
-        self.learner, self.graphs = learner, graphs
-        self.parts: list[tuple[Callable[[], None], list[Tensor | None]]] = []
+        self.learner, self.graphs, self.average_decay = learner, graphs, learner.average_decay
+        self.parts: list[Part] = []
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor, decay: Tensor | None = None) -> None:
         """As the learner's, in two parts."""
         self.accumulate(loss)
-        self.apply()
+        self.apply(decay)
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
         """The learner's own."""
         self.learner.accumulate(loss, inputs)
 
-    def apply(self) -> None:
+    def apply(self, decay: Tensor | None = None) -> None:
         """Here a part ends and the next one begins, with nothing that autocast kept of the weights."""
-        self.cut()
+        self.cut(decay)
         torch.clear_autocast_cache()
         self.graphs.begin()
 
@@ -106,11 +114,11 @@ class Recorder:
         """Raises: RuntimeError: in a graph it would do nothing."""
         raise RuntimeError("the method restarts the learner within a step")
 
-    def cut(self) -> None:
+    def cut(self, decay: Tensor | None = None) -> None:
         """End the part."""
         replay = self.graphs.end()
         model = self.learner.model
-        self.parts.append((replay, [p.grad for p in model.parameters()]))
+        self.parts.append(Part(replay, [p.grad for p in model.parameters()], decay))
         model.zero_grad(set_to_none=True)
 
 
@@ -118,7 +126,7 @@ class Recorder:
 class Recorded:
     """One step: its parts, the batch that they read and the report that they fill, each in its place for good."""
 
-    parts: list[tuple[Callable[[], None], list[Tensor | None]]]
+    parts: list[Part]
     batch: Batch
     report: StepReport
     learner: SGDLearner
@@ -131,12 +139,12 @@ class Recorded:
         """Train on the batch. The report holds until the next replay."""
         for place, tensor in zip(tensors(self.batch), tensors(batch), strict=True):
             place.copy_(tensor)
-        *others, (last, _) = self.parts
-        for part, grads in others:
-            part()
-            set_gradients(self.learner.model, grads)
-            self.learner.apply()
-        last()
+        *others, last = self.parts
+        for part in others:
+            part.replay()
+            set_gradients(self.learner.model, part.grads)
+            self.learner.apply(part.decay)
+        last.replay()
         return self.report
 
 

@@ -43,12 +43,31 @@ def on_line(points: tuple[tuple[float, float], ...], progress: float) -> float:
     return low + (high - low) * (progress - left) / (right - left)
 
 
+@torch.no_grad()
+def follow(average: AveragedModel, model: nn.Module, decay: Tensor) -> None:
+    """mean <- decay * mean + (1 - decay) * now, of weights and BatchNorm statistics, from the first weights on.
+
+    Whole numbers are copied. Nothing waits for the device.
+    """
+    means, now = ([*module.parameters(), *module.buffers()] for module in (average.module, model))
+    pairs = list(zip(means, now, strict=True))
+    for mean, whole in pairs:
+        if not mean.is_floating_point():
+            mean.copy_(whole)
+    means, now = map(list, zip(*((mean, t) for mean, t in pairs if mean.is_floating_point()), strict=True))
+    way = torch._foreach_sub(now, means)
+    torch._foreach_mul_(way, 1 - decay)
+    torch._foreach_add_(means, way)
+    average.n_averaged.add_(1)
+
+
 class SGDLearner:
     """SGD with weight decay on every parameter, BatchNorm included (ATAS.py:150)."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, processes: Processes = ALONE):
         self.model, self.recipe, self.processes = model, recipe, processes
         self.optimizer = self._fresh()
+        self.average_decay = recipe.average
         self.average: AveragedModel | None = None
         if recipe.average:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
@@ -72,24 +91,26 @@ class SGDLearner:
         """The learning rate of the next step."""
         return self.optimizer.param_groups[0]["lr"]
 
-    def descend(self, loss: Tensor) -> None:
+    def descend(self, loss: Tensor, decay: Tensor | None = None) -> None:
         """theta <- theta - lr * grad_theta loss."""
         self.accumulate(loss)
-        self.apply()
+        self.apply(decay)
 
     def accumulate(self, loss: Tensor, inputs: tuple[Tensor, ...] = ()) -> None:
         """Add grad_theta loss to what the next `apply` will use; tensors in `inputs` get their `.grad` too."""
         learning = (p for p in self.model.parameters() if p.requires_grad)
         loss.backward(inputs=[*learning, *inputs])
 
-    def apply(self) -> None:
-        """One optimiser step with the accumulated gradient, which is then cleared."""
+    def apply(self, decay: Tensor | None = None) -> None:
+        """One optimiser step with the accumulated gradient, which is then cleared; the average follows."""
         self.processes.average(list(self.model.parameters()))
         self.optimizer.step()
         torch.clear_autocast_cache()  # of bf16 copies of the weights that were
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
+        if self.average is not None and decay is None:
             self.average.update_parameters(self.model)
+        elif self.average is not None and decay is not None:
+            follow(self.average, self.model, decay)
 
     @property
     def reported(self) -> nn.Module:

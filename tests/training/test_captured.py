@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 import fastat
 import methods
@@ -17,6 +18,7 @@ from fastat.config.recipe import Recipe, Schedule
 from fastat.machine.processes import ALONE, Processes
 from fastat.networks import models
 from fastat.training import captured, trainer
+from fastat.types import StepReport
 from methods import fgsm_rs
 from tests.tape import Tape
 
@@ -116,6 +118,22 @@ def test_stopped_by_a_signal_and_resumed_it_ends_with_the_same_bits(at, tapes, m
     assert len(tapes) == 2 and tapes[1].replays > 0
     assert json.loads((tmp_path / "run.json").read_text())["cuda_graphs"] == "on"
     assert_same(found, plainly(monkeypatch, "atas_pgi"))
+
+
+class Follows(fgsm_rs.Method):
+    """It sets the decay of the average, anew in every batch."""
+
+    def train_batch(self, model, batch, learner):
+        loss = cross_entropy(model(batch.x), batch.y)
+        learner.descend(loss, torch.exp(-loss.detach()))
+        return StepReport(loss, batch.x)
+
+
+def test_the_averages_decay_is_that_of_the_batch_and_not_of_the_recorded_one(tapes, monkeypatch):
+    monkeypatch.setattr(fgsm_rs, "Method", Follows)
+    found = train("fgsm_rs", average=0.9)
+    assert tapes[0].replays > 0
+    assert_same(found, plainly(monkeypatch, "fgsm_rs", average=0.9))
 
 
 class Waits(fgsm_rs.Method):

@@ -113,6 +113,40 @@ def test_the_average_is_what_is_reported_and_follows_slowly():
     assert not torch.equal(learner.reported.weight, model.weight)
 
 
+def test_a_method_sets_the_averages_decay_at_a_step_from_the_first_weights_on():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3)).double()
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=0.0, average=0.5))
+    means = {name: t.clone() for name, t in model.state_dict().items()}
+    for decay in (1.0, 0.25, 1.0, 0.9):
+        loss = model(torch.randn(4, 2, dtype=torch.float64)).square().mean()
+        learner.descend(loss, torch.tensor(decay, dtype=torch.float64))
+        now = model.state_dict()
+        means = {name: decay * mean + (1 - decay) * now[name] for name, mean in means.items()}
+        reported = learner.reported.state_dict()
+        assert reported["1.num_batches_tracked"] == now["1.num_batches_tracked"]
+        for name in means.keys() - {"1.num_batches_tracked"}:
+            torch.testing.assert_close(reported[name], means[name], atol=1e-15, rtol=1e-14)
+    learner.descend(model(torch.randn(4, 2, dtype=torch.float64)).square().mean())
+    mean = 0.5 * means["0.weight"] + 0.5 * model[0].weight  # the recipe's, where the method sets none
+    torch.testing.assert_close(learner.reported[0].weight, mean)
+
+
+def test_weights_that_do_not_move_are_their_average_whatever_the_decay():
+    model = torch.nn.Linear(2, 1)
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.0), weight_decay=0.0, average=0.9))
+    for decay in (0.1, 0.7, 0.3):
+        learner.descend(model.weight.sum(), torch.tensor(decay))
+    assert torch.equal(learner.reported.weight, model.weight)
+
+
+def test_a_method_that_sets_a_decay_gets_no_average_that_the_recipe_does_not_want():
+    model = torch.nn.Linear(2, 1)
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=0.0))
+    learner.descend(model.weight.sum(), torch.tensor(0.9))
+    assert learner.average_decay == 0 and learner.reported is model
+
+
 def test_in_bf16_the_next_forward_pass_sees_the_weights_that_a_step_left():
     model, x = torch.nn.Linear(2, 1, bias=False), torch.ones(1, 2)
     learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.5), weight_decay=0.0, momentum=0.0))
