@@ -121,10 +121,14 @@ class Momentum(DeltaStore):
         super().__init__(task, framed=config.align_prior, size=config.store_size)
         self.mu, self.alpha = config.mu, in_pixels(config.alpha, task.eps)
 
-    def next_prior(self, batch: Batch, x_prior: Tensor, grad: Tensor) -> Tensor:
-        """m <- g / |g|_1 + mu m, with the norm over the whole batch (FGSM_MEP.py:253-254); a step along sign m."""
+    def next_prior(self, batch: Batch, x_prior: Tensor, grad: Tensor, v: Tensor | None = None) -> Tensor:
+        """m <- v g / |g|_1 + mu m, with the norm over the whole batch (FGSM_MEP.py:253-254); a step along sign m.
+
+        v: a scalar, FGSM-PGK's weight of the batch; None: 1.
+        """
         norm = self.task.processes.total(grad.abs().sum())
-        momentum = grad / norm.clamp(min=1e-30) + self.mu * self.read(batch)
+        fresh = grad / norm.clamp(min=1e-30)
+        momentum = (fresh if v is None else v * fresh) + self.mu * self.read(batch)
         self.write(batch, momentum)
         return project_linf(x_prior + self.alpha * momentum.sign(), batch.x, self.task.eps)
 

@@ -159,8 +159,9 @@ def test_resumed_at_any_cut_it_ends_bit_identically(name, tmp_path):
     resume_at_every_cut(name, RECIPE, tmp_path)
 
 
-def test_a_weight_average_resumes_too(tmp_path):
-    resume_at_every_cut("nuat", replace(RECIPE, average=0.9), tmp_path)
+@pytest.mark.parametrize("name", ["nuat", "fgsm_pgk"])  # the second one sets the decay itself
+def test_a_weight_average_resumes_too(name, tmp_path):
+    resume_at_every_cut(name, replace(RECIPE, average=0.9), tmp_path)
 
 
 def resume_at_every_cut(name, recipe, tmp_path):
