@@ -105,7 +105,11 @@ def add_questions(verb: Verb) -> None:
     sub = verb("plan", "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
     add_configfile(sub)
     sub.add_argument(
-        "--only", nargs="*", default=[], metavar="PART", help="runs with these parts in their name, as cifar10 eps8 atas"
+        "--only",
+        nargs="*",
+        default=[],
+        metavar="PART",
+        help="runs with these parts in their name, as cifar10 eps8 atas",
     )
     sub.add_argument("--results", type=file_path, default=Path("results"), help="where they would be written")
     sub.add_argument(

@@ -22,12 +22,14 @@ from fastat.config.recipe import (
     named_recipe,
     recipe_from,
     resolve,
+    resolved,
     variants,
 )
 from fastat.config.schema import read_yaml
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.types import Task
+from fastat.units import in_pixels
 
 
 def test_recipe_and_json_are_inverse():
@@ -93,6 +95,39 @@ def test_a_choice_may_stand_in_a_choice_and_for_a_whole_schedule():
 def test_a_value_by_eps_must_know_the_eps():
     with pytest.raises(BadInput, match="lam is given for eps 51/255, 77/255, 102/255, not for 8/255"):
         resolve(RunSpec("digits", "preact_tiny", 8, "fgsm_ga", "paper", 0), load_config())
+
+
+FIXED = {  # in 255ths, at whatever eps
+    "pgd10": {"alpha": 2},
+    "yopo": {"sigma": 2},
+    "fgsm_rs": {"alpha": 10},
+    "ssat": {"alpha": 10},
+    "atta": {"alpha": 3.825},
+    "nuat": {"corner": 4, "clip": 8},
+    "subat": {"alpha": 10, "subspace_radius": 16, "subspace_alpha": 20},
+    "fgsm_sdi": {"alpha": 8},
+    "fgsm_pgi": {"alpha": 8},
+}
+
+
+@pytest.mark.parametrize("dataset,model", [("cifar10", "preact_resnet18"), ("cifar100", "wrn28_10")])
+@pytest.mark.parametrize("eps", [8, 12, 16])
+@pytest.mark.parametrize("method", FIXED)
+def test_released_keeps_what_the_code_fixes_whatever_eps_is(method, eps, dataset, model):
+    recipes = (resolve(RunSpec(dataset, model, eps, method, name, 0), load_config()) for name in ("released", "paper"))
+    released, paper = (methods.config_class(method)(**recipe.params) for recipe in recipes)
+    of_released = {key: 255 * in_pixels(getattr(released, key), eps / 255) for key in FIXED[method]}
+    assert of_released == pytest.approx(FIXED[method])
+    if method != "atta":  # whose paper fixes 4/255, too
+        of_paper = {key: 255 * in_pixels(getattr(paper, key), eps / 255) for key in FIXED[method]}
+        assert of_paper == pytest.approx({key: length * eps / 8 for key, length in FIXED[method].items()})
+
+
+@pytest.mark.parametrize("dataset", ["digits", "digits_dev", "fashion_mnist"])
+@pytest.mark.parametrize("method", FIXED)
+def test_on_data_of_another_scale_it_is_in_proportion(method, dataset):
+    named = resolved(RunSpec(dataset, "preact_tiny", 77, method, "released", 0), load_config()).params
+    assert all(named[key].endswith(" eps") for key in FIXED[method])
 
 
 BEFORE = json.loads((Path(__file__).parent / "resolved_before.json").read_text(encoding="utf-8"))
