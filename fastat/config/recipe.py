@@ -448,7 +448,9 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
 
     Raises: BadInput for an unknown key or a value outside its range.
     """
-    validate(fields, "recipe", where)
+    if (said := repr(fields)) not in _valid:  # a recipe is resolved anew for every run that has it
+        validate(fields, "recipe", where)
+        _valid.add(said)
     schedule = dict(fields.get("schedule") or {})
     for key in {"milestones", "points", "momentum_points"} & schedule.keys():
         schedule[key] = tuple(tuple(item) if isinstance(item, list | tuple) else item for item in schedule[key])
@@ -461,6 +463,9 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     for name, value, rule in broken(recipe):
         raise BadInput(f"{where}: {name} must be {rule}, got {value!r}")
     return recipe
+
+
+_valid: set[str] = set()  # fields that broke no rule of the schema
 
 
 def constructed(cls: Any, fields: dict[str, Any], where: str) -> Any:

@@ -25,6 +25,7 @@ LOGS = {"training": "train/{}.log", "attacks": "evaluate/{}-attacks.log", "probe
 LOG = "evaluate/{}{}.log"  # of a job of the evaluation, which may have several
 SHARD = re.compile(r"(?:best_)?shard\d+of\d+")  # a folder in state/, which holds the lock of one
 LOCK = re.compile(rf"state/({SHARD.pattern}/)?lock")
+SUITES = re.compile(r"eval/(best_)?(whitebox|autoattack|surfaces|steps)\.json")
 STATE, PARTIAL = "state/state.safetensors", ("state/autoattack-", "state/attack-")
 TAIL = 64_000  # bytes of a log that are read
 ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
@@ -38,7 +39,7 @@ class Progress:
 
     done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
     seconds: what an epoch takes. held: its lock, or a shard's, is held on this machine. silent: seconds since it wrote.
-    trained, evaluated: the seconds that each took, None: not there. left: seconds of work to come, as far as known;
+    trained, evaluated: the seconds that each took, None: not there. device: what it was trained on. left: seconds of work to come, as far as known;
     unknown: the stages to come of which nothing tells how long they take. autoattack: whether it is evaluated by it.
     """
 
@@ -53,6 +54,7 @@ class Progress:
     silent: float | None = None
     trained: float | None = None
     evaluated: float | None = None
+    device: str = ""
     left: float = 0.0
     unknown: list[str] = field(default_factory=list)
     cause: str = ""
@@ -167,6 +169,7 @@ def damage(run: Progress, folder: Path, files: Files, wanted: list[str]) -> str:
         about = json.loads(path.read_text(encoding="utf-8"))
         name, status = about["run"], about["status"]
         run.trained = float(about["train_seconds"]) if status != EXTERNAL else None
+        run.device = str(about.get("device", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{path} is damaged ({type(error).__name__}: {error}). Delete it to train again"
     if name != run.run:
@@ -202,14 +205,31 @@ def durations(run: Progress, folder: Path, files: Files) -> None:
     """Seconds that training and evaluation took, with the start of their processes where files show it.
 
     A training makes state/lock first and run.json last. An evaluation first makes eval/, the last change of the run's
-    own folder; copied files, which are all as old, have no such time.
+    own folder; where another followed it, or files were copied, the evaluations say themselves how long they took.
     """
     if run.trained is not None and "state/lock" in files:
         run.trained = max(run.trained, files["run.json"].st_mtime - files["state/lock"].st_mtime)
     last = "eval/autoattack.csv" if run.autoattack else "eval/steps.csv"
     if last in files and not run.diverged:
         took = files[last].st_mtime - folder.stat().st_mtime
-        run.evaluated = took if took > 1 else None
+        run.evaluated = took if took > 1 else said_of_evaluations(folder, files)
+
+
+def said_of_evaluations(folder: Path, files: Files) -> float | None:
+    """The seconds that the files of the standard suites say, all together; None where one does not.
+
+    Of several shards, or of images that were kept, a file does not know how long they took.
+    """
+    total = 0.0
+    for name in (name for name in files if SUITES.fullmatch(name)):
+        try:
+            about = json.loads((folder / name).read_text(encoding="utf-8"))
+            if about["protocol"].get("autoattack", {}).get("shards", 1) > 1:
+                return None
+            total += float(about["seconds"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+    return total or None
 
 
 def advance(run: Progress, spec: RunSpec, files: Files, place: Place) -> None:

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from fastat.config.grid import every_run
+from fastat.errors import BadInput
+from fastat.report import timings
 from fastat.report.methods import place as rank
 from fastat.report.progress import STATUSES, Place, Progress, last_word, look, strangers
+from fastat.report.timings import Planned, Timings
 
 SHOWN = 20  # runs of a list that are shown; --json has all
 TO_DO = ("running", "stopped", "waiting")  # what failed is not: it wants to be mended
@@ -50,10 +52,30 @@ def survey(config: dict[str, Any], results: Path) -> Status:
         place.notes.append(f"There is no folder {results}: nothing was begun, or --results names another one.")
     runs = [look(spec, place) for spec in specs]
     attacked = {spec.name for spec in specs if not spec.subset}
-    estimate(runs, attacked)
+    took, plan = timings.of(runs), planned(place)
+    estimate(runs, attacked, took, plan)
+    place.notes.extend(said_of_devices(runs, took, plan))
     data = unprepared(sorted({spec.dataset for spec in specs}), place)
     others = strangers(place, {run.run for run in runs})
     return Status(results, runs, data, others, place.notes, shared(runs))
+
+
+def planned(place: Place) -> Planned | None:
+    """What `plan --out` wrote into the results folder, if it did."""
+    try:
+        return timings.planned(place.results / timings.PLAN)
+    except BadInput as error:
+        place.notes.append(f"{error}.")
+        return None
+
+
+def said_of_devices(runs: list[Progress], took: Timings, plan: Planned | None) -> list[str]:
+    """Whose seconds are not counted, and where those of the plan are another device's; as sentences."""
+    if not any(run.status in TO_DO for run in runs):
+        return []
+    other = plan and took.device and plan.device != took.device
+    said = f"{timings.PLAN} is of {plan.device}, the finished runs of {took.device}." if other and plan else ""
+    return [*timings.in_words(took, "what is left"), *([said] if said else [])]
 
 
 def shared(runs: list[Progress]) -> float:
@@ -62,27 +84,24 @@ def shared(runs: list[Progress]) -> float:
     return max([sum(run.left for run in runs if run.status in TO_DO) / max(len(at_work), 1), *at_work])
 
 
-def estimate(runs: list[Progress], attacked: set[str]) -> None:
-    """Set `left` and `unknown` of every run: from its own epochs, or the median of what is done.
+def estimate(
+    runs: list[Progress], attacked: set[str], took: Timings | None = None, plan: Planned | None = None
+) -> None:
+    """Set `left` and `unknown` of every run: from its own epochs, what is finished like it, or the plan.
 
-    Trainings of the same data set, network and method count; evaluations of the same data set and network, with or
-    without AutoAttack. (A median: a run that was interrupted for a night tells nothing.) attacked: the names of the
-    runs that are evaluated.
+    attacked: the names of the runs that are evaluated. took: what is finished, if not these runs.
     """
-    took: dict[tuple[str, ...], list[float]] = {}
-    for run in runs:
-        for kind, seconds in ((group(run), run.trained), (suite(run), run.evaluated)):
-            if seconds is not None:
-                took.setdefault(kind, []).append(seconds)
-    typical = {kind: median(seconds) for kind, seconds in took.items()}
+    took, plan = took or timings.of(runs), plan or Planned("", {}, {})
     for run in runs:
         own = run.seconds * run.of if run.seconds and run.of else None
         share = {run.stage: 1 - run.done / run.of} if run.of else {}
-        for stage, seconds in (
-            ("training", own or typical.get(group(run))),
-            ("evaluation", typical.get(suite(run))),
+        cell = timings.cell(run.run)
+        for stage, like_it, by_plan in (
+            ("training", took.training(run.run), plan.trainings.get(cell)),
+            ("evaluation", took.evaluation(run.run, run.autoattack), plan.evaluations.get(cell)),
         ):
             if run.stage in ("training", stage) and (stage == "training" or run.run in attacked):
+                seconds = own if stage == "training" and own else like_it.seconds if like_it else by_plan
                 run.left += (seconds or 0.0) * share.get(stage, 1.0)
                 run.unknown += [stage] if seconds is None else []
         run.unknown += ["named attack"] if run.stage == "attacks" else []
@@ -92,11 +111,6 @@ def group(run: Progress) -> tuple[str, ...]:
     """Data set, network and method."""
     dataset, model, _, method, *_ = run.run.split("/")
     return dataset, model, method
-
-
-def suite(run: Progress) -> tuple[str, ...]:
-    """Data set, network, and `autoattack` or nothing: what the time of an evaluation depends on."""
-    return *group(run)[:2], "autoattack" if run.autoattack else ""
 
 
 def unprepared(datasets: list[str], place: Place) -> list[Progress]:

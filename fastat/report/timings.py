@@ -1,0 +1,141 @@
+"""How long a training and an evaluation take, by those that are finished: what `plan` and `status` both say. No torch.
+
+What was run on another device is left out, and counted, so that it can be said.
+"""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fastat.errors import BadInput
+from fastat.report.progress import Progress
+
+PLAN = "plan.json"  # in the results folder: `plan --out`
+Who = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Typical:
+    """The median of so many; `run` is one of them."""
+
+    seconds: float
+    n: int
+    run: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What runs took on one device.
+
+    A median: a run that was interrupted for a night tells nothing. trainings: by data set, network, method and variant,
+    and by the first three alone. evaluations: by data set, network and method, and by the first two, each with
+    `autoattack` or nothing. others: device -> how many finished runs were left out.
+    """
+
+    device: str = ""
+    trainings: dict[Who, Typical] = field(default_factory=dict)
+    evaluations: dict[Who, Typical] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+
+    def training(self, run: str) -> Typical | None:
+        """Of a run of this name: by its variant, else by its method."""
+        variant, method = whose(run)
+        return self.trainings.get(variant) or self.trainings.get(method)
+
+    def evaluation(self, run: str, autoattack: bool) -> Typical | None:
+        """Of a run of this name: by its method, else by its data set and network."""
+        method, network = attacked(run, autoattack)
+        return self.evaluations.get(method) or self.evaluations.get(network)
+
+
+def of(runs: list[Progress], device: str | None = None) -> Timings:
+    """What the finished runs took on the device; None: the one on which most of them were trained.
+
+    A run that diverged ended early and tells nothing.
+    """
+    finished = [run for run in runs if (run.trained is not None or run.evaluated is not None) and not run.diverged]
+    on = Counter(run.device for run in finished)
+    device = min(on, key=lambda name: (-on[name], name), default="") if device is None else device
+    trainings: dict[Who, list[tuple[float, str]]] = {}
+    evaluations: dict[Who, list[tuple[float, str]]] = {}
+    for run in finished:
+        if run.device != device:
+            continue
+        for kinds, took, seconds in (
+            (whose(run.run), trainings, run.trained),
+            (attacked(run.run, run.autoattack), evaluations, run.evaluated),
+        ):
+            for who in kinds if seconds is not None else ():
+                took.setdefault(who, []).append((seconds or 0.0, run.run))
+    others = {name: n for name, n in sorted(on.items()) if name != device}
+    return Timings(device, *({who: typical(each) for who, each in t.items()} for t in (trainings, evaluations)), others)
+
+
+def typical(took: list[tuple[float, str]]) -> Typical:
+    """The median of these seconds."""
+    return Typical(median(seconds for seconds, _ in took), len(took), took[0][1])
+
+
+def whose(run: str) -> tuple[Who, Who]:
+    """Data set, network, method and variant of a run; and the first three."""
+    dataset, model, _, method, variant, *_ = run.split("/")
+    return (dataset, model, method, variant), (dataset, model, method)
+
+
+def attacked(run: str, autoattack: bool) -> tuple[Who, Who]:
+    """Data set, network and method of a run, and the first two, each with whether AutoAttack attacks it."""
+    dataset, model, _, method, *_ = run.split("/")
+    last = "autoattack" if autoattack else ""
+    return (dataset, model, method, last), (dataset, model, last)
+
+
+def in_words(timings: Timings, who: str) -> list[str]:
+    """`12 finished runs on a V100 are left out: ...`, a line for every other device."""
+    here = timings.device or "a device that is not named"
+    return [
+        f"{n} finished run{'s' * (n != 1)} on {name or 'a device that is not named'}: not counted in {who}, of {here}."
+        for name, n in timings.others.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `plan --out` wrote: a cell, which is a run's name without its seed, -> seconds."""
+
+    device: str
+    trainings: dict[str, float]
+    evaluations: dict[str, float]
+
+
+def planned(path: Path) -> Planned | None:
+    """The estimates of a file of `plan --out`; None if there is none.
+
+    Raises: BadInput, a sentence without its full stop, if it is another file.
+    """
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        device, cells = str(said["device"]), dict(said["cells"])
+        return Planned(device, numbers(cells, "train_seconds"), numbers(cells, "evaluate_seconds"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise BadInput(
+            f"{path} is not what `python -m fastat plan --out` writes ({type(error).__name__}: {error})"
+        ) from error
+
+
+def numbers(cells: dict[str, Any], key: str) -> dict[str, float]:
+    """Cell -> this number, where it has one."""
+    found = {name: float(about[key]) for name, about in cells.items() if about[key] is not None}
+    if not all(0 <= seconds < math.inf for seconds in found.values()):
+        raise ValueError(f"{key} is not 0 or more")
+    return found
+
+
+def cell(run: str) -> str:
+    """A run's name without its seed."""
+    return run.rpartition("/")[0]
