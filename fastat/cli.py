@@ -520,8 +520,8 @@ def config_of_folder(args: argparse.Namespace) -> dict[str, Any]:
         return load_config([kept])
     except BadInput as error:
         raise BadInput(
-            f"{error}\nThat is {kept}, what the workflow that filled the folder was told. Name a config with --configfile "
-            "(the default is config/config.yaml), or remove the file."
+            f"{error}\nThat is {kept}, what the workflow that filled the folder was told. Name a config with "
+            "--configfile (the default is config/config.yaml), or remove the file."
         ) from None
 
 
