@@ -9,7 +9,7 @@ Cost per batch: as FGSM-PGI. State: as FGSM-PGI, and one number v_i per training
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fastat.attacks import project_linf
 from fastat.losses import check_soft_target, soft_target_loss
@@ -59,7 +59,16 @@ class Method(nn.Module):
                 self.momentum.delta.zero_()
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
-        """Line by line methods/fgsm_pgi.py, with alpha_i, from each image's own gradient at the prior, for alpha."""
+        """Line by line methods/fgsm_pgi.py."""
+        y, config = batch.y, self.config
+        x_adv, z_prior = self.attack(model, batch)
+        z = model(x_adv)
+        loss = soft_target_loss(z, y, config.s) + config.lam * (z - z_prior).square().mean()
+        learner.descend(loss)
+        return StepReport(loss, x_adv)
+
+    def attack(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """So too, with alpha_i, from each image's own gradient at the prior, for alpha."""
         x, y, eps, config = batch.x, batch.y, self.task.eps, self.config
         x_prior = x + self.delta.read(batch)
         z_prior, grad = logits_and_gradient(model, x_prior, y, config.s)
@@ -67,7 +76,4 @@ class Method(nn.Module):
         x_adv = project_linf(x_prior + alpha * grad.sign(), x, eps)
         kept = x_adv if self.momentum is None else self.momentum.next_prior(batch, x_prior, grad)
         self.delta.write(batch, kept - x)
-        z = model(x_adv)
-        loss = soft_target_loss(z, y, config.s) + config.lam * (z - z_prior).square().mean()
-        learner.descend(loss)
-        return StepReport(loss, x_adv)
+        return x_adv, z_prior

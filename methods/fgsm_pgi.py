@@ -74,16 +74,22 @@ class Method(nn.Module):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """Algorithm 1; the model stays in train mode, gradients of the penalty flow through both forwards."""
+        y, config = batch.y, self.config
+        x_adv, z_prior = self.attack(model, batch)
+        z = model(x_adv)
+        loss = soft_target_loss(z, y, config.s) + config.lam * (z - z_prior).square().mean()
+        learner.descend(loss)
+        return StepReport(loss, x_adv)
+
+    def attack(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The images to train on, and the logits (B, K) at the prior with their graph; the next prior is kept."""
         x, y, eps, config = batch.x, batch.y, self.task.eps, self.config
         x_prior = x + self.delta.read(batch)  # may leave the pixel range (FGSM_MEP.py:242)
         z_prior, grad = logits_and_gradient(model, x_prior, y, config.s)
         x_adv = project_linf(x_prior + self.alpha * grad.sign(), x, eps)
         kept = x_adv if self.momentum is None else self.momentum.next_prior(batch, x_prior, grad)
         self.delta.write(batch, kept - x)
-        z = model(x_adv)
-        loss = soft_target_loss(z, y, config.s) + config.lam * (z - z_prior).square().mean()
-        learner.descend(loss)
-        return StepReport(loss, x_adv)
+        return x_adv, z_prior
 
 
 class Prior(DeltaStore):

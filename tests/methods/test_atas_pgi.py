@@ -29,7 +29,7 @@ def test_priors_made_by_its_own_steps_are_kept_in_float32(start, linear, tiny_ta
 
 
 def test_the_lines_that_differ_from_fgsm_pgi_are_those_of_the_step_size(lines_that_differ):
-    for verb in ("redraws", "begin_epoch", "train_batch"):
+    for verb in ("redraws", "begin_epoch", "train_batch", "attack"):
         ours = lines_that_differ(getattr(fgsm_pgi.Method, verb), getattr(atas_pgi.Method, verb))
         assert all("alpha" in line for line in ours)
 
