@@ -59,6 +59,7 @@ METHODS = {
     "liet": About("LIET", "#747474", DASHED, (10, 1, 0)),
     "fgsm_uap": About("FGSM-UAP", "#646464", DOTTED, (3, 1, 30)),
     "fgsm_pco": About("FGSM-PCO", "#5c5c5c", DASHDOT, (8, 1, 0)),
+    "fgsm_mep_cs": About("FGSM-MEP-CS", "#a2a2a2", DASHED, (9, 0, 10)),
     "fgsm_rs_cs": About("FGSM-RS-CS", "#848484", SOLID, (5, 1, 0)),
     "dom_re": About("DOM-RE", "#6f6f6f", DASHED, (6, 0, 15)),
     "tdat": About("TDAT", "#7b7b7b", DOTTED, (7, 0, 25)),
