@@ -21,7 +21,7 @@ def whole(tiny_task):
 
 @pytest.fixture
 def batch(tiny_batch):
-    """Images of whole 255ths, in float64: what is worked out can be compared to 1e-12."""
+    """Images of whole 255ths, in float64."""
     return replace(tiny_batch, x=((tiny_batch.x * 255).round() / 255).double())
 
 
