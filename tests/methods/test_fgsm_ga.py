@@ -1,5 +1,7 @@
 """FGSM-GA by hand, and the invariants of its card."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -101,6 +103,18 @@ def test_aligned_gradients_cost_nothing_and_zero_gradients_do_not_count():
     none = mean_cosine(g, zero)
     none.backward()
     assert none.item() == 1 and torch.equal(zero.grad, torch.zeros_like(g))
+
+
+def test_in_bf16_the_cosine_is_that_of_float32_to_two_digits(start, tiny_model, tiny_batch):
+    found = []
+    for half in (False, True):
+        step = start("fgsm_ga", copy.deepcopy(tiny_model), lam=0.5)
+        step.method.task.rng.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            report = step.run(tiny_batch)
+        assert all(p.isfinite().all() for p in step.model.parameters())
+        found.append(float(report.stats["cos"]))
+    assert found[0] < 0.99 and found[1] == pytest.approx(found[0], abs=0.02)
 
 
 @pytest.mark.parametrize("lam", [-1, float("nan")])
