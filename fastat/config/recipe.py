@@ -24,7 +24,13 @@ from fastat.config.spec import EXTERNAL, RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import eps_text, in_proportion, is_absolute
 
-LATER = {"numerics": "native", "hold_out": 0, "network": {}}  # fields not always there, and what they were without
+LATER = {  # fields not always there, and what they were without
+    "numerics": "native",
+    "hold_out": 0,
+    "network": {},
+    "crop": "window",
+    "decay_batchnorm": True,
+}
 LIKE, AT = "cifar10", 8  # whose recipe trains a data set that has none, and the eps that it is in proportion to
 AS_IT_IS = (8, 12, 16)  # the eps at which that recipe is taken as it is
 CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0.04}"}  # a value by run, and how
@@ -52,10 +58,12 @@ class Recipe:
     schedule: Schedule
     weight_decay: float
     weight_decay_epochs: float | None = None  # none after so many; None: to the end
+    decay_batchnorm: bool = True  # weight decay on BatchNorm's weights and biases, too
     momentum: float = 0.9
     average: float = 0.0  # decay of the weights' moving average that is reported; 0: none is kept
     drop_last: bool = False
     pad: int = 0  # zero pixels around an image before it is cropped back
+    crop: str = "window"  # of the frame, as large as the image; or resized: of any size, where images are on disk
     flip: bool = False
     n_train: int | None = None  # only the first so many images; None: all
     n_test: int | None = None
@@ -366,6 +374,9 @@ def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
         asked, has = getattr(recipe, name), getattr(facts, name)
         if (asked or 0) > has:
             raise BadInput(f"{where}: {name} must be at most {has}, as many as {dataset} has, or left out, got {asked}")
+    if recipe.crop == "resized" and not facts.stored:
+        rule = "crop must be window, or left out: resized is built for images that are read from disk, as imagenet's"
+        raise BadInput(f"{where}: {rule}, and {dataset}'s are in memory")
     if recipe.hold_out and facts.stored:
         raise BadInput(f"{where}: hold_out must be 0: {dataset} is read from disk, where holding out is not built")
     n_held_out(recipe.hold_out, recipe.n_train or facts.n_train)

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fastat.data import prepared, views
 from fastat.errors import BadInput
@@ -96,15 +98,19 @@ class TrainingStream:
         pad: int,
         flip: bool,
         seed: int,
+        crop: str = "window",
         shards: int = 1,
         processes: Processes = ALONE,
     ):
         if len(part) < shards:
             raise BadInput(f"{len(part)} training images cannot be divided into {shards} shards. Lower `shards`.")
         assert not (part.on_disk and pad)  # checked with the recipe
+        if crop == "resized" and not part.on_disk:
+            raise BadInput("crop: resized is built for images that are read from disk, and these are in memory")
         self.frames = views.frame(part.images, pad)
         self.labels, self.size, self.on_disk, self.batch_size = part.labels, part.size, part.on_disk, batch_size
         self.flip, self.seed, self.shards, self.processes = flip, seed, shards, processes
+        self.resized = crop == "resized"
         if shards > 1:
             assert drop_last and batch_size % shards == 0  # checked with the recipe
             self.n_batches = len(part) // shards // (batch_size // shards)
@@ -118,10 +124,14 @@ class TrainingStream:
         rng = generator(torch.device("cpu"), self.seed, "stream", epoch)
         device, processes = self.labels.device, self.processes
         order = self.order(rng)
-        slack = (self.frames.shape[2] - self.size[0], self.frames.shape[3] - self.size[1])
-        view = views.draw(len(order), slack, self.flip, rng)
-        mine_on_cpu = [processes.mine(rows) for rows in (order, *view)]
-        order, *seen = (rows.to(device, non_blocking=True) for rows in mine_on_cpu)
+        frame = (self.frames.shape[2], self.frames.shape[3])
+        if self.resized:
+            view, *sizes = views.draw_boxes(len(order), frame, self.flip, rng)
+        else:
+            view = views.draw(len(order), (frame[0] - self.size[0], frame[1] - self.size[1]), self.flip, rng)
+            sizes = [torch.tensor(length).expand(len(order)) for length in self.size]
+        mine_on_cpu = [processes.mine(rows) for rows in (order, *view, *sizes)]
+        order, *seen = (rows.to(device, non_blocking=True) for rows in mine_on_cpu[:4])
         batch_size = self.batch_size // processes.size
         batches = [slice(b * batch_size, (b + 1) * batch_size) for b in range(first, self.n_batches)]
         if self.on_disk:
@@ -146,20 +156,22 @@ class TrainingStream:
 def from_disk(
     frames: Tensor, size: tuple[int, int], batches: list[list[Tensor]], device: torch.device
 ) -> Iterator[Tensor]:
-    """What `views.see` gives for each [index, top, left, flip], copied from a mapped file some batches ahead.
+    """What `views.see` gives for each [index, top, left, flip, height, width], from a mapped file some batches ahead.
 
-    Each thread fills one batch, image by image; copying pixels, and waiting for the disk, need no interpreter lock.
+    A box that is not `size` is resized to it. Each thread fills one batch, image by image; copying and resizing pixels,
+    and waiting for the disk, need no interpreter lock.
     """
-    height, width = size
     n_threads = torch.get_num_threads()
     source = frames.numpy()
 
-    def window(index: Tensor, tops: Tensor, lefts: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
-        shape, pinned = (len(index), len(source[0]), height, width), device.type == "cuda"
+    def window(index: Tensor, tops: Tensor, lefts: Tensor, flip: Tensor, *sizes: Tensor) -> tuple[Tensor, Tensor]:
+        shape, pinned = (len(index), len(source[0]), *size), device.type == "cuda"
         out = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         target = out.numpy()
-        for k, (i, top, left) in enumerate(zip(index.tolist(), tops.tolist(), lefts.tolist(), strict=True)):
-            target[k] = source[i, :, top : top + height, left : left + width]
+        boxes = (rows.tolist() for rows in (index, tops, lefts, *sizes))
+        for k, (i, top, left, height, width) in enumerate(zip(*boxes, strict=True)):
+            box = source[i, :, top : top + height, left : left + width]
+            target[k] = box if (height, width) == size else resized(box, size)
         return out, flip
 
     with ThreadPoolExecutor(n_threads) as pool:
@@ -173,3 +185,9 @@ def from_disk(
                 yield torch.where(flip[:, None, None, None], images.flip(3), images)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def resized(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(C, h, w) uint8 -> (C, H, W) uint8, bilinear and, where it shrinks, smoothed, as Pillow does it."""
+    pixels = torch.from_numpy(box.copy())[None]
+    return interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0].numpy()

@@ -5,11 +5,15 @@ perturbation is read and written through the same view (ATAS paper, Sec. V: "tra
 augmentation"; data_aug.py:9-61 of its code, here without a loop over images).
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_with_zeros
 
 from fastat.types import View
+
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)  # of a resized crop: shares of the frame, width to height
 
 
 def frame(images: Tensor, pad: int) -> Tensor:
@@ -25,8 +29,34 @@ def draw(n: int, slack: tuple[int, int], flip: bool, rng: torch.Generator) -> Vi
     return View(
         torch.randint(slack[0] + 1, (n,), generator=rng),
         torch.randint(slack[1] + 1, (n,), generator=rng),
-        torch.rand(n, generator=rng) < 0.5 if flip else torch.zeros(n, dtype=torch.bool),
+        mirrored(n, flip, rng),
     )
+
+
+def draw_boxes(n: int, frame: tuple[int, int], flip: bool, rng: torch.Generator) -> tuple[View, Tensor, Tensor]:
+    """n independent boxes of frames, to be resized to what is seen: views of their corners, their heights and widths.
+
+    A share U(0.08, 1) of the area, an aspect whose logarithm is U(log 3/4, log 4/3); of ten draws the first that fits,
+    else the whole frame; then any place in it (torchvision's RandomResizedCrop of a square).
+    """
+    rows, cols = frame
+    height, width = torch.full((n,), rows), torch.full((n,), cols)
+    unset = torch.ones(n, dtype=torch.bool)
+    for _ in range(10):
+        area = rows * cols * torch.empty(n).uniform_(*AREA, generator=rng)
+        aspect = torch.empty(n).uniform_(*(math.log(ratio) for ratio in ASPECT), generator=rng).exp()
+        h, w = (area / aspect).sqrt().round().long(), (area * aspect).sqrt().round().long()
+        fits = unset & (h > 0) & (h <= rows) & (w > 0) & (w <= cols)
+        height, width = torch.where(fits, h, height), torch.where(fits, w, width)
+        unset &= ~fits
+    top = (torch.rand(n, generator=rng) * (rows - height + 1)).long()
+    left = (torch.rand(n, generator=rng) * (cols - width + 1)).long()
+    return View(top, left, mirrored(n, flip, rng)), height, width
+
+
+def mirrored(n: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Each with probability 1/2 if `flip`."""
+    return torch.rand(n, generator=rng) < 0.5 if flip else torch.zeros(n, dtype=torch.bool)
 
 
 def centred(n: int, pad: int, device: torch.device) -> View:

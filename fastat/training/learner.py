@@ -1,7 +1,10 @@
 """The outer minimisation: SGD whose learning rate and momentum are pure functions of progress in epochs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fastat.config.recipe import Recipe, Schedule
@@ -62,7 +65,7 @@ def follow(average: AveragedModel, model: nn.Module, decay: Tensor) -> None:
 
 
 class SGDLearner:
-    """SGD with weight decay on every parameter, BatchNorm included (ATAS.py:150)."""
+    """SGD with weight decay on every parameter, BatchNorm included (ATAS.py:150) unless the recipe leaves that out."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, processes: Processes = ALONE):
         self.model, self.recipe, self.processes = model, recipe, processes
@@ -75,16 +78,26 @@ class SGDLearner:
 
     def _fresh(self) -> torch.optim.SGD:
         fused = all(p.device.type in ("cpu", "cuda") for p in self.model.parameters())  # one kernel, not one each
-        return torch.optim.SGD(self.model.parameters(), lr=0.0, fused=fused)
+        return torch.optim.SGD(self._groups(), lr=0.0, fused=fused)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """All parameters; or those that decay, and BatchNorm's, which do not (fast_adversarial main_fast.py:85-87)."""
+        parameters = list(self.model.parameters())
+        if self.recipe.decay_batchnorm:
+            return [{"params": parameters, "decays": True}]
+        norms = (module for module in self.model.modules() if isinstance(module, _BatchNorm))
+        exempt = {p for module in norms for p in module.parameters(recurse=False)}
+        groups = {True: [p for p in parameters if p not in exempt], False: [p for p in parameters if p in exempt]}
+        return [{"params": group, "decays": decays} for decays, group in groups.items() if group]
 
     def seek(self, progress: float) -> None:
         """Take learning rate and momentum for `progress` epochs done. Called by the trainer before each batch."""
         recipe = self.recipe
-        decays = recipe.weight_decay_epochs is None or progress < recipe.weight_decay_epochs
+        decay = recipe.weight_decay_epochs is None or progress < recipe.weight_decay_epochs
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe.schedule, progress, recipe.epochs)
             group["momentum"] = momentum(recipe.schedule, progress, recipe.epochs, recipe.momentum)
-            group["weight_decay"] = recipe.weight_decay if decays else 0.0
+            group["weight_decay"] = recipe.weight_decay if decay and group["decays"] else 0.0
 
     @property
     def lr(self) -> float:

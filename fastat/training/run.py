@@ -25,6 +25,7 @@ from fastat.machine import devices, numerics, processes
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
 from fastat.machine.seeds import generator, seed_globals
 from fastat.networks import models, own
+from fastat.store import DeltaStore
 from fastat.training.learner import SGDLearner
 from fastat.training.trainer import Training, train
 from fastat.types import Method, Task
@@ -163,9 +164,19 @@ def task_of(
 
 
 def method_of(spec: RunSpec, recipe: Recipe, task: Task) -> Method:
-    """The run's method with its first state."""
+    """The run's method with its first state.
+
+    Raises: BadInput if it cannot be built, or keeps perturbations that cannot follow a resized crop.
+    """
     torch.manual_seed(generator(CPU, spec.seed, "method-init").initial_seed())
-    return methods.build(spec.method, task, **recipe.params)
+    method = methods.build(spec.method, task, **recipe.params)
+    assert isinstance(method, nn.Module)
+    if recipe.crop == "resized" and any(isinstance(part, DeltaStore) and part.framed for part in method.modules()):
+        raise BadInput(
+            f"{spec.method}: crop must be window, or left out: it keeps a perturbation of every image, read and "
+            "written through the crop, and a resized crop cannot be undone"
+        )
+    return method
 
 
 def method_generator(spec: RunSpec, device: torch.device, together: Processes) -> torch.Generator:

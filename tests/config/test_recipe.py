@@ -28,6 +28,7 @@ from fastat.config.recipe import (
 from fastat.config.schema import read_yaml
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
+from fastat.training.run import build_all
 from fastat.types import Task
 from fastat.units import in_pixels
 
@@ -37,6 +38,49 @@ def test_recipe_and_json_are_inverse():
     recipe = resolve(spec, load_config())
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert recipe.params == {"gamma_over_c": "2 eps", "warmup_epochs": 5, "clamp": ["0.5 eps", "1.75 eps"]}
+
+
+def test_fields_of_now_are_left_out_of_the_json_where_they_change_nothing():
+    text = resolve(RunSpec("imagenet", "resnet50", 2, "fgsm_rs", "paper", 0), load_config()).to_json()
+    assert not {"crop", "decay_batchnorm", "hold_out", "network"} & json.loads(text).keys()
+    released = json.loads(
+        resolve(RunSpec("imagenet", "resnet50", 2, "fgsm_rs", "released", 0), load_config()).to_json()
+    )
+    assert (released["crop"], released["decay_batchnorm"]) == ("resized", False)
+
+
+@pytest.mark.parametrize(
+    "run,said",
+    [
+        (
+            "digits/preact_tiny/eps77/fgsm_rs",
+            "crop must be window, or left out: resized is built for images that are read",
+        ),
+        (
+            "imagenet/resnet18/eps2/atta",
+            "atta: crop must be window, or left out: it keeps a perturbation of every image",
+        ),
+        (
+            "imagenet/resnet18/eps2/atas",
+            "atas: crop must be window, or left out: it keeps a perturbation of every image",
+        ),
+        ("imagenet/resnet18/eps2/fgsm_rs", ""),
+        ("imagenet/resnet18/eps2/fgsm_pgi", ""),  # whose prior does not follow the crop
+    ],
+)
+def test_a_resized_crop_is_refused_where_it_cannot_be(run, said):
+    dataset, model, eps, method = run.split("/")
+    cell = {"dataset": dataset, "model": model, "eps": f"{eps[3:]}/255", "method": method, "seed": 0}
+    config = overlay(load_config(), {"grid": [cell], "recipes": {dataset: {"every": {"crop": "resized"}}}})
+
+    def built():
+        check_config(config)
+        build_all(expand(config), config)
+
+    if not said:
+        return built()
+    with pytest.raises(BadInput, match=re.escape(said)):
+        built()
 
 
 def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_from():

@@ -20,13 +20,19 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from fastat import ROOT
 from fastat.cli import main
-from fastat.data import datasets, imagenet, made_up
+from fastat.config.grid import load_config
+from fastat.config.recipe import Schedule, resolve
+from fastat.config.spec import RunSpec
+from fastat.data import datasets, imagenet, made_up, views
 from fastat.data import prepared as prepared_data
 from fastat.data.datasets import TrainingStream
 from fastat.data.made_up import CLASSES
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
+from fastat.machine.seeds import generator
+from fastat.training import trainer
 
 
 def call(source: Path, out: Path) -> list[str]:
@@ -75,6 +81,55 @@ def test_batches_from_disk_are_those_from_memory_bit_by_bit(prepared):
             assert 0 <= min(offsets) < 16 < max(offsets) <= 32
             resumed = list(on_disk.epoch(3, first=2))
             assert torch.equal(resumed[0].x, list(in_memory.epoch(3))[2].x)
+
+
+def test_resized_crops_are_what_pillow_makes_of_the_boxes_and_the_same_for_two_processes(prepared):
+    from torchvision.transforms.functional import hflip, pil_to_tensor, resized_crop, to_pil_image
+
+    data = datasets.load(prepared[1] / "imagenet.safetensors", torch.device("cpu"))
+    options = {"batch_size": 4, "drop_last": True, "pad": 0, "flip": True, "seed": 1, "shards": 2, "crop": "resized"}
+    stream = TrainingStream(data.train, **options)
+    batches = list(stream.epoch(3))
+    rng = generator(torch.device("cpu"), 1, "stream", 3)
+    order = stream.order(rng)
+    (top, left, flip), height, width = views.draw_boxes(len(order), (256, 256), True, rng)
+    assert len(batches) == 4 and height.min() < 150 and height.max() > 224
+    for k, i in enumerate(order.tolist()):
+        box = (int(t[k]) for t in (top, left, height, width))
+        image = resized_crop(to_pil_image(data.train.images[i]), *box, size=[224, 224])
+        theirs = pil_to_tensor(hflip(image) if flip[k] else image)
+        ours = (255 * batches[k // 4].x[k % 4]).round()
+        assert (ours - theirs).abs().max() <= 1 and (ours != theirs).float().mean() < 0.02
+    for rank in (0, 1):
+        shared = TrainingStream(data.train, **options, processes=Processes(rank, 2)).epoch(3)
+        for mine, whole in zip(shared, batches, strict=True):
+            assert torch.equal(mine.x, whole.x[rank::2]) and torch.equal(mine.y, whole.y[rank::2])
+    assert torch.equal(next(stream.epoch(3, first=2)).x, batches[2].x)
+
+
+@pytest.mark.parametrize("method", ["fgsm_rs", "freeat"])
+def test_the_released_recipe_trains_and_goes_on_where_it_was_stopped(method, prepared, monkeypatch):
+    """To the bit: boxes follow from seed and epoch, and what decays from the recipe."""
+    results, weights, add = prepared[1].parent / "results", [], trainer.Instances.add
+    results.mkdir()
+    (results / "data").symlink_to(prepared[1])
+    name = f"imagenet/resnet18/eps2/{method}/released/seed0"
+    recipe = resolve(RunSpec.parse(name), load_config([ROOT / "config/released.yaml"]))
+    assert (recipe.crop, recipe.decay_batchnorm) == ("resized", method == "freeat")
+    small = {"epochs": 2, "batch_size": 4, "shards": 2, "n_train": 8, "monitor_images": 1, "n_test": 1}
+    call = ["train", "--run", name, "--results", str(results), "--recipe"]
+    call += [replace(recipe, **small, schedule=Schedule("piecewise", 0.01)).to_json()]
+
+    def stopping(self, batch, report):
+        if stops and (batch.epoch, batch.number) == (2, 0):
+            os.kill(os.getpid(), signal.SIGTERM)
+        add(self, batch, report)
+
+    monkeypatch.setattr(trainer.Instances, "add", stopping)
+    for stops in (False, True):
+        assert [main(call) for _ in range(1 + stops)] == ([143, 0] if stops else [0])
+        weights.append((results / f"runs/{name}/weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_a_stream_can_be_left_in_the_middle_and_an_error_in_it_arrives(prepared, monkeypatch):
@@ -438,10 +493,6 @@ def test_pixels_that_are_lost_or_of_another_shape_are_refused(prepared):
 
 @pytest.mark.parametrize("method", ["atas", "fgsm_pgi", "freeat"])
 def test_a_resnet_trains_some_real_steps_and_is_attacked(prepared, method, monkeypatch):
-    from fastat import ROOT
-    from fastat.config.grid import load_config
-    from fastat.config.recipe import resolve
-    from fastat.config.spec import RunSpec
     from fastat.evaluation import probes
 
     monkeypatch.setattr(probes, "AXIS", [-1, 0, 1])  # of the 17 x 17 points of a loss surface

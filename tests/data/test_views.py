@@ -26,3 +26,29 @@ def test_see_crops_and_mirrors():
     frames = torch.arange(16.0).reshape(1, 1, 4, 4)
     view = View(torch.tensor([1]), torch.tensor([2]), torch.tensor([True]))
     assert views.see(frames, torch.tensor([0]), view, (2, 2)).tolist() == [[[[7.0, 6.0], [11.0, 10.0]]]]
+
+
+def test_boxes_are_those_of_torchvisions_random_resized_crop():
+    from torchvision.transforms import RandomResizedCrop
+
+    n, frame = 4000, (256, 256)
+    (top, left, flip), height, width = views.draw_boxes(n, frame, True, torch.Generator().manual_seed(0))
+    assert (
+        (top >= 0).all() and (top + height <= frame[0]).all() and (left >= 0).all() and (left + width <= frame[1]).all()
+    )
+    torch.manual_seed(0)
+    theirs = torch.tensor(
+        [RandomResizedCrop.get_params(torch.empty(1, *frame), [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(n)]
+    )
+    ours, theirs = torch.stack([top, left, height, width], 1).double(), theirs.double()
+    ours, theirs = (torch.cat([t, t[:, 2:3] * t[:, 3:]], 1) for t in (ours, theirs))
+    error = ((ours.var(0) + theirs.var(0)) / n).sqrt()
+    assert ((ours.mean(0) - theirs.mean(0)).abs() < 4 * error).all()
+    assert ((ours.std(0) / theirs.std(0) - 1).abs() < 0.06).all()
+    assert 0.45 < flip.double().mean() < 0.55
+
+
+def test_a_frame_that_no_box_fits_is_seen_whole():
+    view, height, width = views.draw_boxes(50, (2, 400), False, torch.Generator().manual_seed(0))
+    assert set(zip(height.tolist(), width.tolist(), strict=True)) == {(2, 400)}
+    assert not view.top.any() and not view.left.any() and not view.flip.any()

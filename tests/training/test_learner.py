@@ -101,6 +101,33 @@ def test_weight_decay_ends_where_the_recipe_says():
     assert decay == [5e-4, 5e-4, 0, 0]
 
 
+def test_batchnorm_does_not_decay_where_the_recipe_says_so_also_after_a_restart():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 1)
+    )
+    model[1].bias.data.fill_(1.0)
+    recipe = Recipe(10, 4, Schedule("piecewise", 0.1), 0.5, momentum=0.9, weight_decay_epochs=5, decay_batchnorm=False)
+    learner = SGDLearner(model, recipe)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def shrunk():
+        learner.descend(sum(0 * p.sum() for p in model.parameters()))
+        return {name: float((p.detach() / before[name]).mean()) for name, p in model.named_parameters()}
+
+    once = shrunk()
+    assert once == pytest.approx({name: 1 if name.startswith("1.") else 0.95 for name in before})
+    kept = learner.state_dict()
+    learner.restart()
+    learner.load_state_dict(kept)
+    twice = shrunk()
+    assert twice == pytest.approx(
+        {name: 1 if name.startswith("1.") else 0.95 - 0.1 * (0.45 + 0.475) for name in before}
+    )
+    learner.seek(5.0)
+    assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0, 0]
+
+
 def test_the_average_is_what_is_reported_and_follows_slowly():
     model = torch.nn.Linear(2, 1)
     learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=0.0, average=0.5))
