@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fastat import ROOT
+from tests import test_own_pages
 
 SCRIPT = ROOT / "tests/local-slurm.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
@@ -23,6 +24,7 @@ PATHS = ("/usr/sbin", "/usr/local/sbin", str(Path(sys.executable).parent))
 RUN = "digits/preact_tiny/eps102/{}/paper/seed0"
 METHODS = ("fgsm_rs", "atas")
 OVERLAY = "recipes: {digits: {every: {epochs: 12}}}\n"  # over config/smoke.yaml: time enough to be hit
+QUICK = "--slurm-init-seconds-before-status-checks 1"  # where a cluster is asked every 40 s
 PATIENCE = 300  # seconds
 
 ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([*PATHS[::-1], os.environ["PATH"]])}
@@ -71,16 +73,15 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start(slurm, tmp_path) -> Iterator[Start]:
-    """Start the workflow: the profile as it is shipped, but states asked for every second, where it asks every 40."""
+    """Start the workflow: the profile as it is shipped, but for QUICK."""
     (tmp_path / "results").mkdir()
     cell = {"train_seconds": 600, "evaluate_seconds": None, "gpu_bytes": 0, "host_bytes": 0}
     cells = {RUN.format(method).removesuffix("/seed0"): cell for method in METHODS}
     (tmp_path / "results/plan.json").write_text(json.dumps({"device": "made up", "cells": cells}))
-    quick = ("--slurm-init-seconds-before-status-checks", "1")
     started = []
 
     def start(*more: str) -> subprocess.Popen[bytes]:
-        started.append(snakemake(tmp_path, *more, "--profile", str(ROOT / "profiles/slurm"), *quick))
+        started.append(snakemake(tmp_path, *more, "--profile", str(ROOT / "profiles/slurm"), *QUICK.split()))
         return started[-1]
 
     yield start
@@ -171,8 +172,21 @@ def tell(*command: str) -> None:
     subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
 
 
-def test_the_smoke_grid_survives_kill_scancel_and_requeue(start, undisturbed, tmp_path):
-    first = start()
+def test_the_commands_of_the_page_bring_the_smoke_grid_to_its_end(slurm, tmp_path):
+    """docs/cluster.md, with the profile as it is shipped."""
+    for name in ("config", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for command, shown in test_own_pages.commands("cluster.md", tmp_path):
+        quick = command.replace("--profile profiles/slurm", f"--profile profiles/slurm {QUICK}")
+        output = test_own_pages.run(quick, tmp_path)
+        assert test_own_pages.pattern(shown).search(output), f"$ {command}\nsays\n{output[-3000:]}"
+    assert (tmp_path / "results/report/index.html").exists()
+    where = sorted((partition, comment.split("_")[1]) for _, partition, _, comment in jobs("--states=completed"))
+    assert where == [("cpu", "cost"), ("cpu", "data"), *2 * [("gpu", "evaluate")], *2 * [("gpu", "train")]]
+
+
+def test_kill_9_scancel_and_requeue_of_trainings(start, undisturbed, tmp_path):
+    first = start("--until", "train")
     killed = stop(tmp_path, "fgsm_rs")
     stop(tmp_path, "atas")
     shown = subprocess.run(["scontrol", "show", "job", job("atas")], env=ENVIRONMENT, capture_output=True, text=True)
@@ -182,16 +196,12 @@ def test_the_smoke_grid_survives_kill_scancel_and_requeue(start, undisturbed, tm
     tell("scancel", job("atas"))
     assert first.wait() == 1, said(tmp_path)  # retries: 0
 
-    second = start()
+    second = start("--until", "train")
     until(lambda: "atas" in resumed(tmp_path), tmp_path)
     stop(tmp_path, "atas")
     tell("scontrol", "requeue", job("atas"))
     assert second.wait() == 0, said(tmp_path)
-
     assert weights(tmp_path) == undisturbed and resumed(tmp_path) == {*METHODS}
-    assert (tmp_path / "results/report/index.html").exists()
-    where = {(partition, comment.split("_")[1]) for _, partition, _, comment in jobs("--states=all")}
-    assert where == {("cpu", "data"), ("cpu", "cost"), ("gpu", "train"), ("gpu", "evaluate")}
 
 
 def test_a_word_that_slurm_does_not_know_is_refused_before_the_first_job(start, tmp_path):
@@ -294,3 +304,34 @@ def test_kill_9_of_the_main_snakemake_and_a_second_start(cancelled, start, undis
         until(lambda: not jobs(), tmp_path)
         assert start("--until", "train").wait() == 0, said(tmp_path)
     assert weights(tmp_path) == undisturbed and ("atas" in resumed(tmp_path)) >= cancelled
+
+
+@pytest.fixture
+def accounting(slurm) -> Iterator[None]:
+    """The same Slurm with a database."""
+    if missing := [name for name in ("slurmdbd", "mariadbd") if not shutil.which(name, path=ENVIRONMENT["PATH"])]:
+        pytest.skip(f"no {', '.join(missing)}: install Debian's slurmdbd and mariadb-server")
+    slurm.script("stop", "--purge")
+    slurm.environment["LOCAL_SLURM_ACCOUNTING"] = "1"
+    started = slurm.script("start")
+    assert started.returncode == 0, started.stderr
+    yield
+    slurm.script("stop", "--purge")
+    del slurm.environment["LOCAL_SLURM_ACCOUNTING"]
+    slurm.script("start")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_account_qos_and_type_of_gpu_where_there_is_accounting(command, accounting, start, undisturbed, tmp_path):
+    said_once = ["slurm_partition=gpu", "qos=short", "gpu_model=fake", "mem_mb=2000", "runtime=60"]
+    until_train = ["--until", "train", "--slurm-status-command", command, "--default-resources", *said_once]
+    assert start(*until_train, "slurm_account=nobody").wait() == 1
+    assert "The given account nobody appears to be invalid. Available accounts:\nlab" in said(tmp_path)
+    assert start(*until_train, "slurm_account=lab").wait() == 0, said(tmp_path)
+    assert weights(tmp_path) == undisturbed
+    columns = ["--allocations", "--noheader", "--parsable2", "--format=Account,QOS,Partition"]
+    recorded = subprocess.run(["sacct", *columns], env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    assert sorted(recorded.split()) == ["lab|short|cpu", "lab|short|gpu", "lab|short|gpu"]
+    models = subprocess.run(["scontrol", "show", "job"], env=ENVIRONMENT, capture_output=True, text=True).stdout
+    assert models.count("TresPerJob=gres:gpu:fake:1\n") == 2
