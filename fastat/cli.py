@@ -28,7 +28,7 @@ from fastat.config.only import only
 from fastat.config.recipe import Recipe, resolve, variants
 from fastat.config.schema import read_json, validate
 from fastat.config.spec import EXTERNAL, RunSpec
-from fastat.errors import BadInput, did_you_mean
+from fastat.errors import BadInput, did_you_mean, of_memory
 from fastat.machine import numerics, seals
 
 log = logging.getLogger("fastat")
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"fastat {args.verb}: {where}{error.strerror}. {WAY_OUT}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
-        of_torch = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
-        if not (of_torch or isinstance(error, MemoryError)):
+        if not of_memory(error):
             raise
         way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"
         cause = f" ({str(error).splitlines()[0]})" if str(error) else ""

@@ -8,6 +8,15 @@ class BadInput(ValueError):
     """The user's input cannot be used. The message names the rule, the value and the way out; exit code 2."""
 
 
+OUT_OF_MEMORY = ("allocate memory", "could not create a primitive", "can't start new thread")  # torch, oneDNN, Python
+
+
+def of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out, on a CPU or a GPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
 def did_you_mean(word: object, known: Iterable[object]) -> str:
     """` Did you mean 'atas'? Known: atas, atta`: the end of a message about an unknown name."""
     names = [str(name) for name in known]

@@ -26,7 +26,7 @@ from fastat.config.recipe import fingerprint
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.data import datasets, subsets
 from fastat.data.datasets import ImageSet, Part
-from fastat.errors import BadInput
+from fastat.errors import BadInput, of_memory
 from fastat.evaluation import autoattack, named, probes, whitebox
 from fastat.machine import devices, files, numerics, seals
 from fastat.networks import external, models, own
@@ -131,6 +131,8 @@ class Finished:
             held = load_file(path)
             model.load_state_dict(held)
         except (RuntimeError, OSError, SafetensorError) as error:
+            if of_memory(error):
+                raise
             cause = " ".join(str(error).split())[:300]
             raise BadInput(f"{path} is damaged or of another network: {cause}. {self.again}") from error
         for name, tensor in held.items():

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastat.errors import BadInput, did_you_mean
+from fastat.errors import BadInput, did_you_mean, of_memory
 
 
 def imported(target: str) -> Any:
@@ -48,10 +48,10 @@ def in_a_sentence(whose: str, problem: str, way_out: str = "") -> Iterator[None]
     """
     try:
         yield
-    except (BadInput, MemoryError):
+    except BadInput:
         raise
     except (Exception, SystemExit) as error:  # anything may come out of code that is not ours
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for that
+        if of_memory(error):
             raise
         text = " ".join(str(error).split())[:300]
         said = f"{whose}: {problem}: {type(error).__name__}: {text}{place(error)}"

@@ -21,7 +21,7 @@ from fastat.attacks import eval_mode, fgsm, pgd
 from fastat.config.recipe import Recipe
 from fastat.data.datasets import ImageSet, Part, TrainingStream
 from fastat.data.subsets import stratified
-from fastat.errors import BadInput
+from fastat.errors import BadInput, of_memory
 from fastat.machine import devices, files, platforms, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator, seed_globals
@@ -125,9 +125,9 @@ def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
             best.weights = state.pop("best", {})
             try:
                 run.restore(state)
-            except torch.OutOfMemoryError:
-                raise
             except (RuntimeError, KeyError) as error:
+                if of_memory(error):
+                    raise
                 cause = " ".join(str(error).split())[:300]
                 raise BadInput(f"{path} is damaged: {cause}. {checkpoint.way_out(path)}") from error
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)

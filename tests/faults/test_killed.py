@@ -101,7 +101,7 @@ def interrupted(stage: str, sign: int, at: float, whole: Path, folder: Path) -> 
 
 @pytest.mark.parametrize("sign", SIGNALS[1:])
 def test_a_training_that_is_asked_to_stop_saves_its_state_and_goes_on(sign, whole, tmp_path):
-    assert "stopped; saved at epoch" in interrupted("train", sign, 0.3, whole, tmp_path / "a")
+    assert "stopped; saved at epoch" in interrupted("train", sign, 0.2, whole, tmp_path / "a")
 
 
 @pytest.mark.faults
