@@ -57,33 +57,10 @@ WITHOUT_AUTOATTACK = [
 ]
 DRAWN = drawn(config)
 JUDGED = expand("results/{name}.csv", name=["verdicts", "claims", "pairs", "sanity"])
-GPUS = int(config["device"] != "cpu")  # of a job: what a scheduler is asked for
 COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
 
 report: "workflow/report/workflow.rst"
-
-
-def spec_of(wildcards):
-    if "run" in wildcards.keys():
-        return RunSpec.parse(wildcards.run)
-    if "method" in wildcards.keys():
-        return RunSpec.from_wildcards(wildcards)
-    return external.of_wildcards(wildcards, config).spec
-
-
-# What a scheduler is asked for; a local run has no limits of either, and ignores them.
-def memory(wildcards, attempt):
-    return cluster.memory_mb(PLAN, spec_of(wildcards), attempt)
-
-
-def training_minutes(wildcards, attempt):
-    return cluster.minutes(PLAN, spec_of(wildcards), "train", attempt)
-
-
-def evaluation_minutes(wildcards, attempt):
-    shares = int(wildcards.get("shards", 1))
-    return cluster.minutes(PLAN, spec_of(wildcards), "evaluate", attempt, shares)
 
 
 wildcard_constraints:
@@ -118,6 +95,7 @@ rule all:
         "results/report/index.html",
 
 
+include: "workflow/rules/resources.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"

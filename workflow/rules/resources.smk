@@ -1,0 +1,23 @@
+# What a scheduler is asked for; a run without one has no limits of memory and time, and ignores them.
+GPUS = int(config["device"] != "cpu")
+
+
+def spec_of(wildcards):
+    if "run" in wildcards.keys():
+        return RunSpec.parse(wildcards.run)
+    if "method" in wildcards.keys():
+        return RunSpec.from_wildcards(wildcards)
+    return external.of_wildcards(wildcards, config).spec
+
+
+def memory(wildcards, attempt):
+    return cluster.memory_mb(PLAN, spec_of(wildcards), attempt)
+
+
+def training_minutes(wildcards, attempt):
+    return cluster.minutes(PLAN, spec_of(wildcards), "train", attempt)
+
+
+def evaluation_minutes(wildcards, attempt):
+    shares = int(wildcards.get("shards", 1))
+    return cluster.minutes(PLAN, spec_of(wildcards), "evaluate", attempt, shares)
