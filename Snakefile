@@ -1,5 +1,6 @@
 # The whole suite: data -> train -> evaluate -> gather -> judge, draw, report. `snakemake --cores all`.
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 sys.path.insert(0, workflow.basedir)
+os.environ.update(FASTAT_ROOT=str(workflow.basedir))  # for workflow/envs/fastat.yaml
 shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
@@ -61,6 +63,10 @@ COST = expand("results/tables/cost.{ending}", ending=["csv", "md"])
 
 
 report: "workflow/report/workflow.rst"
+
+
+# Taken by `--sdm apptainer` alone; containers/fastat.def makes it.
+container: "fastat.sif"
 
 
 wildcard_constraints:

@@ -19,7 +19,7 @@ rule evaluate_shard:
         shard=r"\d+",
         shards=r"\d+",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,
@@ -59,7 +59,7 @@ rule evaluate:
     log:
         f"results/logs/evaluate/{PATTERN}.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,
@@ -96,7 +96,7 @@ rule evaluate_best:
     log:
         f"results/logs/evaluate/{PATTERN}-best.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,
@@ -138,7 +138,7 @@ if WITHOUT_AUTOATTACK:
         wildcard_constraints:
             run="|".join(WITHOUT_AUTOATTACK),
         conda:
-            "../../environment.yml"
+            "../envs/fastat.yaml"
         threads: 1
         resources:
             gpu=GPUS,
@@ -171,7 +171,7 @@ if WITHOUT_AUTOATTACK:
         wildcard_constraints:
             run="|".join(WITHOUT_AUTOATTACK),
         conda:
-            "../../environment.yml"
+            "../envs/fastat.yaml"
         threads: 1
         resources:
             gpu=GPUS,
@@ -211,7 +211,7 @@ rule external:
     log:
         f"results/logs/evaluate/{EXTERNAL}.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,
@@ -244,7 +244,7 @@ rule external_autoattack:
     log:
         f"results/logs/evaluate/{EXTERNAL}-autoattack.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,
@@ -286,7 +286,7 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
         wildcard_constraints:
             method="[a-z0-9_]+",  # `external`, too
         conda:
-            "../../environment.yml"
+            "../envs/fastat.yaml"
         threads: 1
         resources:
             gpu=GPUS,
@@ -321,7 +321,7 @@ rule probe:
     log:
         f"results/logs/evaluate/{PATTERN}-probe.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=GPUS,

@@ -32,7 +32,7 @@ rule tidy:
     log:
         "results/logs/tidy.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     shell:
         "python -m fastat tidy --configfile {input.config} --out results >> {log} 2>&1"
 
@@ -43,7 +43,7 @@ rule cost:
     log:
         "results/logs/cost.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     shell:
         "python -m fastat cost --threads {threads} --out results/tables/cost >> {log} 2>&1"
@@ -63,7 +63,7 @@ rule figure_data:
     log:
         "results/logs/figure_data.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     shell:
         "python -m fastat figure-data --configfile {input.config} >> {log} 2>&1"
 
@@ -74,7 +74,7 @@ rule theory:
     log:
         "results/logs/theory.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     shell:
         "python -m fastat theory --out {output} >> {log} 2>&1"
 
@@ -115,7 +115,7 @@ rule judge:
     log:
         "results/logs/judge.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     shell:
         "python -m fastat judge --configfile {input.config} >> {log} 2>&1"
 
@@ -138,7 +138,7 @@ rule draw:
     log:
         "results/logs/draw.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     params:
         names=" ".join(DRAWN),
     shell:
@@ -163,6 +163,6 @@ rule page:
     log:
         "results/logs/page.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     shell:
         "python -m fastat page --results results --figures figures --out {output} >> {log} 2>&1"

@@ -4,7 +4,7 @@ rule data:
     log:
         "results/logs/data/{dataset}.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     params:
         source=config["data_dir"],
         options=lambda wildcards: (
@@ -34,7 +34,7 @@ rule train:
     log:
         f"results/logs/train/{PATTERN}.log",
     conda:
-        "../../environment.yml"
+        "../envs/fastat.yaml"
     threads: 1
     resources:
         gpu=lambda wildcards: GPUS * config["processes"].get(wildcards.dataset, 1),
