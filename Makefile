@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test faults lint docs lock
+.PHONY: demo test faults lint docs lock audit
 demo: .venv/made
 	$(BIN)/python -m fastat check
 	. $(BIN)/activate && snakemake --cores all
@@ -25,12 +25,19 @@ docs: .venv/made  # after `make demo`: its tables become the ones that the docum
 .venv/made: requirements/torch.lock requirements/suite.lock
 	$(PYTHON) -m venv .venv
 ifdef TORCH_INDEX
-	$(BIN)/pip install -q --index-url $(TORCH_INDEX) -r requirements/torch.in
+	test -s requirements/torch-cpu.lock || { echo "requirements/torch-cpu.lock: made of what $(TORCH_INDEX) has today," \
+	  "nobody's hashes but its own; keep the file, and any other torch is refused"; \
+	  $(BIN)/pip install -q --dry-run --ignore-installed --report - --index-url $(TORCH_INDEX) -r requirements/torch.in \
+	  | $(BIN)/python requirements/pin.py > requirements/torch-cpu.lock; }
+	$(BIN)/pip install -q --require-hashes --index-url $(TORCH_INDEX) -r requirements/torch-cpu.lock
 	$(BIN)/pip install -q --require-hashes -r requirements/suite.lock
 else
 	$(BIN)/pip install -q --require-hashes -r requirements/torch.lock -r requirements/suite.lock
 endif
 	touch $@
+
+audit:  # known holes of what is pinned; needs pip-audit (pipx install pip-audit) and its service
+	pip-audit --strict --require-hashes --disable-pip -r requirements/torch.lock -r requirements/suite.lock
 
 lock: .venv/made
 	cd requirements && for part in torch suite; do ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe \

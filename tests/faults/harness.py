@@ -50,7 +50,7 @@ SUBAT = {"params": {"sampling_epochs": 1, "n_components": 2}}  # else its first 
 CONFIG = {
     "grid": [{"dataset": "digits", "model": "preact_tiny", "eps": "51/255", "method": ["fgsm_rs", "atas"], "seed": 0}],
     "extra_grid": [], "numerics": "native", "table1_eps": {"digits": "51/255"},
-    "recipes": {"digits": {"every": EVERY, "subat": SUBAT}},
+    "recipes": {"digits": {"every": EVERY}},
     "evaluation": {"batch_size": 20, "pgd_restarts": 1, "autoattack": {"n_images": 6, "batch_size": 2}},
 }  # fmt: skip
 EVERYTHING = (
@@ -66,7 +66,13 @@ LIMIT = 300  # seconds after which a process is thought to hang
 
 
 def train(name: str = NAME) -> list[str]:
-    recipe = resolve(RunSpec.parse(name), overlay(load_config(), {"recipes": CONFIG["recipes"]})).to_json()
+    spec = RunSpec.parse(name)
+    if spec.method in CONFIG["grid"][0]["method"]:
+        recipe = resolve(spec, overlay(load_config(), {"recipes": CONFIG["recipes"]})).to_json()
+    else:  # whose schedules may be of more epochs
+        said = json.loads(resolve(spec, load_config()).to_json()) | EVERY | {"schedule": {"kind": "triangular"}}
+        said["params"] |= SUBAT["params"] if spec.method == "subat" else {}
+        recipe = json.dumps({key: value for key, value in said.items() if key != "weight_decay_epochs"})
     return ["train", "--run", name, "--recipe", recipe, "--threads", "1"]
 
 
