@@ -39,6 +39,14 @@ def test_what_the_locks_are_made_from_is_what_the_package_and_its_extras_ask_for
     assert asked == {canonicalize_name(Requirement(text).name) for text in ours} - {"setuptools"}  # pip-tools brings it
 
 
+def test_every_way_to_install_checks_hashes_but_for_the_choice_that_makes_a_lock():
+    lines = [
+        line for line in (ROOT / "Makefile").read_text().splitlines() if "pip install" in line and "$(BIN)" in line
+    ]
+    assert len(lines) == 4
+    assert [("--require-hashes" in line, "--dry-run" in line) for line in lines].count((False, False)) == 0
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """The folder that the wheel of this clone was installed into."""
