@@ -170,8 +170,8 @@ def method_of(spec: RunSpec, recipe: Recipe, task: Task) -> Method:
     """
     torch.manual_seed(generator(CPU, spec.seed, "method-init").initial_seed())
     method = methods.build(spec.method, task, **recipe.params)
-    assert isinstance(method, nn.Module)
-    if recipe.crop == "resized" and any(isinstance(part, DeltaStore) and part.framed for part in method.modules()):
+    parts = method.modules() if isinstance(method, nn.Module) else ()
+    if recipe.crop == "resized" and any(isinstance(part, DeltaStore) and part.framed for part in parts):
         raise BadInput(
             f"{spec.method}: crop must be window, or left out: it keeps a perturbation of every image, read and "
             "written through the crop, and a resized crop cannot be undone"
