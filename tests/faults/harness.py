@@ -57,7 +57,7 @@ EVERYTHING = (
     "fastat.training.run", "fastat.evaluation.run", "fastat.data.sources", "fastat.report.tidy", "fastat.report.claims",
     "fastat.report.figure_data", "fastat.report.tables", "fastat.report.verdicts", "fastat.report.figures",
     "fastat.report.page", "fastat.report.status", "fastat.exchange.archive", "sklearn.datasets", "scipy.stats",
-    "tabulate", "torch._dynamo",
+    "tabulate", "torch._dynamo", "sklearn.metrics",
 )  # fmt: skip
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 TRIED: Counted[tuple[str, str]] = Counted()  # (fault, stage) -> how often
@@ -330,7 +330,7 @@ def stopped_at(stage: str, share: float, whole: Path, folder: Path) -> Path:
 
 
 CLOCK = ("seconds", "images_per_s", "peak_memory_mb")  # columns that no two runs share
-TIMED = ("train_seconds", "peak_memory_mb", "seconds", "seal", "files", "machine")
+TIMED = ("train_seconds", "peak_memory_mb", "seconds", "seal", "files", "machine", "git_commit")
 PASSING = ("state", ".hashes.json")  # parts of a path that say nothing of results
 
 
