@@ -140,6 +140,7 @@ class Process:
     def wait(self) -> Ended:
         """Its end; one that hangs is killed."""
         alarm = threading.Timer(LIMIT, self.send, [signal.SIGKILL])
+        alarm.daemon = True
         alarm.start()
         code = os.waitstatus_to_exitcode(int(ask({"wait": self.pid})))
         alarm.cancel()
