@@ -275,7 +275,8 @@ def forward_pass(model: nn.Module, batch_size: int, shape: tuple[int, ...]) -> t
 
 def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module, method: Any) -> float:
     """Of a training step."""
-    n, device, learner = recipe.batch_size, torch.device("meta"), SGDLearner(model.train(), recipe)
+    n, device = recipe.batch_size, torch.device("meta")
+    learner = SGDLearner(model.train(), replace(recipe, average=0.0))  # torch's average reads its own counter
     x = torch.empty((n, *task.image_shape), device=device)
     y = torch.empty(n, dtype=torch.int64, device=device)
     view = views.centred(n, recipe.pad, device)

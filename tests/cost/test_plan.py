@@ -139,6 +139,13 @@ def test_what_is_counted_once_is_what_counting_everything_gives(method, monkeypa
     assert exhaustive[0].each.flops > 0
 
 
+def test_an_average_of_the_weights_takes_memory_and_no_flops():
+    plain, averaged = lines(block(method=["pgd10", "pgd10/wa"], eps="8/255"))
+    assert averaged.each.flops == plain.each.flops
+    key = "weights, gradients, momentum"
+    assert 3 * averaged.each.memory[key] == 4 * plain.each.memory[key]
+
+
 def test_a_slice_without_runs_is_refused():
     assert main(["plan", "--only", "cifar11"]) == 2
 
