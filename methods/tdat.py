@@ -3,6 +3,8 @@
 Tong, Jiang, Gui, Cao, "Taxonomy driven fast adversarial training", AAAI 2024 (arXiv 2408.03944), Algorithm 1. Not in
 the ATAS paper. A penalty binds the logits at the start and at the attacked image together, the more the less sure the
 network is of the true class at the start.
+Variant `printed` is the paper to the letter where its code differs, whose logs have the published numbers; `momentum`
+has its momentum alone.
 Cost per batch: 2 forwards, 1 input backward, 2 parameter backwards.
 State: one perturbation per position in the batch, drawn once.
 Departures: the penalty's first logits are those at the start and not at the clean image, as its code has them
@@ -25,24 +27,24 @@ from methods.fgsm_pgi import Prior, logits_and_gradient
 
 VERSION = 1
 PASSES = fgsm_pgi.PASSES
-FALL = {"tanh": math.tanh, "tan": math.tan}
+FALL = {"tan": math.tan, "tanh": math.tanh}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults: its paper, Eqs. 5-8; README of its code, CIFAR10."""
+    """Defaults: TDAT.py; README of its code, CIFAR10."""
 
     s_min: float = 0.15  # gamma_min, what the target probability of the true class falls to; CIFAR100: 0.05
     beta: float = 0.6
-    fall: str = "tanh"  # Eq. 7; released: tan (TDAT.py:130)
-    outer: str = "soft"  # Eq. 6; released: smoothed, torch's label smoothing by 1 - s in the descent (TDAT.py:165)
+    fall: str = "tan"  # TDAT.py:130; Eq. 7: tanh
+    outer: str = "smoothed"  # in the descent torch's label smoothing by 1 - s (TDAT.py:165); Eq. 6: soft, as the attack
     lam: float = 0.6  # CIFAR100: 0.05
-    momentum: float = 0.75  # Eq. 5; released: 0, for what it makes is overwritten (TDAT.py:158-160)
+    momentum: float = 0.0  # TDAT.py:158-160, where what it makes is overwritten; Eq. 5: 0.75
     alpha: Length = "1 eps"
 
     def __post_init__(self) -> None:
         """Raises: ValueError, as every method does for what it cannot use."""
-        for name, known in (("fall", tuple(FALL)), ("outer", ("soft", "smoothed"))):
+        for name, known in (("fall", tuple(FALL)), ("outer", ("smoothed", "soft"))):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, got {value!r}")
         if not (self.lam >= 0 and 0 <= self.momentum <= 1):
