@@ -111,10 +111,14 @@ def add_questions(verb: Verb) -> None:
         metavar="PART",
         help="runs with these parts in their name, as cifar10 eps8 atas",
     )
-    sub.add_argument("--results", type=file_path, default=Path("results"), help="where they would be written")
     sub.add_argument(
-        "--calibration", type=file_path, help="a file made by --calibrate; else the hours come from the paper"
+        "--results", type=file_path, default=Path("results"), help="where they are written; finished ones say how long"
     )
+    sub.add_argument("--on", metavar="DEVICE", help="as run.json names it (default: the calibration's, or this one)")
+    sub.add_argument(
+        "--calibration", type=file_path, help="a file made by --calibrate, for what has no finished run like it"
+    )
+    sub.add_argument("--out", type=file_path, help="write seconds and bytes of every cell, as results/plan.json")
     sub.add_argument("--calibrate", type=file_path, help="time a few steps on this device, write this file and stop")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add_threads(sub)

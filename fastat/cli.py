@@ -220,7 +220,7 @@ def do_plan(args: argparse.Namespace) -> None:
     """Print what the grid takes; refuse what does not fit here. Or time this device first, with --calibrate."""
     from fastat.cost import plan
     from fastat.machine import devices, files
-    from fastat.report import power
+    from fastat.report import power, timings
 
     config, device = load_config(args.configfile), pick_device(args)
     specs = only(expand(config), args.only)
@@ -228,12 +228,18 @@ def do_plan(args: argparse.Namespace) -> None:
         raise BadInput("the grid is empty: nothing is trained, so that there is nothing to plan")
     if args.calibrate:
         pairs = sorted({(spec.dataset, spec.model) for spec in specs})
-        found = {"device": devices.name(device), "flops_per_second": plan.calibrate(pairs, config, device)}
+        found = plan.calibration_as_json(plan.calibrate(pairs, config, device), devices.name(device))
         files.write_json(args.calibrate, found)
         print(json.dumps(found, indent=2))
         return
-    costs = plan.grid_costs(specs, config, plan.read_calibration(args.calibration) if args.calibration else {})
-    print(plan.describe(costs))
+    calibration = plan.read_calibration(args.calibration) if args.calibration else plan.Calibration()
+    took = finished_runs(config, args.results, args.on or calibration.device or devices.name(device))
+    costs = plan.grid_costs(specs, config, calibration, took)
+    if args.out:
+        files.write_json(args.out, plan.as_json(costs, took.device, config["device"]))
+    print(plan.describe(costs, took.device))
+    for line in timings.in_words(took, "these hours"):
+        print(line)
     whole = all((args.results / name).is_file() for name in ("measured.csv", "correct.csv"))
     print(f"\n{power.HEADING}\n{power.described(power.table(specs, config, args.results if whole else None))}\n")
     if config["device"] == "cuda" and device.type != "cuda":
@@ -242,6 +248,15 @@ def do_plan(args: argparse.Namespace) -> None:
         at_once = config["runs_per_gpu"] if device.type == "cuda" else 1
         plan.check_memory(costs, devices.memory(device), devices.name(device), at_once)
     plan.check_disk(costs, args.results)
+
+
+def finished_runs(config: dict[str, Any], results: Path, device: str) -> Any:
+    """What the finished runs of the grid took on the device."""
+    from fastat.report import progress, timings
+
+    place = progress.Place(results, config)
+    there = (results / "runs").is_dir()
+    return timings.of([progress.look(spec, place) for spec in expand(config)] if there else [], device)
 
 
 def do_status(args: argparse.Namespace) -> None:

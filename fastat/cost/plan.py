@@ -6,9 +6,10 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,15 +18,18 @@ from torch.autograd.graph import saved_tensors_hooks
 from tqdm import tqdm
 
 import methods
+from fastat.attacks import eval_mode, input_gradient
 from fastat.config import catalog
-from fastat.config.grid import n_under_autoattack
+from fastat.config.grid import n_under_autoattack, protocol_for
 from fastat.config.recipe import Recipe, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.cost import passes
 from fastat.data import views
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
+from fastat.report import timings
 from fastat.report.results import published
+from fastat.report.timings import Timings
 from fastat.training.learner import SGDLearner
 from fastat.training.run import build_method, network, network_on_meta
 from fastat.training.trainer import watched_at_once
@@ -35,6 +39,8 @@ from fastat.types import Batch, Task
 # APGD-CE attacks what is classified rightly, APGD-T what PGD leaves, FAB-T and Square what AutoAttack leaves.
 AUTOATTACK = ((2 * 100, 0.81), (2 * 900, 0.48), (2 * 900, 0.45), (5000, 0.45))
 PGD = 2 * (10 + 50)
+STANDING = 0.46  # of a batch: the share over the many passes of AutoAttack's last three parts
+HOST, CUDA = 800_000_000, 2_000_000_000  # bytes of a process: see `host_bytes`
 META = torch.device("meta")
 
 
@@ -53,6 +59,24 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What `--calibrate` measured on a device, by `dataset/model`. passes: of images in an evaluation's batches."""
+
+    device: str = ""
+    rates: dict[str, float] = field(default_factory=dict)  # FLOPs per second of clean training
+    passes: dict[str, "PassSeconds"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PassSeconds:
+    """Seconds of one pass over a batch of the white-box suite, and over the images that AutoAttack has left of one."""
+
+    whole: float  # forward and backward
+    standing: float  # forward and backward
+    standing_forward: float
+
+
+@dataclass(frozen=True)
 class Line:
     """The runs of one dataset, model, method and variant that are attacked alike: they cost the same."""
 
@@ -65,14 +89,23 @@ class Line:
     hours: float | None  # of one GPU, for one training
     evaluation_hours: float | None
     basis: str  # what the hours come from
+    cells: tuple[str, ...] = ()  # the names of the runs without their seeds
 
 
-def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, float]) -> list[Line]:
+def grid_costs(
+    specs: list[RunSpec],
+    config: dict[str, Any],
+    calibration: Calibration | None = None,
+    took: Timings | None = None,
+) -> list[Line]:
     """The cost of every group of runs.
 
-    Hours: FLOPs over the calibrated `rates` of dataset/model; without one, over the rate at which the paper's Table I
-    trained this method, or, where the paper has no time for it, ATAS, on this dataset and model.
+    Hours of a training are, as far as there are some, those of finished ones of the same variant; else FLOPs over the
+    rate of finished ones of the same method, dataset and model; over the calibrated rate of dataset and model; over
+    that of finished ones of another method; over that at which the paper's Table I trained this method, or, where the
+    paper has no time for it, ATAS, on this dataset and model.
     """
+    calibration, took = calibration or Calibration(), took or Timings()
 
     @functools.cache
     def cost_of(dataset: str, model: str, method: str, recipe: str, images: str) -> Cost:
@@ -80,34 +113,85 @@ def grid_costs(specs: list[RunSpec], config: dict[str, Any], rates: dict[str, fl
         processes = Processes(0, config["processes"].get(dataset, 1))
         return estimate(spec, read, processes)
 
-    published, groups = published_hours(), dict[tuple[str, str, str, str, int], list[RunSpec]]()
+    def cost(spec: RunSpec) -> Cost:
+        images = spec.variant if spec.subset else "paper"
+        return cost_of(spec.dataset, spec.model, spec.method, resolve(spec, config).to_json(), images)
+
+    @functools.cache
+    def finished_rate(*who: str) -> float | None:
+        """FLOPs per second of finished trainings of this data set, network and, if it is named, method."""
+        alike = [one for known, one in took.trainings.items() if len(known) == 4 and known[: len(who)] == who]
+        rates = [cost(RunSpec.parse(one.run)).flops / one.seconds for one in alike if one.seconds > 0]
+        return median(rates) if rates else None
+
+    published = published_hours()
+
+    def rate_of(spec: RunSpec, each: Cost) -> tuple[float | None, str]:
+        """FLOPs per second, and where they come from."""
+        dataset, model, method = spec.dataset, spec.model, spec.method
+        if rate := finished_rate(dataset, model, method):
+            return rate, f"finished {method}"
+        if rate := calibration.rates.get(f"{dataset}/{model}"):
+            return rate, "calibration"
+        if rate := finished_rate(dataset, model):
+            return rate, "finished others"
+        for known in (method, "atas"):
+            if (dataset, model, known) in published:
+                trained = cost(replace(spec, method=known, variant="paper"))
+                basis = "paper" if trained == each else f"paper's {known}"
+                return trained.flops / published[dataset, model, known] / 3600, basis
+        return None, "-"
+
+    groups: dict[tuple[str, str, str, str, int], list[RunSpec]] = {}
     for spec in specs:
         n = n_under_autoattack(spec, config)
         groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant, n), []).append(spec)
     lines = []
-    for group, members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty()):
-        dataset, model, method, variant, n = group
-        images = variant if members[0].subset else "paper"
-        each = cost_of(dataset, model, method, resolve(members[0], config).to_json(), images)
-        rate, basis = rates.get(f"{dataset}/{model}"), "calibration"
-        for known in (method, "atas"):
-            if rate is None and (dataset, model, known) in published:
-                paper = replace(members[0], method=known, variant="paper")
-                trained = cost_of(dataset, model, known, resolve(paper, config).to_json(), "paper")
-                rate = trained.flops / published[dataset, model, known] / 3600
-                basis = "paper" if trained == each else f"paper's {known}"
-        if math.isnan(each.flops):
-            rate = None
-        attacks = each.evaluation_flops + n * each.autoattack_flops
-        hours, evaluation_hours = (each.flops / rate / 3600, attacks / rate / 3600) if rate else (None, None)
+    for group, members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty(), leave=False):
+        (dataset, model, method, variant, n), spec = group, members[0]
+        each, known = cost(spec), took.trainings.get(timings.whose(spec.name)[0])
+        rate, basis = (None, "-") if math.isnan(each.flops) else rate_of(spec, each)
+        seconds = known.seconds if known else each.flops / rate if rate else None
+        basis = f"{known.n} finished" if known else basis
+        attacks = evaluation(spec, n, each, rate, config, calibration, took)
         name = method if variant == "paper" else f"{method}/{variant}"
-        basis = basis if rate else "-"
-        lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, basis))
+        hours, evaluation_hours = (taken if taken is None else taken / 3600 for taken in (seconds, attacks[0]))
+        bases = basis if attacks[1] in ("", basis) else f"{basis}; eval: {attacks[1]}"
+        cells = tuple(dict.fromkeys(timings.cell(member.name) for member in members))
+        lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, bases, cells))
     return lines
 
 
-def describe(lines: list[Line]) -> str:
-    """A table for people, and what it leaves out."""
+def evaluation(
+    spec: RunSpec,
+    n: int,
+    each: Cost,
+    rate: float | None,
+    config: dict[str, Any],
+    calibration: Calibration,
+    took: Timings,
+) -> tuple[float | None, str]:
+    """Seconds of a run's evaluation with n images under AutoAttack, and where they come from if not from `rate`.
+
+    Those of finished ones of its method, else of its data set and network; the calibrated seconds of as many passes;
+    FLOPs over the training's rate.
+    """
+    if spec.subset:
+        return 0.0, ""
+    if known := took.evaluation(spec.name, n > 0):
+        return known.seconds, f"{known.n} finished"
+    if passes_of := calibration.passes.get(f"{spec.dataset}/{spec.model}"):
+        protocol = protocol_for(config, spec.dataset)
+        n_test = resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
+        batches = -(-n // protocol["autoattack"]["batch_size"])
+        autoattack = 100 * passes_of.whole + 1800 * passes_of.standing + 5000 * passes_of.standing_forward
+        return PGD / 2 * -(-n_test // protocol["batch_size"]) * passes_of.whole + batches * autoattack, "calibration"
+    attacks = each.evaluation_flops + n * each.autoattack_flops
+    return (attacks / rate if rate else None), ""
+
+
+def describe(lines: list[Line], device: str = "") -> str:
+    """A table for people, and what it leaves out. device: whose hours they are, but for the paper's."""
     names = f"{'dataset':14} {'model':16} {'method':16}"
     counts = f"{'runs':>5} {'AA':>5} {'passes':>6} {'PFLOP':>9}"
     shown = [f"{names} {counts} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
@@ -145,6 +229,35 @@ def describe(lines: list[Line]) -> str:
         shown += [f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the"]
         shown += ["values of its images, which a plan does not have."]
     return "\n".join(shown)
+
+
+def as_json(lines: list[Line], device: str, where: str) -> dict[str, Any]:
+    """For a scheduler, and for `status`: what each cell, a run's name without its seed, takes. where: config's `device`.
+
+    Seconds are null where nothing tells. gpu_bytes: as `check_memory` has them, of one process's share.
+    """
+    cells: dict[str, Any] = {}
+    for line in lines:
+        train, evaluate = (None if h is None else h * 3600 for h in (line.hours, line.evaluation_hours))
+        for name in line.cells:
+            cells[name] = {
+                "train_seconds": train,
+                "evaluate_seconds": evaluate,
+                "gpu_bytes": sum(line.each.memory.values()),
+                "host_bytes": host_bytes(line, where),
+            }
+    return {"device": device, "cells": cells}
+
+
+def host_bytes(line: Line, where: str) -> int:
+    """Resident memory of a process, its imports and data set too; for `auto` as much as a CPU or a GPU makes it need.
+
+    HOST is what 311 trainings of digits on one CPU had at most, less what the plan counts of them. What CUDA adds to
+    it, and a batch's way to the device, is an allowance that was not measured.
+    """
+    memory, images = sum(line.each.memory.values()), line.each.memory["images"]
+    on_cpu, on_cuda = HOST + memory, HOST + CUDA + images
+    return {"cpu": on_cpu, "cuda": on_cuda}.get(where, max(on_cpu, on_cuda))
 
 
 def disk_bytes(lines: list[Line]) -> int:
@@ -293,38 +406,82 @@ def published_hours() -> dict[tuple[str, str, str], float]:
     return {(dataset, model, method): n * gpus.get(dataset, 1) for (dataset, model, _, method), n in lines}
 
 
-def read_calibration(path: Path) -> dict[str, float]:
-    """`dataset/model` -> FLOPs per second, as `calibrate` found them and --calibrate wrote them.
+def read_calibration(path: Path) -> Calibration:
+    """What `calibrate` found and --calibrate wrote.
 
-    Raises: BadInput if it is another file, or one of them is not above 0.
+    Raises: BadInput if it is another file, or one of its numbers is not above 0.
     """
     try:
-        rates = {name: float(rate) for name, rate in json.loads(path.read_text("utf-8"))["flops_per_second"].items()}
-        if not all(0 < rate < math.inf for rate in rates.values()):
-            raise ValueError("a rate is not above 0")
-        return rates
+        said = json.loads(path.read_text("utf-8"))
+        rates = {name: positive(rate) for name, rate in said["flops_per_second"].items()}
+        seconds = said.get("seconds_of_passes", {})  # files that were made before have none
+        passes_of = {name: PassSeconds(*map(positive, map(one.__getitem__, PASS))) for name, one in seconds.items()}
+        return Calibration(str(said.get("device", "")), rates, passes_of)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(
             f"{path} is no calibration ({error}). Make one: python -m fastat plan --calibrate {path}"
         ) from error
 
 
-def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torch.device) -> dict[str, float]:
-    """`dataset/model` -> FLOPs per second of clean training on this device, from a few steps of each."""
-    rates = {}
+PASS = tuple(one.name for one in fields(PassSeconds))
+
+
+def positive(value: Any) -> float:
+    """Raises: ValueError if it is not a finite number above 0."""
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"{value} is not above 0")
+    return float(value)
+
+
+def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torch.device) -> Calibration:
+    """The rate of clean training, and the seconds of an evaluation's passes, on this device, from a few of each."""
+    rates, passes_of = {}, {}
     for dataset, name in pairs:
-        facts = catalog.required(dataset)
+        facts, protocol = catalog.required(dataset), protocol_for(config, dataset)
         spec = RunSpec(dataset, name, 8, "clean", "paper", 0)
         recipe = replace(resolve(spec, config), arch="shared")
         build = partial(methods.build, "clean")
         model = network(spec, recipe).to(device).to(memory_format=torch.channels_last)
-        step = passes.rehearse(build, model, facts.shape, pad=recipe.pad, batch_size=recipe.batch_size).step()
-        flops = passes.flops(step)
+        one = passes.rehearse(build, model, facts.shape, pad=recipe.pad, batch_size=recipe.batch_size)
+        n_test = recipe.n_test or facts.n_test
+        whole = min(protocol["batch_size"], n_test)
+        standing = max(1, round(STANDING * min(protocol["autoattack"]["batch_size"], n_test)))
 
-        def timed(step: Callable[[], object] = step) -> None:
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+        def timed(step: Callable[[], object]) -> Callable[[], None]:
+            def call() -> None:
+                step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
 
-        rates[f"{dataset}/{name}"] = flops / passes.seconds({"clean": timed}, 3)["clean"]
-    return rates
+            return call
+
+        images = torch.rand((max(whole, standing), *facts.shape), device=device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        steps: dict[str, Callable[[], object]] = {
+            "clean": timed(one.step()),
+            "whole": timed(partial(attack_pass, model, images[:whole])),
+            "standing": timed(partial(attack_pass, model, images[:standing])),
+            "standing_forward": timed(partial(forward_alone, model, images[:standing])),
+        }
+        flops, taken = passes.flops(one.step()), passes.seconds(steps, 3)
+        rates[f"{dataset}/{name}"] = flops / taken.pop("clean")
+        passes_of[f"{dataset}/{name}"] = PassSeconds(**taken)
+    return Calibration("", rates, passes_of)
+
+
+def calibration_as_json(found: Calibration, device: str) -> dict[str, Any]:
+    """What `read_calibration` reads."""
+    seconds = {name: asdict(one) for name, one in found.passes.items()}
+    return {"device": device, "flops_per_second": found.rates, "seconds_of_passes": seconds}
+
+
+def attack_pass(model: nn.Module, x: Tensor) -> None:
+    """A forward and a backward to the input, as the white-box attacks make them."""
+    with eval_mode(model):
+        input_gradient(model, x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+
+
+def forward_alone(model: nn.Module, x: Tensor) -> None:
+    """As Square makes it."""
+    with eval_mode(model), torch.no_grad():
+        model(x)

@@ -39,8 +39,9 @@ class Progress:
 
     done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
     seconds: what an epoch takes. held: its lock, or a shard's, is held on this machine. silent: seconds since it wrote.
-    trained, evaluated: the seconds that each took, None: not there. device: what it was trained on. left: seconds of work to come, as far as known;
-    unknown: the stages to come of which nothing tells how long they take. autoattack: whether it is evaluated by it.
+    trained, evaluated: the seconds that each took, None: not there. device: what it was trained on. left: seconds of
+    work to come, as far as known; unknown: the stages to come of which nothing tells how long they take. autoattack:
+    whether it is evaluated by it.
     """
 
     run: str

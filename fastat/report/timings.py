@@ -72,12 +72,12 @@ def of(runs: list[Progress], device: str | None = None) -> Timings:
             for who in kinds if seconds is not None else ():
                 took.setdefault(who, []).append((seconds or 0.0, run.run))
     others = {name: n for name, n in sorted(on.items()) if name != device}
-    return Timings(device, *({who: typical(each) for who, each in t.items()} for t in (trainings, evaluations)), others)
+    return Timings(device, typical(trainings), typical(evaluations), others)
 
 
-def typical(took: list[tuple[float, str]]) -> Typical:
-    """The median of these seconds."""
-    return Typical(median(seconds for seconds, _ in took), len(took), took[0][1])
+def typical(took: dict[Who, list[tuple[float, str]]]) -> dict[Who, Typical]:
+    """The median of each."""
+    return {who: Typical(median(s for s, _ in each), len(each), each[0][1]) for who, each in took.items()}
 
 
 def whose(run: str) -> tuple[Who, Who]:

@@ -15,7 +15,7 @@ from fastat.errors import BadInput
 
 def lines(*grid, rates=None, **config):
     whole = overlay(load_config(), {"grid": list(grid), **config})
-    return plan.grid_costs(expand(whole), whole, rates or {})
+    return plan.grid_costs(expand(whole), whole, plan.Calibration("", rates or {}))
 
 
 def block(**changes):
