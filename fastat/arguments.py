@@ -105,11 +105,7 @@ def add_questions(verb: Verb) -> None:
     sub = verb("plan", "Say what a grid takes: FLOPs, GPU-hours, memory, disk; refuse what cannot fit here.")
     add_configfile(sub)
     sub.add_argument(
-        "--only",
-        nargs="*",
-        default=[],
-        metavar="PART",
-        help="runs with these parts in their name, as cifar10 eps8 atas",
+        "--only", nargs="*", default=[], metavar="PART", help="runs with these parts in their name, as cifar10 atas"
     )
     sub.add_argument(
         "--results", type=file_path, default=Path("results"), help="where they are written; finished ones say how long"
@@ -118,6 +114,7 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument(
         "--calibration", type=file_path, help="a file made by --calibrate, for what has no finished run like it"
     )
+    sub.add_argument("--long", action="store_true", help="a line for every variant, with passes and FLOPs")
     sub.add_argument("--out", type=file_path, help="write seconds and bytes of every cell, as results/plan.json")
     sub.add_argument("--calibrate", type=file_path, help="time a few steps on this device, write this file and stop")
     sub.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -236,8 +236,9 @@ def do_plan(args: argparse.Namespace) -> None:
     took = finished_runs(config, args.results, args.on or calibration.device or devices.name(device))
     costs = plan.grid_costs(specs, config, calibration, took)
     if args.out:
-        files.write_json(args.out, plan.as_json(costs, took.device, config["device"]))
-    print(plan.describe(costs, took.device))
+        where = device.type if took.device == devices.name(device) else config["device"]
+        files.write_json(args.out, plan.as_json(costs, took.device, where))
+    print(plan.describe(costs, took.device, args.long))
     for line in timings.in_words(took, "these hours"):
         print(line)
     whole = all((args.results / name).is_file() for name in ("measured.csv", "correct.csv"))

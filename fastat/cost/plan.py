@@ -27,7 +27,7 @@ from fastat.cost import passes
 from fastat.data import views
 from fastat.errors import BadInput
 from fastat.machine.processes import Processes
-from fastat.report import timings
+from fastat.report import status, timings
 from fastat.report.results import published
 from fastat.report.timings import Timings
 from fastat.training.learner import SGDLearner
@@ -190,40 +190,43 @@ def evaluation(
     return (attacks / rate if rate else None), ""
 
 
-def describe(lines: list[Line], device: str = "") -> str:
-    """A table for people, and what it leaves out. device: whose hours they are, but for the paper's."""
-    names = f"{'dataset':14} {'model':16} {'method':16}"
-    counts = f"{'runs':>5} {'AA':>5} {'passes':>6} {'PFLOP':>9}"
-    shown = [f"{names} {counts} {'hours':>8} {'eval h':>8} {'GB':>6}  hours from"]
-    for line in lines:
-        hours, evaluation = (f"{h:8.2f}" if h is not None else f"{'?':>8}" for h in (line.hours, line.evaluation_hours))
-        memory = sum(line.each.memory.values()) / 1e9
-        unknown = math.isnan(line.each.flops)
-        counted = f"{'?':>6} {'?':>9}" if unknown else f"{line.each.passes:6.0f} {line.each.flops / 1e15:9.3g}"
-        shown.append(
-            f"{line.dataset:14} {line.model:16} {line.method:16} {line.n_runs:5} {line.n_autoattack or '-':>5} "
-            f"{counted} {hours} {evaluation} {memory:6.2f}  {line.basis}"
-        )
+def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
+    """For people: a line per method, `long`: per variant, then totals. device: whose hours are not the paper's."""
+    known = [line for line in lines if line.hours is not None and line.evaluation_hours is not None]
     n_runs = sum(line.n_runs for line in lines)
     n_evaluated = sum(line.n_runs for line in lines if line.each.evaluation_flops)
     n_attacked = sum(line.n_runs for line in lines if line.n_autoattack)
-    known = [line for line in lines if line.hours is not None]
-    training = sum(line.n_runs * line.hours for line in known if line.hours is not None)
-    evaluating = sum(line.n_runs * line.evaluation_hours for line in known if line.evaluation_hours is not None)
+    training, evaluating = hours_of(known)
     largest = max(lines, key=lambda line: sum(line.each.memory.values()))
-    parts = ", ".join(f"{name} {size / 1e9:.2f} GB" for name, size in largest.each.memory.items())
-    shown += [
+    parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in largest.each.memory.items())
+    shown = [
+        *table(lines, long),
         "",
-        f"{n_runs} trainings and {n_evaluated} evaluations, {n_attacked} of them with AutoAttack; a line is of one run",
+        f"{n_runs} trainings and {n_evaluated} evaluations, {n_attacked} of them with AutoAttack",
         f"{training:,.0f} GPU-hours of training, {evaluating:,.0f} of evaluation"
-        + ("" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate FILE)"),
+        if training + evaluating >= 10
+        else f"{training:.1f} hours of training, {evaluating:.1f} of evaluation",
+    ]
+    shown[-1] += "" if len(known) == len(lines) else f" ({len(lines) - len(known)} lines unknown: --calibrate FILE)"
+    names = sorted({line.dataset for line in known})
+    if len(names) > 1:
+        totals = ((name, sum(hours_of([line for line in known if line.dataset == name]))) for name in names)
+        shown += ["of which " + ", ".join(f"{name} {hours:,.1f}" for name, hours in totals)]
+    shown += [
         f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
-        f"data sets; each run that is under way up to {max(line.each.state for line in lines) / 1e9:.1f} GB more",
-        f"most memory: {largest.dataset}/{largest.model}/{largest.method}: {parts}",
-        "Passes: over the training images; one is a forward and a backward, counted as the FLOPs of three forwards.",
-        "Hours from the paper are of a V100; a method or variant without its own is scaled by FLOPs, from whose: last",
-        "column. Memory, on each device: one forward pass's activations, without the allocator's waste and cuDNN's",
-        "workspaces. AA: images that AutoAttack attacks, of which as many are left standing as by the paper's ATAS.",
+        f"data sets; each run under way up to {max(line.each.state for line in lines) / 1e9:.1f} more",
+        f"most memory, in GB: {largest.dataset}/{largest.model}/{largest.method}:",
+        f"  {parts}",
+        "",
+        "train, evaluate: of one run, on the average; all: of all of them. AA: images that AutoAttack attacks. GB: on",
+        "each device; one forward pass's activations, without the allocator's waste and cuDNN's workspaces.",
+    ]
+    if long:
+        shown += ["Passes: over the training images; one is a forward and a backward, the FLOPs of three forwards."]
+    shown += [
+        f"Hours by finished runs or a calibration are of {device or 'this device'},",
+        "the paper's of a V100. What has none of its own is scaled by FLOPs, from whose: last column, of the training.",
+        "Where no evaluation is finished, AutoAttack leaves as many images standing as of the paper's ATAS.",
     ]
     if unknown_to := sorted({line.model for line in lines if math.isnan(line.each.flops)}):
         shown += [f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the"]
@@ -231,8 +234,59 @@ def describe(lines: list[Line], device: str = "") -> str:
     return "\n".join(shown)
 
 
+def hours_of(lines: list[Line]) -> tuple[float, float]:
+    """Of all trainings and of all evaluations, as far as they are known."""
+    return (
+        sum(line.n_runs * (line.hours or 0.0) for line in lines),
+        sum(line.n_runs * (line.evaluation_hours or 0.0) for line in lines),
+    )
+
+
+def table(lines: list[Line], long: bool) -> list[str]:
+    """A line per method of a data set and network; `long`: per variant and number of images, with passes and FLOPs."""
+    groups: dict[tuple[str, ...], list[Line]] = {}
+    for number, line in enumerate(lines):
+        name = (line.method, str(number)) if long else (line.method.partition("/")[0],)
+        groups.setdefault((line.dataset, line.model, *name), []).append(line)
+    head = ("data set", "network", "method", "runs", "AA", "train", "evaluate", "all", "GB")
+    rows = [(*head, *(("passes", "PFLOP") if long else ()), "hours from")]
+    for (dataset, model, method, *_), members in groups.items():
+        n = sum(line.n_runs for line in members)
+        told = all(line.hours is not None and line.evaluation_hours is not None for line in members)
+        training, evaluating = hours_of(members)
+        hours = (training / n, evaluating / n, training + evaluating)
+        times = (status.duration(3600 * h) if h else "-" for h in hours) if told else "???"
+        memory = max(sum(line.each.memory.values()) for line in members) / 1e9
+        each, many = members[0].each, len({line.method for line in members})
+        counted = ("?", "?") if math.isnan(each.flops) else (f"{each.passes:.0f}", f"{each.flops / 1e15:.3g}")
+        rows.append(
+            (
+                *(dataset, model, f"{method} ({many} variants)" if many > 1 else members[0].method, str(n)),
+                *(str(max(line.n_autoattack for line in members) or "-"), *times, f"{memory:.2f}"),
+                *(counted if long else ()),
+                members[0].basis if long else whence(members),
+            )
+        )
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    left = (0, 1, 2, len(rows[0]) - 1)
+    return [
+        "  ".join(
+            cell.ljust(w) if k in left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def whence(lines: list[Line]) -> str:
+    """What the training hours of some lines come from: `27 finished`, `paper, paper's atas`."""
+    bases = [line.basis.partition(";")[0] for line in lines]
+    numbers = {line.method: int(b.split()[0]) for line, b in zip(lines, bases, strict=True) if b.endswith(" finished")}
+    others = [basis for basis in dict.fromkeys(bases) if not basis.endswith(" finished")]
+    return ", ".join([*([f"{sum(numbers.values())} finished"] if numbers else []), *others])
+
+
 def as_json(lines: list[Line], device: str, where: str) -> dict[str, Any]:
-    """For a scheduler, and for `status`: what each cell, a run's name without its seed, takes. where: config's `device`.
+    """For a scheduler and for `status`: what each cell, a run's name without its seed, takes. where: config's `device`.
 
     Seconds are null where nothing tells. gpu_bytes: as `check_memory` has them, of one process's share.
     """
@@ -240,9 +294,10 @@ def as_json(lines: list[Line], device: str, where: str) -> dict[str, Any]:
     for line in lines:
         train, evaluate = (None if h is None else h * 3600 for h in (line.hours, line.evaluation_hours))
         for name in line.cells:
+            before = cells.get(name, {}).get("evaluate_seconds")  # of the cell's runs that AutoAttack does not attack
             cells[name] = {
                 "train_seconds": train,
-                "evaluate_seconds": evaluate,
+                "evaluate_seconds": max((s for s in (before, evaluate) if s is not None), default=None),
                 "gpu_bytes": sum(line.each.memory.values()),
                 "host_bytes": host_bytes(line, where),
             }
@@ -305,7 +360,7 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     task, method = build_method(spec, recipe, META)
     _, share = build_method(spec, recipe, META, together=processes) if processes.size > 1 else (task, method)
     assert isinstance(method, nn.Module) and isinstance(share, nn.Module)
-    model = network_on_meta(spec, recipe)
+    model = network_of(spec, recipe)
     memory = {
         "weights, gradients, momentum": (4 if recipe.average else 3) * weights_bytes(model),
         "state of the method": passes.state_bytes(share),
@@ -359,14 +414,30 @@ def of_a_pass(spec: RunSpec, recipe: Recipe, batch_size: int) -> tuple[float, in
 
     Some methods have two such passes alive at once.
     """
-    facts = catalog.required(spec.dataset)
-    network = json.dumps([spec.model, recipe.network, recipe.arch], sort_keys=True)
-    key = network, facts.shape, facts.n_classes, batch_size
+    key = *what_network(spec, recipe), batch_size
     if key not in _passes:
-        _passes[key] = forward_pass(network_on_meta(spec, recipe), batch_size, facts.shape)
+        _passes[key] = forward_pass(network_of(spec, recipe), batch_size, catalog.required(spec.dataset).shape)
     return _passes[key]
 
 
+def network_of(spec: RunSpec, recipe: Recipe) -> nn.Module:
+    """The network on `meta`; each of ours is made once, and has no gradients when it is given again."""
+    if recipe.network:
+        return network_on_meta(spec, recipe)
+    key = what_network(spec, recipe)
+    if key not in _networks:
+        _networks[key] = network_on_meta(spec, recipe)
+    _networks[key].zero_grad(set_to_none=True)
+    return _networks[key]
+
+
+def what_network(spec: RunSpec, recipe: Recipe) -> tuple[Any, ...]:
+    """All that the layout of a network depends on."""
+    facts = catalog.required(spec.dataset)
+    return json.dumps([spec.model, recipe.network, recipe.arch], sort_keys=True), facts.shape, facts.n_classes
+
+
+_networks: dict[tuple[Any, ...], nn.Module] = {}
 _passes: dict[tuple[Any, ...], tuple[float, int]] = {}
 
 

@@ -76,7 +76,7 @@ def changed(args: tuple[Any, ...]) -> Any:
 
 def new(out: Any, given: list[Tensor]) -> Remade:
     """What makes such a result once more; None where a plain tensor with memory of its own is not the same."""
-    taken, likes = {tensor.untyped_storage()._cdata for tensor in given}, []
+    taken, likes = {tensor.untyped_storage()._cdata for tensor in given}, list[Any]()
     for tensor in out if isinstance(out, tuple) else (out,):
         if tensor is None:
             likes.append(None)
