@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -60,7 +61,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `--calibrate` measured on a device, by `dataset/model`. passes: of images in an evaluation's batches."""
+    """What `--calibrate` measured on a device, by `dataset/model`."""
 
     device: str = ""
     rates: dict[str, float] = field(default_factory=dict)  # FLOPs per second of clean training
@@ -69,11 +70,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PassSeconds:
-    """Seconds of one pass over a batch of the white-box suite, and over the images that AutoAttack has left of one."""
+    """Seconds of a forward and a backward, and of a forward alone, over the images that AutoAttack has left of a batch."""
 
-    whole: float  # forward and backward
-    standing: float  # forward and backward
-    standing_forward: float
+    images: float
+    both: float
+    forward: float
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def evaluation(
         protocol = protocol_for(config, spec.dataset)
         n_test = resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
         batches = -(-n // protocol["autoattack"]["batch_size"])
-        autoattack = 100 * passes_of.whole + 1800 * passes_of.standing + 5000 * passes_of.standing_forward
-        return PGD / 2 * -(-n_test // protocol["batch_size"]) * passes_of.whole + batches * autoattack, "calibration"
+        autoattack = (100 / STANDING * 0.81 + 1800) * passes_of.both + 5000 * passes_of.forward
+        return PGD / 2 * n_test / passes_of.images * passes_of.both + batches * autoattack, "calibration"
     attacks = each.evaluation_flops + n * each.autoattack_flops
     return (attacks / rate if rate else None), ""
 
@@ -198,7 +199,6 @@ def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
     n_attacked = sum(line.n_runs for line in lines if line.n_autoattack)
     training, evaluating = hours_of(known)
     largest = max(lines, key=lambda line: sum(line.each.memory.values()))
-    parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in largest.each.memory.items())
     shown = [
         *table(lines, long),
         "",
@@ -213,25 +213,38 @@ def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
         totals = ((name, sum(hours_of([line for line in known if line.dataset == name]))) for name in names)
         shown += ["of which " + ", ".join(f"{name} {hours:,.1f}" for name, hours in totals)]
     shown += [
-        f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
-        f"data sets; each run under way up to {max(line.each.state for line in lines) / 1e9:.1f} more",
-        f"most memory, in GB: {largest.dataset}/{largest.model}/{largest.method}:",
-        f"  {parts}",
+        *wrapped(
+            f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
+            f"data sets; each run under way up to {max(line.each.state for line in lines) / 1e9:.1f} more"
+        ),
+        *wrapped(
+            f"most memory, in GB: {largest.dataset}/{largest.model}/{largest.method}: "
+            + ", ".join(f"{name} {size / 1e9:.2f}" for name, size in largest.each.memory.items())
+        ),
         "",
-        "train, evaluate: of one run, on the average; all: of all of them. AA: images that AutoAttack attacks. GB: on",
-        "each device; one forward pass's activations, without the allocator's waste and cuDNN's workspaces.",
-    ]
-    if long:
-        shown += ["Passes: over the training images; one is a forward and a backward, the FLOPs of three forwards."]
-    shown += [
-        f"Hours by finished runs or a calibration are of {device or 'this device'},",
-        "the paper's of a V100. What has none of its own is scaled by FLOPs, from whose: last column, of the training.",
-        "Where no evaluation is finished, AutoAttack leaves as many images standing as of the paper's ATAS.",
+        *wrapped(
+            "train, evaluate: of one run, on the average; all: of all of them. AA: images that AutoAttack attacks. GB: "
+            "on each device; one forward pass's activations, without the allocator's waste and cuDNN's workspaces."
+            + long
+            * " Passes: over the training images; a forward and a backward, counted as the FLOPs of three forwards."
+        ),
+        *wrapped(
+            f"Hours by finished runs or a calibration are of {device or 'this device'}, the paper's of a V100. What has "
+            "none of its own is scaled by FLOPs, from whose: last column, of the training. Where no evaluation is "
+            "finished, AutoAttack leaves as many images standing as of the paper's ATAS."
+        ),
     ]
     if unknown_to := sorted({line.model for line in lines if math.isnan(line.each.flops)}):
-        shown += [f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the"]
-        shown += ["values of its images, which a plan does not have."]
+        shown += wrapped(
+            f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the values of "
+            "its images, which a plan does not have."
+        )
     return "\n".join(shown)
+
+
+def wrapped(text: str) -> list[str]:
+    """Lines that a terminal of 100 columns has room for."""
+    return textwrap.wrap(text, 98)
 
 
 def hours_of(lines: list[Line]) -> tuple[float, float]:
@@ -514,9 +527,7 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
         build = partial(methods.build, "clean")
         model = network(spec, recipe).to(device).to(memory_format=torch.channels_last)
         one = passes.rehearse(build, model, facts.shape, pad=recipe.pad, batch_size=recipe.batch_size)
-        n_test = recipe.n_test or facts.n_test
-        whole = min(protocol["batch_size"], n_test)
-        standing = max(1, round(STANDING * min(protocol["autoattack"]["batch_size"], n_test)))
+        left = max(1, round(STANDING * min(protocol["autoattack"]["batch_size"], recipe.n_test or facts.n_test)))
 
         def timed(step: Callable[[], object]) -> Callable[[], None]:
             def call() -> None:
@@ -526,17 +537,15 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
 
             return call
 
-        images = torch.rand((max(whole, standing), *facts.shape), device=device)
-        images = images.contiguous(memory_format=torch.channels_last)
+        x = torch.rand((left, *facts.shape), device=device).contiguous(memory_format=torch.channels_last)
         steps: dict[str, Callable[[], object]] = {
             "clean": timed(one.step()),
-            "whole": timed(partial(attack_pass, model, images[:whole])),
-            "standing": timed(partial(attack_pass, model, images[:standing])),
-            "standing_forward": timed(partial(forward_alone, model, images[:standing])),
+            "both": timed(partial(attack_pass, model, x)),
+            "forward": timed(partial(forward_alone, model, x)),
         }
         flops, taken = passes.flops(one.step()), passes.seconds(steps, 3)
         rates[f"{dataset}/{name}"] = flops / taken.pop("clean")
-        passes_of[f"{dataset}/{name}"] = PassSeconds(**taken)
+        passes_of[f"{dataset}/{name}"] = PassSeconds(left, **taken)
     return Calibration("", rates, passes_of)
 
 

@@ -11,6 +11,8 @@ from fastat.cli import main
 from fastat.config.grid import expand, load_config, overlay
 from fastat.cost import passes, plan, shapes
 from fastat.errors import BadInput
+from fastat.report import timings
+from fastat.report.progress import Progress
 
 
 def lines(*grid, rates=None, **config):
@@ -64,12 +66,105 @@ def test_a_calibrated_device_takes_the_papers_place(tmp_path, capsys):
     assert "2 lines unknown: --calibrate" in capsys.readouterr().out
     made = tmp_path / "rates.json"
     assert main(["plan", "--configfile", str(config), "--calibrate", str(made)]) == 0
-    assert json.loads(made.read_text())["flops_per_second"]["digits/preact_tiny"] > 1e7
+    said = json.loads(made.read_text())
+    assert said["flops_per_second"]["digits/preact_tiny"] > 1e7
+    assert min(said["seconds_of_passes"]["digits/preact_tiny"].values()) > 0
     capsys.readouterr()
-    assert main(["plan", "--configfile", str(config), "--calibration", str(made), "--results", str(tmp_path)]) == 0
+    assert main(["plan", "--configfile", str(config), "--calibration", str(made), "--results", str(tmp_path),
+                 "--out", str(tmp_path / "plan.json")]) == 0  # fmt: skip
     assert "unknown" not in capsys.readouterr().out
+    cells = json.loads((tmp_path / "plan.json").read_text())["cells"]
+    assert sorted(cells) == [f"digits/preact_tiny/eps77/{method}/paper" for method in ("atas", "clean")]
+    assert cells["digits/preact_tiny/eps77/atas/paper"]["train_seconds"] > 0
     made.write_text("{}")
     assert main(["plan", "--configfile", str(config), "--calibration", str(made)]) == 2
+
+
+def took(**seconds):
+    """Timings of finished runs of cifar10/preact_resnet18/eps8/METHOD/VARIANT on this device, and one on another."""
+    there = "cifar10/preact_resnet18/eps8/{}/seed{}"
+    runs = [
+        Progress(there.format(name.replace("__", "/"), 0), trained=t, evaluated=e, device="here")
+        for name, (t, e) in seconds.items()
+    ]
+    return timings.of([*runs, Progress(there.format("atas/paper", 1), trained=1.0, device="there")], "here")
+
+
+def planned(took, *methods, calibration=None, **config):
+    whole = overlay(load_config(), {"grid": [block(method=list(methods), eps="8/255")], **config})
+    found = plan.grid_costs(expand(whole), whole, calibration, took)
+    return {line.method: line for line in found}
+
+
+def test_hours_are_those_of_finished_runs_or_scaled_from_them_by_flops():
+    found = planned(took(fgsm_rs__paper=(1800.0, 7200.0)), "fgsm_rs", "fgsm_rs/released", "pgd10")
+    own, variant, other = found["fgsm_rs"], found["fgsm_rs/released"], found["pgd10"]
+    assert (own.hours, own.evaluation_hours, own.basis) == (0.5, 2.0, "1 finished")
+    assert variant.hours == pytest.approx(0.25)  # 15 of 30 epochs
+    assert variant.basis == "finished fgsm_rs; eval: 1 finished"
+    assert other.hours == pytest.approx(0.5 * other.each.flops / own.each.flops)
+    assert other.basis == "finished others; eval: 1 finished" and other.evaluation_hours == 2.0
+
+
+def test_a_calibration_comes_after_finished_runs_of_the_method_and_before_those_of_others():
+    known = plan.Calibration("here", {"cifar10/preact_resnet18": 1e12})
+    found = planned(took(fgsm_rs__paper=(1800.0, None)), "fgsm_rs/released", "pgd10", calibration=known)
+    assert found["fgsm_rs/released"].basis == "finished fgsm_rs"
+    assert found["pgd10"].basis == "calibration"
+    assert found["pgd10"].hours == pytest.approx(found["pgd10"].each.flops / 1e12 / 3600)
+
+
+def test_a_calibrated_evaluation_is_its_passes_times_their_seconds():
+    passes_of = {"cifar10/preact_resnet18": plan.PassSeconds(100, 0.05, 0.02)}
+    known = plan.Calibration("here", {"cifar10/preact_resnet18": 1e12}, passes_of)
+    protocol = {"batch_size": 500, "autoattack": {"n_images": 1000, "batch_size": 256}}
+    found = planned(took(), "atas", calibration=known, evaluation=protocol)["atas"]
+    whitebox = 60 * 100 * 0.05  # PGD10 and PGD50 on 10,000 images, a hundred at a time
+    autoattack = 4 * ((100 * 0.81 / 0.46 + 1800) * 0.05 + 5000 * 0.02)
+    assert found.evaluation_hours == pytest.approx((whitebox + autoattack) / 3600)
+
+
+def test_a_file_for_schedulers_has_every_cell_and_null_for_what_nobody_knows():
+    grid = [
+        {"dataset": "digits", "model": "preact_tiny", "eps": ["51/255", "77/255"], "method": "atas", "seed": [0, 1]},
+        {
+            "dataset": "digits",
+            "model": "preact_tiny",
+            "eps": "77/255",
+            "method": "atas",
+            "seed": 2,
+            "autoattack": False,
+        },
+    ]
+    run = "digits/preact_tiny/eps77/atas/paper/seed{}"
+    runs = [
+        Progress(run.format(0), trained=8.0, evaluated=40.0, device="here"),
+        Progress(run.format(2), trained=8.0, evaluated=2.0, autoattack=False, device="here"),
+    ]
+    whole = overlay(load_config(), {"grid": grid})
+    found = plan.grid_costs(expand(whole), whole, None, timings.of(runs, "here"))
+    said = plan.as_json(found, "here", "cpu")
+    assert said["device"] == "here" and len(found) == 2
+    cells = {
+        f"digits/preact_tiny/eps{eps}/atas/paper": said["cells"].pop(f"digits/preact_tiny/eps{eps}/atas/paper")
+        for eps in (51, 77)
+    }
+    assert not said["cells"]
+    for cell in cells.values():
+        assert (cell["train_seconds"], cell["evaluate_seconds"]) == (8.0, 40.0)  # the longer one, of those attacked
+        assert cell["gpu_bytes"] == sum(found[0].each.memory.values())
+        assert 0.7e9 < cell["host_bytes"] < 1e9
+    unknown = plan.as_json(plan.grid_costs(expand(whole), whole), "here", "cuda")["cells"]
+    assert {(cell["train_seconds"], cell["evaluate_seconds"]) for cell in unknown.values()} == {(None, None)}
+    assert all(cell["host_bytes"] > 2e9 for cell in unknown.values())
+
+
+def test_a_table_has_a_line_per_method_and_long_has_the_variants():
+    found = list(planned(took(fgsm_rs__paper=(1800.0, 7200.0)), "fgsm_rs", "fgsm_rs/step075", "clean").values())
+    said, long = plan.describe(found, "here"), plan.describe(found, "here", long=True)
+    assert "fgsm_rs (2 variants)     6" in said and "30 min     2.0 h  15.0 h" in said and "step075" not in said
+    assert "fgsm_rs/step075" in long and "PFLOP" in long
+    assert max(map(len, said.splitlines())) <= 100
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path, monkeypatch):

@@ -321,6 +321,14 @@ def test_durations_are_from_the_lock_to_run_json_and_from_eval_to_its_last_file(
     os.utime(folder, (150, 150))
     run = look(SPEC, at(tmp_path))
     assert (run.trained, run.evaluated) == (8.0, None)
+    for name, seconds in (("whitebox", 2.0), ("surfaces", 1.0), ("steps", 1.5), ("autoattack", 30.0)):
+        (folder / f"eval/{name}.json").write_text(json.dumps({"protocol": {}, "seconds": seconds}))
+    os.utime(folder, (150, 150))
+    assert look(SPEC, at(tmp_path)).evaluated == 34.5
+    sharded = {"protocol": {"autoattack": {"shards": 3}}, "seconds": 0.1}
+    (folder / "eval/autoattack.json").write_text(json.dumps(sharded))
+    os.utime(folder, (150, 150))
+    assert look(SPEC, at(tmp_path)).evaluated is None
 
 
 def test_without_autoattack_a_run_is_done_with_its_last_probe(tmp_path, folder):

@@ -63,6 +63,24 @@ def test_what_is_left_is_from_a_runs_own_epochs_or_from_those_that_are_done(resu
     assert [run.left for run in runs] == pytest.approx([0.0, 50.0, 60.0, 60.0]) and not any(run.unknown for run in runs)
 
 
+def test_what_has_no_finished_neighbour_is_taken_from_the_plan(results, config, capsys):
+    about = {"train_seconds": 900.0, "evaluate_seconds": 100.0, "gpu_bytes": 1, "host_bytes": 1}
+    (results / "plan.json").write_text(
+        json.dumps({"device": "a V100", "cells": {NAMES[0].removesuffix("/seed0"): about}})
+    )
+    found = status.survey(load_config([config]), results)
+    assert [run.left for run in found.runs] == pytest.approx([0.0, 30.0 + 100, 40.0 + 100, 40.0 + 100])
+    assert not any(run.unknown for run in found.runs) and not found.notes
+    said = json.loads((results / "runs" / NAMES[0] / "run.json").read_text())
+    (results / "runs" / NAMES[0] / "run.json").write_text(json.dumps({**said, "device": "an H100"}))
+    assert status.survey(load_config([config]), results).notes == [
+        "plan.json is of a V100, the finished runs of an H100."
+    ]
+    (results / "plan.json").write_text("{}")
+    main(["status", "--results", str(results), "--configfile", str(config)])
+    assert "plan.json is not what `python -m fastat plan --out` writes" in capsys.readouterr().out
+
+
 def test_two_at_work_halve_what_is_left_but_the_longest_takes_its_time():
     def left(*seconds):
         runs = [Progress(NAMES[0], "running", left=each) for each in seconds[:2]]
