@@ -70,7 +70,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class PassSeconds:
-    """Seconds of a forward and a backward, and of a forward alone, over the images that AutoAttack has left of a batch."""
+    """Seconds of a forward and a backward, and of a forward, over as many images as AutoAttack has left of a batch."""
 
     images: float
     both: float
@@ -214,8 +214,8 @@ def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
         shown += ["of which " + ", ".join(f"{name} {hours:,.1f}" for name, hours in totals)]
     shown += [
         *wrapped(
-            f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of prepared "
-            f"data sets; each run under way up to {max(line.each.state for line in lines) / 1e9:.1f} more"
+            f"disk: {disk_bytes(lines) / 1e9:.1f} GB in results, {sum(data_bytes(lines).values()) / 1e9:.1f} of "
+            f"prepared data sets; each run under way up to {max(line.each.state for line in lines) / 1e9:.1f} more"
         ),
         *wrapped(
             f"most memory, in GB: {largest.dataset}/{largest.model}/{largest.method}: "
@@ -229,8 +229,8 @@ def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
             * " Passes: over the training images; a forward and a backward, counted as the FLOPs of three forwards."
         ),
         *wrapped(
-            f"Hours by finished runs or a calibration are of {device or 'this device'}, the paper's of a V100. What has "
-            "none of its own is scaled by FLOPs, from whose: last column, of the training. Where no evaluation is "
+            f"Hours by finished runs or a calibration are of {device or 'this device'}, the paper's of a V100. What "
+            "has none of its own is scaled by FLOPs, from whose: last column, of the training. Where no evaluation is "
             "finished, AutoAttack leaves as many images standing as of the paper's ATAS."
         ),
     ]
