@@ -291,11 +291,12 @@ def table(lines: list[Line], long: bool) -> list[str]:
 
 
 def whence(lines: list[Line]) -> str:
-    """What the training hours of some lines come from: `27 finished`, `paper, paper's atas`."""
+    """What the training hours of a method's lines come from: `27 finished`, `paper`; `scaled`: from its own by FLOPs."""
     bases = [line.basis.partition(";")[0] for line in lines]
     numbers = {line.method: int(b.split()[0]) for line, b in zip(lines, bases, strict=True) if b.endswith(" finished")}
-    others = [basis for basis in dict.fromkeys(bases) if not basis.endswith(" finished")]
-    return ", ".join([*([f"{sum(numbers.values())} finished"] if numbers else []), *others])
+    own = {f"{whose} {lines[0].method.partition('/')[0]}" for whose in ("finished", "paper's")}
+    others = ["scaled" if basis in own else basis for basis in bases if not basis.endswith(" finished")]
+    return ", ".join([*([f"{sum(numbers.values())} finished"] if numbers else []), *dict.fromkeys(others)])
 
 
 def as_json(lines: list[Line], device: str, where: str) -> dict[str, Any]:
