@@ -291,7 +291,7 @@ def table(lines: list[Line], long: bool) -> list[str]:
 
 
 def whence(lines: list[Line]) -> str:
-    """What the training hours of a method's lines come from: `27 finished`, `paper`; `scaled`: from its own by FLOPs."""
+    """Of a method's training hours: `27 finished`, `paper`; `scaled`: from its own by FLOPs."""
     bases = [line.basis.partition(";")[0] for line in lines]
     numbers = {line.method: int(b.split()[0]) for line, b in zip(lines, bases, strict=True) if b.endswith(" finished")}
     own = {f"{whose} {lines[0].method.partition('/')[0]}" for whose in ("finished", "paper's")}
