@@ -61,9 +61,9 @@ def network(arch, dtype):
 class Watched(SGDLearner):
     """Notes the gradient of the last step."""
 
-    def apply(self):
+    def apply(self, decay=None):
         self.grad = torch.cat([p.grad.flatten() for p in self.model.parameters()])
-        super().apply()
+        super().apply(decay)
 
 
 def ours(name, case, dtype):
