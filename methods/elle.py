@@ -76,7 +76,9 @@ class Method(nn.Module):
         loss_a, loss_b, loss_between = cross_entropy(z, y.repeat(3), reduction="none").chunk(3)
         error = nonlinearity(loss_a, loss_b, loss_between, t.flatten()).mean()
 
-        lam = torch.full_like(error.detach(), config.lam) if self.adaptive is None else self.adaptive.lam.to(error)
+        lam = torch.full_like(error.detach(), config.lam)
+        if self.adaptive is not None:
+            lam.copy_(self.adaptive.lam)  # `see` changes it in place
         loss = attack_loss + lam * error
         learner.accumulate(loss)
         if self.adaptive is not None:

@@ -1,9 +1,9 @@
 """FGSM-PGK: FGSM-PGI whose prior heeds a batch the more the stronger its step was, and an average that knows of it.
 
 Jia, Zhang, Wei, Wu, Ma, Wang, Cao, "Improving fast adversarial training with prior-guided knowledge", IEEE TPAMI 2024
-(arXiv 2304.00202). Not in the ATAS paper. Of the images that are classified rightly at the prior it asks which share
-still is at the attacked image: one that grows tells of catastrophic overfitting. The average of the weights, which is
-what is reported, then stands still.
+(arXiv 2304.00202). Not in the ATAS paper. It counts the images that are right at the attacked image and,
+independently, those at the prior; their quotient may exceed 1, and one that grows tells of catastrophic overfitting.
+The average of the weights, which is what is reported, then stands still.
 Cost per batch: as FGSM-PGI. State: as FGSM-PGI, and the number of updates; beside it the average.
 Departures: all images are trained on, and a batch with no image right divides by 1 (docs/departures.md).
 """

@@ -1,7 +1,8 @@
 """FGSM-UAP, -CUAP: FGSM-PGI's prior kept once for all images, or once per class, and not per image.
 
 Pan, Li, Yao, "Adversarial initialization with universal adversarial perturbation: A new approach to fast adversarial
-training", AAAI 2024. Not in the ATAS paper. Variant `class` (FGSM-CUAP) has one prior per class.
+training", AAAI 2024. Not in the ATAS paper. The prior is larger than eps; the start is cut to the ball and to the pixel
+range. Variant `class` (FGSM-CUAP) has one prior per class.
 Cost per batch: 2 forwards, 1 input backward, 2 parameter backwards.
 State: per group the signs of a perturbation, in int8, and a momentum of gradients.
 Departures: none in what is computed; no weight gradient is computed and thrown away.
@@ -28,7 +29,7 @@ class Config:
 
     per_class: bool = False  # FGSM-CUAP: fat/fgsm_class_uap.py
     alpha: Length = "1 eps"
-    size: Length = "1.25 eps"  # of the prior, which the start cuts to eps; released: 10/255 whatever eps is
+    size: Length = "1.25 eps"  # of the prior; released: 10/255 whatever eps is
     mu: float = 0.3  # memory of the momentum
     lam: float = 10.0  # weight of the mean squared difference of logits
     label_smoothing: float = 0.4  # of attack and descent

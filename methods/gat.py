@@ -1,7 +1,8 @@
 """GAT: clean and attacked softmax are held together, and their distance guides the step of every other batch.
 
 Sriramanan, Addepalli, Baburaj, Babu, "Guided adversarial attack for evaluating and enhancing adversarial defenses",
-NeurIPS 2020 (arXiv 2011.14969). Not in the ATAS paper: NuAT's parent, of which it differs in the distance alone.
+NeurIPS 2020 (arXiv 2011.14969). Not in the ATAS paper: NuAT's parent. It differs from NuAT in the distance, and
+in lambda, which steps up once, late, where NuAT's grows from 0.
 Cost per batch: 3 forwards, 1 input backward, 2 parameter backwards.
 Departures: the second clean forward is the first one, kept; its BatchNorm update is made by hand (docs/departures.md).
 """
@@ -26,7 +27,7 @@ class Config:
     """Defaults: CIFAR10/GAT_cifar10.py:198,249-253 (4/255 and 8/255 at eps 8/255)."""
 
     lam: float = 10.0  # of the squared distance of clean and attacked softmax
-    late_lam: float = 40.0  # of the last epochs
+    late_factor: float = 4.0  # what lam is multiplied with in the last epochs
     late: float = 0.86  # share of the epochs before these
     corner: Length = "0.5 eps"  # released: 4/255 whatever eps is (:198)
     alpha: Length = "1 eps"  # released: 8/255
@@ -40,8 +41,8 @@ class Method(nn.Module):
 
     def __init__(self, config: Config, task: Task):
         super().__init__()
-        if not (config.lam >= 0 and config.late_lam >= 0):
-            raise ValueError(f"lam and late_lam must be 0 or more, got {config.lam} and {config.late_lam}")
+        if not (config.lam >= 0 and config.late_factor >= 0):
+            raise ValueError(f"lam and late_factor must be 0 or more, got {config.lam} and {config.late_factor}")
         if not 0 <= config.late <= 1:
             raise ValueError(f"late must be between 0 and 1, got {config.late}")
         self.config, self.task = config, task
@@ -54,7 +55,7 @@ class Method(nn.Module):
     def lam(self, epoch: int) -> float:
         """lambda of an epoch (from 1)."""
         config = self.config
-        return config.late_lam if epoch - 1 >= config.late * self.task.n_epochs else config.lam
+        return config.lam * (config.late_factor if epoch - 1 >= config.late * self.task.n_epochs else 1)
 
     def differs(self, batch: Batch) -> bool:
         """Whether the distance guides the attack: in every other batch."""

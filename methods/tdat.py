@@ -3,8 +3,8 @@
 Tong, Jiang, Gui, Cao, "Taxonomy driven fast adversarial training", AAAI 2024 (arXiv 2408.03944), Algorithm 1. Not in
 the ATAS paper. A penalty binds the logits at the start and at the attacked image together, the more the less sure the
 network is of the true class at the start.
-Variant `printed` is the paper to the letter where its code differs, whose logs have the published numbers; `momentum`
-has its momentum alone.
+Variant `printed` has Eqs. 5-7 as printed, where its code differs, whose logs have the published numbers; `momentum` has
+Eq. 5 alone, which the code never computed.
 Cost per batch: 2 forwards, 1 input backward, 2 parameter backwards.
 State: one perturbation per position in the batch, drawn once.
 Departures: the penalty's first logits are those at the start and not at the clean image, as its code has them

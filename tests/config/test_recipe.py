@@ -151,6 +151,7 @@ FIXED = {  # in 255ths, at whatever eps
     "subat": {"alpha": 10, "subspace_radius": 16, "subspace_alpha": 20},
     "fgsm_sdi": {"alpha": 8},
     "fgsm_pgi": {"alpha": 8},
+    "fgsm_pco": {"alpha": 8},
 }
 
 

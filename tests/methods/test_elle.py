@@ -129,6 +129,12 @@ def test_the_adaptive_step_descends_with_the_lambda_of_the_batch_before(start, t
     assert step.method.adaptive.n == 1 and step.method.adaptive.mean == pytest.approx(float(report.stats["error"]))
 
 
+def test_the_lambda_told_is_the_batchs_own_in_double_precision_too(start, tiny_model, tiny_batch):
+    step = start("elle", tiny_model.double(), adaptive=True, lam=4000.0)
+    step.method.adaptive.lam.fill_(7)
+    assert step.run(tiny_batch, x=tiny_batch.x.double()).stats["lam"] == 7
+
+
 def test_released_leaves_the_pixel_range_and_steps_twice_with_one_gradient(start, linear, tiny_batch, tiny_task):
     before, moved = linear.layer.weight.detach().clone(), []
     for updates in (1, 2):

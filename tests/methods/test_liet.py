@@ -75,6 +75,15 @@ def test_a_class_is_asked_about_on_grey_images_whatever_the_batch_and_batchnorm_
     assert torch.equal(asked[0], asked[1]) and asked[0].any() and not asked[2].any()
 
 
+def test_a_class_is_asked_about_again_with_the_weights_of_now(start, tiny_model, tiny_batch, tiny_task):
+    step, asked = start("liet", tiny_model), []
+    for number in (0, 20):  # at the same draws
+        tiny_task.rng.manual_seed(3)
+        step.run(tiny_batch, number=number)
+        asked.append(step.method.of_class.clone())
+    assert not torch.equal(*asked)
+
+
 def test_all_noise_and_no_penalty_is_fgsm_rs_of_step_eps(start, linear, tiny_batch, tiny_task, clipped):
     x, y, eps, rng = tiny_batch.x, tiny_batch.y, 0.1, tiny_task.rng
     state = rng.get_state()
