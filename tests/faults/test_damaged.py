@@ -64,6 +64,11 @@ def numbers(folder: Path) -> set[tuple[str, ...]]:
     return found
 
 
+def drawn(folder: Path) -> set[str]:
+    """Every row that a curve of trainings is drawn from."""
+    return {*(folder / "results/figures/curves.csv").read_text(errors="replace").splitlines()}
+
+
 def damaged(name: str, stages: tuple[str, ...], damage, seed: int, whole: Path, folder: Path) -> None:
     shutil.copytree(whole, folder, symlinks=True)
     path, draw = folder / name, random.Random(f"{name} {damage.__name__} {seed}")
@@ -79,6 +84,8 @@ def damaged(name: str, stages: tuple[str, ...], damage, seed: int, whole: Path, 
         # what was left out leaves blanks and other counts; nothing that was measured may have another value
         assert table or row[0] != "measured.csv" or row[7] in ("unverified",), row
         assert table or row[0] != "correct.csv", row
+    if "figure-data" in stages:
+        assert drawn(folder) <= drawn(whole)
     if table:  # what was made from it is as before, or was not made
         for other in ("results/tables/table1.csv", "results/tables/supplement.csv"):
             assert (folder / other).read_bytes() == (whole / other).read_bytes()
