@@ -64,9 +64,10 @@ def numbers(folder: Path) -> set[tuple[str, ...]]:
     return found
 
 
-def drawn(folder: Path) -> set[str]:
-    """Every row that a curve of trainings is drawn from."""
-    return {*(folder / "results/figures/curves.csv").read_text(errors="replace").splitlines()}
+def drawn(folder: Path) -> set[tuple[str, str]]:
+    """Every row of figures' data that stands for one run."""
+    files = [folder / f"results/figures/{name}.csv" for name in ("curves", "fig10", "surfaces")]
+    return {(path.name, line) for path in files for line in path.read_text(errors="replace").splitlines()}
 
 
 def damaged(name: str, stages: tuple[str, ...], damage, seed: int, whole: Path, folder: Path) -> None:
