@@ -298,8 +298,11 @@ def git_commit() -> str:
     """The commit of this code, `-dirty` if it was changed since; '' outside a clone."""
     if not IN_CLONE:  # the folder that it is installed in may lie in another repository
         return ""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # `describe --dirty` writes the index: killed then, it leaves a lock that stops every commit
+    command = ["git", "--no-optional-locks", "-C", str(ROOT), "status", "--porcelain=v2", "--branch", "-uno"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        commit = said[0].removeprefix("# branch.oid ")
+        return commit + "-dirty" * any(not line.startswith("#") for line in said)
     except (OSError, subprocess.CalledProcessError):
         return ""

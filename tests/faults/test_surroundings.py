@@ -15,6 +15,7 @@ from fastat import ROOT
 from fastat.config.grid import launcher, load_config, overlay
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
+from fastat.training import run as training
 from tests.faults import harness
 from tests.faults.harness import (
     EVENTS_OF,
@@ -218,3 +219,27 @@ def test_an_input_from_the_future_is_said_to_be_one(finished, tmp_path):
     assert ends(tmp_path, *RUNS)[0] == 0
     for name in RUNS:
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_the_commit_is_told_and_the_clone_is_not_written(tmp_path, monkeypatch):
+    """A process that is killed while git writes its index leaves index.lock: no commit was possible then."""
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@a"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setattr(training, "ROOT", tmp_path)
+    monkeypatch.setattr(training, "IN_CLONE", True)
+    code = tmp_path / "code"
+    code.write_text("1")
+    git("init")
+    git("add", "code")
+    git("commit", "-m", "code")
+    os.utime(code, (0, 0))  # the index is stale: git would write what it sees
+    (tmp_path / "results").touch()
+    index = (tmp_path / ".git/index").read_bytes()
+    commit = git("rev-parse", "HEAD").strip()
+    assert len(commit) == 40 and training.git_commit() == commit
+    assert (tmp_path / ".git/index").read_bytes() == index
+    code.write_text("2")
+    assert training.git_commit() == f"{commit}-dirty"
