@@ -61,8 +61,8 @@ def of_run(name: str) -> str:
 
 def command(name: str, results: Path, epochs: int = 0) -> list[str]:
     recipe = Recipe(
-        epochs or EPOCHS.get(name, 2), 64, Schedule("piecewise", 0.05), 5e-4, n_train=387, shards=4, drop_last=True, pad=1, flip=True,
-        average=AVERAGE.get(name, 0.0), params=PARAMS.get(name, {}),
+        epochs or EPOCHS.get(name, 2), 64, Schedule("piecewise", 0.05), 5e-4, n_train=387, shards=4, drop_last=True,
+        pad=1, flip=True, average=AVERAGE.get(name, 0.0), params=PARAMS.get(name, {}),
     )  # fmt: skip
     return ["train", "--run", of_run(name), "--results", str(results), "--recipe", recipe.to_json(), "--threads", "1"]
 
