@@ -104,7 +104,7 @@ CASES = [
     (["theory", "--out", "wrong/theory.csv"], "A part of the path is a file"),
     (["plan", "--calibration", "/nope"], "/nope is no calibration"),
     (["plan", "--calibration", "binary"], "binary is no calibration"),
-    (["plan", "--calibration", "zero.json"], "zero.json is no calibration (a rate is not above 0)"),
+    (["plan", "--calibration", "zero.json"], "zero.json is no calibration (0 is not above 0)"),
     (["plan", "--calibration", "list.json"], "list.json is no calibration"),
     (["plan", "--only", "nope"], "no run of the grid has 'nope' as a part of its name. A run is called"),
     (["methods", "atass"], "unknown method 'atass'. Did you mean 'atas'"),

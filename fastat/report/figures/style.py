@@ -194,7 +194,7 @@ def name_points(axes: Axes, points: list[End], others: list[tuple[float, float]]
     ]
     crowded = []
     for (x, y), point in sorted(zip(at, points, strict=True)):
-        wide, high = NAME * per_point * (0.66 * len(point.words) + 1), 1.6 * NAME * per_point
+        wide, high = NAME * per_point * (0.76 * len(point.words) + 1), 1.6 * NAME * per_point
         tried = (
             (x + far * dx * per_point - wide * (1 - dx) / 2, y + far * dy * per_point - high / 2, far)
             for far in (6, NEAR, 18, 27, 38, 50, 64, 80)
