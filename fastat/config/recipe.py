@@ -40,11 +40,11 @@ CHOICES = {"by_eps": "{8: 0.2, 12: 0.6}", "by_model": "{wrn28_10: 0.08, other: 0
 class Schedule:
     """Learning rate and momentum as functions of progress in epochs; see training/learner.py."""
 
-    kind: str  # "piecewise", "triangular" or "linear"
-    lr: float = 0.1  # the first (piecewise) or highest (triangular) learning rate
+    kind: str  # "piecewise", "triangular", "linear" or "one_cycle"
+    lr: float = 0.1  # the first (piecewise) or highest (triangular, one_cycle) learning rate
     milestones: tuple[float, ...] = ()  # piecewise: x `factor` once this many epochs are done
     factor: float = 0.1
-    cycle_momentum: bool = False  # triangular: momentum falls by 0.1 as the learning rate peaks
+    cycle_momentum: bool = False  # triangular, one_cycle: momentum falls by 0.1 as the learning rate peaks
     points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, learning rate), joined by straight lines
     momentum_points: tuple[tuple[float, float], ...] = ()  # linear: (epochs done, momentum), likewise
 

@@ -1,5 +1,6 @@
 """The outer minimisation: SGD whose learning rate and momentum are pure functions of progress in epochs."""
 
+import math
 from typing import Any
 
 import torch
@@ -17,9 +18,14 @@ def learning_rate(schedule: Schedule, progress: float, epochs: int) -> float:
     piecewise:  lr, x factor at each milestone that is reached (ATAS paper, App. B; ATAS.py:131,159-160)
     triangular: 0 -> lr -> 0, straight, peak half-way (fast_adversarial train_fgsm.py:87-88)
     linear:     through the given points; two points of one epoch are a jump
+    one_cycle:  lr / 25 -> lr -> lr / 250,000 along cosines, once an epoch (FastAT_Benchmark main.py:180)
     """
     if schedule.kind == "linear":
         return on_line(schedule.points, progress)
+    if schedule.kind == "one_cycle":
+        rises, height = one_cycle(progress, epochs)
+        low = schedule.lr / (25 if rises else 250_000)
+        return low + (schedule.lr - low) * height
     if schedule.kind == "piecewise":
         return schedule.lr * schedule.factor ** sum(progress >= stone for stone in schedule.milestones)
     return schedule.lr * (1 - abs(2 * progress / epochs - 1))
@@ -34,7 +40,19 @@ def momentum(schedule: Schedule, progress: float, epochs: int, highest: float) -
         return on_line(schedule.momentum_points, progress)
     if not schedule.cycle_momentum:
         return highest
-    return highest - 0.1 * (1 - abs(2 * progress / epochs - 1))
+    height = one_cycle(progress, epochs)[1] if schedule.kind == "one_cycle" else 1 - abs(2 * progress / epochs - 1)
+    return highest - 0.1 * height
+
+
+def one_cycle(progress: float, epochs: int) -> tuple[bool, float]:
+    """Of torch's OneCycleLR with one step an epoch: whether it still rises, and its height, 0 at both ends to 1.
+
+    The peak is where 0.3 of the steps are done, by torch's count: at 0.3 epochs - 1.
+    """
+    done, peak = math.floor(progress), 0.3 * epochs - 1
+    rises = done <= peak
+    way = done / peak if rises else (epochs - 1 - done) / (epochs - 1 - peak)
+    return rises, (1 - math.cos(math.pi * way)) / 2
 
 
 def on_line(points: tuple[tuple[float, float], ...], progress: float) -> float:

@@ -26,6 +26,21 @@ def test_cycled_momentum_mirrors_the_learning_rate():
     assert momentum(Schedule("triangular", 0.2), 15, 30, 0.9) == 0.9
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7, 30, 100])
+def test_one_cycle_is_that_of_torch_with_a_step_an_epoch(epochs):
+    schedule = Schedule("one_cycle", 0.1, cycle_momentum=True)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs)
+    for epoch in range(epochs):
+        group = optimizer.param_groups[0]
+        for progress in (epoch, epoch + 0.5, epoch + 0.999):  # within an epoch nothing moves
+            found = learning_rate(schedule, progress, epochs), momentum(schedule, progress, epochs, 0.95)
+            assert found == pytest.approx((group["lr"], group["momentum"]), rel=1e-12)
+        optimizer.step()
+        if epoch + 1 < epochs:
+            theirs.step()
+
+
 def test_a_step_is_sgd_with_momentum_and_decay_and_restart_forgets():
     model = torch.nn.Linear(1, 1, bias=False).double()
     recipe = Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=0.5, momentum=0.9)
