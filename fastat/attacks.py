@@ -75,8 +75,8 @@ LINF = Ball(uniform_like, torch.sign, project_linf)
 L2 = Ball(uniform_in_l2, along_l2, project_l2)
 
 
-def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Gradient of each image's own cross-entropy with respect to its pixels.
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Gradient of each image's own cross-entropy, against smoothed labels if asked, with respect to its pixels.
 
     Shapes:  x (B, C, H, W), y (B,) -> (B, C, H, W)
     Units:   per image. The gradient of the batch mean is this divided by B. In train mode BatchNorm couples the
@@ -85,15 +85,15 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
              The gradient is taken at the leaf x: a clamp in the graph would zero it on saturated pixels.
     Source:  ATAS paper, Eq. 3.
     """
-    return gradient_and_logits(model, x, y)[0]
+    return gradient_and_logits(model, x, y, label_smoothing)[0]
 
 
-def gradient_and_logits(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def gradient_and_logits(model: nn.Module, x: Tensor, y: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
     """`input_gradient`, and the logits (B, K) of the forward pass that it needed."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(x)
-        loss = cross_entropy(logits, y, reduction="sum")
+        loss = cross_entropy(logits, y, reduction="sum", label_smoothing=label_smoothing)
     (grad,) = torch.autograd.grad(loss, x)
     return grad, logits.detach()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -33,6 +34,7 @@ class Config:
     adaptive: bool = False  # ELLE-A
     decay: float = 0.99  # of ELLE-A's lambda, each batch
     deviations: float = 2.0  # an error so many standard deviations above the mean is an outlier
+    label_smoothing: float = 0.0  # of the loss at x_adv; attack and E keep the plain cross-entropy
     updates: int = 1  # released: 2, with the same gradient (utils/train.py:231,237)
 
     def __post_init__(self) -> None:
@@ -41,6 +43,7 @@ class Config:
             raise ValueError(f"lam, k and deviations must be 0 or more, got {self.lam}, {self.k} and {self.deviations}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
+        check_label_smoothing(self.label_smoothing)
         if self.updates not in (1, 2):
             raise ValueError(f"updates must be 1 or 2, got {self.updates}")
 
@@ -68,7 +71,7 @@ class Method(nn.Module):
         x_adv = x_start + self.alpha * grad.sign()
         if config.clip:
             x_adv = x_adv.clamp_(0, 1)
-        attack_loss = cross_entropy(model(x_adv), y)
+        attack_loss = cross_entropy(model(x_adv), y, label_smoothing=config.label_smoothing)
 
         x_a, x_b = x + uniform_like(x, eps, rng), x + uniform_like(x, eps, rng)  # not clipped
         t = uniform_like(x[:, :1, :1, :1], 0.5, rng) + 0.5  # one per image

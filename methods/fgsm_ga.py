@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -27,6 +28,7 @@ class Config:
 
     lam: float = 0.2
     alpha: Length = "1.25 eps"
+    label_smoothing: float = 0.0  # of the descent; both input gradients are of the plain cross-entropy
     attack_saturated: bool = True  # released: pixels at 0 and 1 are not (train.py:152, on torch 1.4.0)
 
 
@@ -39,6 +41,7 @@ class Method(nn.Module):
         super().__init__()
         if not config.lam >= 0:
             raise ValueError(f"lam must be 0 or more, got {config.lam}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -51,7 +54,7 @@ class Method(nn.Module):
         grad = input_gradient(model, x, y)
         aimed = grad if self.config.attack_saturated else grad * ((x > 0) & (x < 1))
         x_adv = project_linf(x + self.alpha * aimed.sign(), x, eps)
-        attack_loss = cross_entropy(model(x_adv), y)
+        attack_loss = cross_entropy(model(x_adv), y, label_smoothing=self.config.label_smoothing)
         x_eta = (x + uniform_like(x, eps, self.task.rng)).requires_grad_()  # not clipped (train.py:193)
         eta_loss = cross_entropy(model(x_eta), y, reduction="sum")
         (grad_eta,) = torch.autograd.grad(eta_loss, x_eta, create_graph=True)

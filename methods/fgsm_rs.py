@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -25,6 +26,7 @@ class Config:
 
     alpha: Length = "1.25 eps"
     random_start: bool = True
+    label_smoothing: float = 0.0  # of attack and descent
 
 
 class Method(nn.Module):
@@ -34,6 +36,7 @@ class Method(nn.Module):
 
     def __init__(self, config: Config, task: Task):
         super().__init__()
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -42,11 +45,11 @@ class Method(nn.Module):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """The loop body of Algorithm 3; both forwards in train mode, as train_fgsm.py:73,112,120."""
-        x, y, eps = batch.x, batch.y, self.task.eps
+        x, y, eps, smoothing = batch.x, batch.y, self.task.eps, self.config.label_smoothing
         delta = uniform_like(x, eps, self.task.rng) if self.config.random_start else torch.zeros_like(x)
         x_start = project_linf(x + delta, x, eps)
-        grad = input_gradient(model, x_start, y)
+        grad = input_gradient(model, x_start, y, smoothing)
         x_adv = project_linf(x_start + self.alpha * grad.sign(), x, eps)
-        loss = cross_entropy(model(x_adv), y)
+        loss = cross_entropy(model(x_adv), y, label_smoothing=smoothing)
         learner.descend(loss)
         return StepReport(loss, x_adv, grad=grad)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 
 VERSION = 1
@@ -24,6 +25,7 @@ class Config:
     """Defaults: ATAS paper, App. B (m = 8 on CIFAR, 4 on ImageNet)."""
 
     m: int = 8
+    label_smoothing: float = 0.0  # of attack and descent, which are one backward
 
 
 class Method(nn.Module):
@@ -37,6 +39,7 @@ class Method(nn.Module):
         super().__init__()
         if config.m < 1:
             raise ValueError(f"m must be 1 or more, got {config.m}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.register_buffer("delta", torch.zeros((task.batch_size, *task.image_shape), device=task.device))
 
@@ -50,7 +53,7 @@ class Method(nn.Module):
         for _ in range(self.config.m):
             inside = (x + delta >= 0) & (x + delta <= 1)  # the clamp passes no gradient outside
             x_adv = (x + delta).clamp_(0, 1).requires_grad_()
-            loss = cross_entropy(model(x_adv), y)
+            loss = cross_entropy(model(x_adv), y, label_smoothing=self.config.label_smoothing)
             learner.accumulate(loss, inputs=(x_adv,))
             assert x_adv.grad is not None
             delta.add_(eps * (x_adv.grad * inside).sign()).clamp_(-eps, eps)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softmax
 
 from fastat.attacks import eval_mode, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 from methods.nuat import repeat_update, running_statistics
@@ -32,6 +33,7 @@ class Config:
     corner: Length = "0.5 eps"  # released: 4/255 whatever eps is (:198)
     alpha: Length = "1 eps"  # released: 8/255
     clip: Length = "1 eps"  # released: 8/255
+    label_smoothing: float = 0.0  # of attack and descent
 
 
 class Method(nn.Module):
@@ -45,6 +47,7 @@ class Method(nn.Module):
             raise ValueError(f"lam and late_factor must be 0 or more, got {config.lam} and {config.late_factor}")
         if not 0 <= config.late <= 1:
             raise ValueError(f"late must be between 0 and 1, got {config.late}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.corner, self.alpha = in_pixels(config.corner, task.eps), in_pixels(config.alpha, task.eps)
         self.radius = in_pixels(config.clip, task.eps)
@@ -63,7 +66,7 @@ class Method(nn.Module):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """GAT_cifar10.py:184-218: line by line methods/nuat.py, with another distance."""
-        x, y, lam = batch.x, batch.y, self.lam(batch.epoch)
+        x, y, lam, smoothing = batch.x, batch.y, self.lam(batch.epoch), self.config.label_smoothing
         before = running_statistics(model)
         z = model(x)
         after = running_statistics(model)
@@ -72,13 +75,13 @@ class Method(nn.Module):
         x_start = (x + torch.where(coins, -self.corner, self.corner)).clamp_(0, 1).requires_grad_()
         with eval_mode(model):
             z_start = model(x_start)
-        attack_loss = cross_entropy(z_start, y)
+        attack_loss = cross_entropy(z_start, y, label_smoothing=smoothing)
         if self.differs(batch):
             attack_loss = attack_loss + lam * distance(z.detach(), z_start)
         (grad,) = torch.autograd.grad(attack_loss, x_start)
         x_adv = project_linf((x_start.detach() + self.alpha * grad.sign()).clamp_(0, 1), x, self.radius)
 
-        loss = cross_entropy(z, y) + lam * distance(z, model(x_adv))
+        loss = cross_entropy(z, y, label_smoothing=smoothing) + lam * distance(z, model(x_adv))
         learner.accumulate(loss)
         repeat_update(model, before, after)  # before `apply`, so that a weight average sees it
         learner.apply()

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -26,6 +27,7 @@ class Config:
     k: float = 2.0  # noise from U(-k eps, k eps): an augmentation, not a start inside the ball
     alpha: Length = "1 eps"
     clipped: bool = False
+    label_smoothing: float = 0.0  # of attack and descent
 
 
 class Method(nn.Module):
@@ -37,6 +39,7 @@ class Method(nn.Module):
         super().__init__()
         if not config.k >= 0:
             raise ValueError(f"k must be 0 or more, got {config.k}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
         self.radius = task.eps if config.clipped else config.k * task.eps + self.alpha
@@ -46,10 +49,10 @@ class Method(nn.Module):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """train.py:218-231; the model stays in train mode."""
-        x, y = batch.x, batch.y
+        x, y, smoothing = batch.x, batch.y, self.config.label_smoothing
         x_start = (x + uniform_like(x, self.config.k * self.task.eps, self.task.rng)).clamp_(0, 1)
-        grad = input_gradient(model, x_start, y)
+        grad = input_gradient(model, x_start, y, smoothing)
         x_adv = project_linf(x_start + self.alpha * grad.sign(), x, self.radius)
-        loss = cross_entropy(model(x_adv), y)
+        loss = cross_entropy(model(x_adv), y, label_smoothing=smoothing)
         learner.descend(loss)
         return StepReport(loss, x_adv, grad=grad)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fastat.attacks import eval_mode, project_linf
-from fastat.losses import nuclear_norm
+from fastat.losses import check_label_smoothing, nuclear_norm
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -31,6 +31,7 @@ class Config:
     corner: Length = "0.5 eps"  # b
     alpha: Length = "1 eps"  # a
     clip: Length = "1 eps"  # released: 8/255 whatever eps is (:218)
+    label_smoothing: float = 0.0  # of attack and descent
 
 
 class Method(nn.Module):
@@ -44,6 +45,7 @@ class Method(nn.Module):
             raise ValueError(f"lam_max must be 0 or more, got {config.lam_max}")
         if not 0 < config.ramp <= 1:
             raise ValueError(f"ramp must be above 0 and at most 1, got {config.ramp}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.corner, self.alpha = in_pixels(config.corner, task.eps), in_pixels(config.alpha, task.eps)
         self.radius = in_pixels(config.clip, task.eps)
@@ -58,6 +60,7 @@ class Method(nn.Module):
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """NuAT_cifar10.py:205-230: the penalty is in every loss, and in the attack of every other batch."""
         x, y, lam, n = batch.x, batch.y, self.lam(batch.epoch), len(batch.y)
+        smoothing = self.config.label_smoothing
         before = running_statistics(model)
         z = model(x)
         after = running_statistics(model)
@@ -66,14 +69,14 @@ class Method(nn.Module):
         x_start = (x + self.corner * (2 * bernoulli - 1)).clamp_(0, 1).requires_grad_()
         with eval_mode(model):
             z_start = model(x_start)
-        attack_loss = cross_entropy(z_start, y)
+        attack_loss = cross_entropy(z_start, y, label_smoothing=smoothing)
         if lam and batch.number % 2:
             attack_loss = attack_loss + lam * nuclear_norm(z.detach() - z_start) / n
         (grad,) = torch.autograd.grad(attack_loss, x_start)
         x_adv = project_linf((x_start.detach() + self.alpha * grad.sign()).clamp_(0, 1), x, self.radius)
 
         z_adv = model(x_adv)
-        loss = cross_entropy(z, y)
+        loss = cross_entropy(z, y, label_smoothing=smoothing)
         if lam:
             loss = loss + lam * nuclear_norm(z - z_adv) / n
         learner.accumulate(loss)

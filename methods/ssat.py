@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import eval_mode, gradient_and_logits, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -27,6 +28,7 @@ class Config:
 
     c: int = 3
     alpha: Length = "1.25 eps"
+    label_smoothing: float = 0.0  # of attack and descent
 
 
 class Method(nn.Module):
@@ -38,6 +40,7 @@ class Method(nn.Module):
         super().__init__()
         if config.c < 1:
             raise ValueError(f"c must be 1 or more, got {config.c}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -46,15 +49,15 @@ class Method(nn.Module):
 
     def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
         """x + s delta with s in {0, 1/c, ..., 1}; attack and checkpoints in eval mode (attack.py:248-251)."""
-        x, y, eps = batch.x, batch.y, self.task.eps
+        x, y, eps, smoothing = batch.x, batch.y, self.task.eps, self.config.label_smoothing
         with eval_mode(model):
             x_start = (x + uniform_like(x, eps, self.task.rng)).clamp_(0, 1)
-            grad, logits = gradient_and_logits(model, x_start, y)
+            grad, logits = gradient_and_logits(model, x_start, y, smoothing)
             delta = project_linf(x_start + self.alpha * grad.sign(), x, eps) - x
             scale = self.smallest_fooling_scale(model, x, delta, y)
         scale = torch.where(logits.argmax(1) == y, scale, 0)  # wrong at the start: train on x
         x_adv = (x + scale[:, None, None, None] * delta).clamp_(0, 1)
-        loss = cross_entropy(model(x_adv), y)
+        loss = cross_entropy(model(x_adv), y, label_smoothing=smoothing)
         learner.descend(loss)
         return StepReport(loss, x_adv, {"scale": scale.mean()}, grad)
 

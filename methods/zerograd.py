@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastat.attacks import input_gradient, project_linf, uniform_like
+from fastat.losses import check_label_smoothing
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length, in_pixels
 
@@ -27,6 +28,7 @@ class Config:
 
     q: float = 0.35  # share of an image's pixels that do not move
     alpha: Length = "2 eps"
+    label_smoothing: float = 0.0  # of the descent; the attack keeps the plain cross-entropy
 
 
 class Method(nn.Module):
@@ -38,6 +40,7 @@ class Method(nn.Module):
         super().__init__()
         if not 0 <= config.q <= 1:
             raise ValueError(f"q must be between 0 and 1, got {config.q}")
+        check_label_smoothing(config.label_smoothing)
         self.config, self.task = config, task
         self.alpha = in_pixels(config.alpha, task.eps)
 
@@ -50,7 +53,7 @@ class Method(nn.Module):
         x_start = project_linf(x + uniform_like(x, eps, self.task.rng), x, eps)
         grad = input_gradient(model, x_start, y)
         x_adv = project_linf(x_start + self.alpha * without_the_smallest(grad, self.config.q).sign(), x, eps)
-        loss = cross_entropy(model(x_adv), y)
+        loss = cross_entropy(model(x_adv), y, label_smoothing=self.config.label_smoothing)
         learner.descend(loss)
         return StepReport(loss, x_adv, grad=grad)
 

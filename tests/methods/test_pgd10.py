@@ -46,16 +46,6 @@ def test_impossible_parameters_are_refused(refused):
     refused("pgd10", "attack_mode must be eval or train, got 'test'", attack_mode="test")
 
 
-def test_smoothed_labels_are_those_of_the_descent_alone(start, linear, tiny_batch, tiny_task):
-    y, state = tiny_batch.y, tiny_task.rng.get_state()
-    x_adv = start("pgd10", deepcopy(linear)).run(tiny_batch).x_adv
-    tiny_task.rng.set_state(state)
-    expected = linear.layer.weight - 0.1 * linear.grad_w(x_adv, y, s=1 - 0.4 * 9 / 10)
-    report = start("pgd10", linear, label_smoothing=0.4).run(tiny_batch)
-    assert torch.equal(report.x_adv, x_adv)
-    torch.testing.assert_close(linear.layer.weight, expected, atol=1e-6, rtol=0)
-
-
 def test_the_average_of_wa_leaves_the_weights_that_learn_bit_for_bit(start, tiny_model, tiny_batch, tiny_task):
     found = []
     for average in (0.0, 0.5):
@@ -70,8 +60,3 @@ def test_the_average_of_wa_leaves_the_weights_that_learn_bit_for_bit(start, tiny
     assert all(map(torch.equal, plain.model.state_dict().values(), averaged.model.state_dict().values()))
     weights = zip(averaged.learner.reported.parameters(), averaged.model.parameters(), strict=True)
     assert any(not torch.equal(mean, now) for mean, now in weights)
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
-def test_a_share_that_is_none_is_refused(refused, share):
-    refused("pgd10", "label_smoothing must be 0 or more and below 1", label_smoothing=share)
