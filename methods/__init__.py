@@ -72,6 +72,7 @@ def describe(name: str, only_differences: bool = False) -> str:
     default = f"default of {method_file(name).shown}"
     defaults = {f"params.{key}": (value, default) for key, value in asdict(config_class(name)()).items()}
     recipes = {variant: defaults | named_recipe(name, variant) for variant in variants()[name]}
+    width = max(10, *map(len, recipes))
     lines = (
         []
         if only_differences
@@ -82,11 +83,11 @@ def describe(name: str, only_differences: bool = False) -> str:
         heading = key.removeprefix("params.")
         if len(said) == len(recipes) and all(entry == said["paper"] for entry in said.values()):
             if not only_differences:
-                lines += [f"  {heading:20} {'':10} {show_value(said['paper'][0]):40} {said['paper'][1]}"]
+                lines += [f"  {heading:20} {'':{width}} {show_value(said['paper'][0]):40} {said['paper'][1]}"]
             continue
         for variant, (value, source) in said.items():
             if variant == "paper" or value != said.get("paper", (None,))[0]:
-                lines += [f"  {heading:20} {variant:10} {show_value(value):40} {source}"]
+                lines += [f"  {heading:20} {variant:{width}} {show_value(value):40} {source}"]
                 heading = ""
     return "\n".join(lines)
 

@@ -158,8 +158,10 @@ def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
         )
     if spec.method not in known:
         raise BadInput(f"unknown method {spec.method!r}.{did_you_mean(spec.method, known)}")
-    if spec.named in known[spec.method] or sweep.makes(spec, config.get("sweep") or {}):
-        return
+    if spec.named in known[spec.method]:
+        return check_its_datasets(spec, config)
+    if sweep.makes(spec, config.get("sweep") or {}):
+        return None
     names = [*known[spec.method], *own_variants(spec, config)]
     if spec.named not in names:
         place = f"{{{spec.dataset}: {{{spec.method}/{spec.variant}: {{epochs: 3}}}}}}"
@@ -170,6 +172,21 @@ def check_names(spec: RunSpec, config: dict[str, Any]) -> None:
         )
     if not re.fullmatch("[a-z0-9_]+", spec.variant):
         raise BadInput(f"a variant's name is made of a-z, 0-9 and _, got {spec.variant!r}: it is a folder's")
+
+
+def check_its_datasets(spec: RunSpec, config: dict[str, Any]) -> None:
+    """A variant that names `datasets` is for these alone, until the config says how it is trained on another one.
+
+    Raises: BadInput.
+    """
+    recipes, one = named_recipes(), f"{spec.method}/{spec.named}"
+    sets, _ = ((recipes["methods"].get(spec.method) or {}).get(spec.named) or {}).get("datasets", (None, ""))
+    mine = (config.get("recipes") or {}).get(spec.dataset) or {}
+    if sets and like(spec, recipes) not in sets and one not in mine:
+        raise BadInput(
+            f"{one} is a recipe for {' and '.join(sets)}, not for {spec.dataset}. Say what is else there, in the "
+            f"config: `recipes: {{{spec.dataset}: {{{one}: {{epochs: 30}}}}}}`"
+        )
 
 
 def own_variants(spec: RunSpec, config: dict[str, Any]) -> list[str]:
@@ -294,7 +311,7 @@ def layers(
 
 def fields_of(listed: dict[str, Any]) -> dict[str, Any]:
     """A named recipe as a data set writes one: {`params.alpha`: [value, source]} -> {`params`: {`alpha`: value}}."""
-    parts = ((key.removeprefix("params."), key, value) for key, (value, _) in listed.items())
+    parts = ((key.removeprefix("params."), key, value) for key, (value, _) in listed.items() if key != "datasets")
     return laid({key: value} if param == key else {"params": {param: value}} for param, key, value in parts)
 
 

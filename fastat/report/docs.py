@@ -10,13 +10,14 @@ from fastat.errors import BadInput
 from fastat.machine.files import atomic, write_json
 from fastat.report import kept, tiers
 from fastat.report.methods import place
-from fastat.report.results import PLACE, paper, read
+from fastat.report.results import PLACE, paper, read, rival, rival_methods
 from fastat.report.tidy import RUN
 from fastat.report.tiers import DEFAULT, of_name
 
 MARK = "<!-- made by `make docs` from here on -->\n"
 RESULTS = ROOT / "docs/results"  # a folder a tier, and what belongs to none: cost, Table V, the curves of the picture
 KEPT = ("table1", "table2", "table3", "table4", "supplement")
+RIVALS = ROOT / "docs/fastat-benchmark.md"
 OF_NONE = ("table5", "cost")
 PICTURED = ("fgsm_rs", "atas")
 
@@ -50,7 +51,7 @@ def keep(results: Path, tier: str) -> None:
 
 
 def renew(described: dict[str, str]) -> None:
-    """Renew README's tables and picture, the claims by tier, and every page of docs/methods.
+    """Renew README's tables and picture, the claims by tier, FastAT_Benchmark's page, and those of docs/methods.
 
     described: method -> its docstring and recipes as text.
     Raises: BadInput, with nothing written, if a page or a table is missing or not as it should be.
@@ -62,6 +63,7 @@ def renew(described: dict[str, str]) -> None:
     readme = ROOT / "README.md"
     renewed[readme] = with_tables(written(readme))
     renewed[RESULTS / "claims-by-tier.md"] = tiers.claims_by_tier(RESULTS)
+    renewed[RIVALS] = beside_rival(written(RIVALS))
     for path, text in renewed.items():
         with atomic(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -139,6 +141,22 @@ def page(old: str, name: str, described: str) -> str:
         f"## In the ATAS paper\n\n{published(name)}\n",
     ]
     return f"{written}{MARK}\n" + "\n".join(parts)
+
+
+def beside_rival(old: str) -> str:
+    """The page of FastAT_Benchmark, with a line a method below the mark: what it runs, what we run, its numbers."""
+    written, mark, _ = old.partition(MARK)
+    if not mark:
+        raise BadInput(f"{RIVALS} has no line {MARK.strip()!r}")
+    told = rival_methods().reset_index().rename(columns={"method": "our recipe", "runs": "it runs", "here": "we run"})
+    told = told.set_index("name").rename_axis("there")
+    numbers = rival().assign(metric=rival()["metric"].str.removeprefix("best_"))
+    numbers["text"] = [f"{mean:.2f} ± {std:.2f}" for mean, std in zip(numbers["value"], numbers["std"], strict=True)]
+    wide = numbers.pivot(index="method", columns=["dataset", "metric"], values="text").reindex(rival_methods().index)
+    wide = wide.set_axis([" ".join(pair) for pair in wide.columns], axis=1).set_axis(told.index)
+    first, second = (table.to_markdown(disable_numparse=True) for table in (told, wide))
+    between = "## Its numbers\n\nMean ± standard deviation of three seeds, in %."
+    return f"{written}{MARK}\n{first}\n\n{between}\n\n{second}\n"
 
 
 def rows(file: str, name: str) -> str:

@@ -29,6 +29,7 @@ from fastat.units import in_pixels, is_eps, parse_eps
 
 log = logging.getLogger(__name__)
 PLACE = CELL[:3]
+RIVAL = "FastAT_Benchmark"  # the `table` of its numbers
 TEXTS = ("cause", "device", "left_out")  # metrics that are no numbers
 ALWAYS = [
     "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "collapsed_for_a_while",
@@ -417,6 +418,23 @@ def paper() -> pd.DataFrame:
     """config/paper.csv with `eps_255`: a row for every number of a table. All get the same frame: do not change it."""
     numbers = pd.read_csv(ROOT / "config/paper.csv")
     return numbers.assign(eps_255=numbers["eps"].map(parse_eps).astype(int))
+
+
+@functools.cache
+def rival() -> pd.DataFrame:
+    """config/fastat_benchmark.csv in the shape of `paper`: FastAT_Benchmark's numbers.
+
+    A number of the best epoch has the metric `best_aa`, as ours. All get the same frame: do not change it.
+    """
+    numbers = pd.read_csv(ROOT / "config/fastat_benchmark.csv")
+    metrics = numbers["epoch"].map({"best": "best_", "last": ""}) + numbers["metric"]
+    return numbers.assign(table=RIVAL, metric=metrics, eps_255=numbers["eps"].map(parse_eps).astype(int))
+
+
+@functools.cache
+def rival_methods() -> pd.DataFrame:
+    """METHOD/VARIANT (the index) -> its `name` there, what it `runs`, what is `wrong` in it, what is run `here`."""
+    return pd.read_csv(ROOT / "config/fastat_benchmark_methods.csv", keep_default_na=False, index_col="method")
 
 
 def published(metric: str) -> pd.Series:

@@ -22,11 +22,17 @@ EPS = {  # in 255ths
     "imagenet": (2, 4),
 }
 NAMED = [(method, variant) for method, names in variants().items() for variant in names]
+CIFAR = ("cifar10", "cifar100")
 NOT_GIVEN = {("cifar100", "fgsm_ga", 16)}  # Table V(a) of the ATAS paper ends at 12/255
 OF_ITS_CODE = {("imagenet", "freeat", "released")}  # milestones of its own: FreeAdversarialTraining, lib/utils.py:29-33
 
 
 default = cache(load_config)
+
+
+def of(dataset: str) -> list[tuple[str, str]]:
+    """The named recipes that there are for a data set."""
+    return [(method, variant) for method, variant in NAMED if dataset in CIFAR or "fastat_benchmark" not in variant]
 
 
 @cache
@@ -49,9 +55,9 @@ def test_every_run_of_a_grid_has_a_recipe(name):
 
 @pytest.mark.parametrize("dataset", EPS)
 def test_every_method_has_a_recipe_at_the_data_sets_eps(dataset):
-    for method, variant in NAMED:
+    for method, variant in of(dataset):
         for eps in EPS[dataset]:
-            if (dataset, method, eps) in NOT_GIVEN:
+            if (dataset, method, eps) in NOT_GIVEN and variant != "fastat_benchmark":  # which has one for all eps
                 with pytest.raises(BadInput, match="lam is given for eps 4/255, 8/255, 12/255, not for 16/255"):
                     recipe_of(dataset, method, variant, eps)
             else:
@@ -61,7 +67,7 @@ def test_every_method_has_a_recipe_at_the_data_sets_eps(dataset):
 @pytest.mark.parametrize("dataset", EPS)
 def test_the_learning_rate_falls_where_the_methods_paper_recipe_has_it_in_proportion(dataset):
     at = EPS[dataset][0]
-    for method, variant in NAMED:
+    for method, variant in of(dataset):
         recipe = recipe_of(dataset, method, variant, at)
         if recipe.schedule.kind == "linear":
             assert recipe.schedule.points[-1][0] == recipe.epochs, (method, variant)
@@ -78,20 +84,35 @@ def test_the_learning_rate_falls_where_the_methods_paper_recipe_has_it_in_propor
 @pytest.mark.parametrize("dataset", EPS)
 @pytest.mark.parametrize("method", ["fgsm_rs_cs", "fgsm_mep_cs"])
 def test_the_epochs_around_which_convergence_is_free_are_those_where_the_learning_rate_falls(method, dataset):
-    for variant in variants()[method]:
+    for variant in (variant for name, variant in of(dataset) if name == method):
         recipe = recipe_of(dataset, method, variant, EPS[dataset][0])
         assert tuple(recipe.params["decays"]) == recipe.schedule.milestones
 
 
-AVERAGED = [(method, variant) for method, variant in NAMED if recipe_of("cifar10", method, variant, 8).average]
+AVERAGED = [
+    (dataset, method, variant)
+    for dataset in EPS
+    for method, variant in of(dataset)
+    if recipe_of("cifar10", method, variant, 8).average
+]
 
 
-@pytest.mark.parametrize("dataset", EPS)
-@pytest.mark.parametrize("method,variant", AVERAGED)
-def test_an_average_remembers_the_same_share_of_the_training_on_every_data_set(method, variant, dataset):
+@pytest.mark.parametrize("dataset,method,variant", AVERAGED)
+def test_an_average_remembers_the_same_share_of_the_training_on_every_data_set(dataset, method, variant):
     def memory(dataset: str) -> float:
         recipe, n = recipe_of(dataset, method, variant, EPS[dataset][0]), CATALOG[dataset].n_train
         batches = n // recipe.batch_size if recipe.drop_last else math.ceil(n / recipe.batch_size)
         return 1 / (1 - recipe.average) / (recipe.epochs * batches)
 
     assert memory(dataset) == pytest.approx(memory("cifar10"), rel=0.05)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist"])
+def test_a_recipe_that_is_at_home_elsewhere_is_refused_until_the_config_says_how(dataset):
+    spec = RunSpec(dataset, MODELS[dataset], EPS[dataset][0], "nuat", "fastat_benchmark", 0)
+    said = f"nuat/fastat_benchmark is a recipe for cifar10 and cifar100, not for {dataset}. Say what is else there"
+    with pytest.raises(BadInput, match=said):
+        resolve(spec, default())
+    config = {**default(), "recipes": {dataset: {"nuat/fastat_benchmark": {"epochs": 3, "average": 0.9}}}}
+    recipe = resolve(spec, config)
+    assert (recipe.epochs, recipe.average, recipe.schedule.kind) == (3, 0.9, "one_cycle")

@@ -28,6 +28,8 @@ def test_every_value_of_every_recipe_stands_on_the_line_that_is_named(dataset):
             spec = RunSpec(dataset, "preact_resnet18", eps, method, variant, 0)
             if (dataset, method) == ("fashion_mnist", "subat"):
                 continue  # it has no recipe for that data set's epochs
+            if dataset != "cifar100" and "fastat_benchmark" in variant:
+                continue  # it is at home on CIFAR
             recipe = resolve(spec, config)
             found = told(spec.name)
             assert flat(recipe).items() <= {key: value for key, (value, *_) in found.items()}.items()

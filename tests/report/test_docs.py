@@ -28,6 +28,13 @@ def test_the_readmes_tables_are_five_columns_of_the_kept_one_and_the_tiers():
     assert len(lines) == 1 and lines[0].count("|") == 6
 
 
+def test_the_rival_s_page_has_a_line_per_method_and_is_current():
+    text = docs.RIVALS.read_text()
+    assert docs.beside_rival(text) == text, "run: make docs"
+    lines = [line for line in text.splitlines() if line.startswith("| nu_at ")]
+    assert len(lines) == 2 and "attacks in train mode" in lines[0] and "50.10 ± 0.18" in lines[1]
+
+
 def test_the_claims_by_tier_are_those_of_the_kept_tiers():
     assert (docs.RESULTS / "claims-by-tier.md").read_text() == tiers.claims_by_tier(docs.RESULTS), "run: make docs"
 

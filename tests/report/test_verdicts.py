@@ -1,10 +1,14 @@
 """The paper's numbers beside ours: each verdict from rows made for it."""
 
+import math
+
 import pandas as pd
 import pytest
 
+from fastat import ROOT
+from fastat.config.grid import expand, load_config
 from fastat.report import verdicts
-from fastat.report.results import of_rows, paper
+from fastat.report.results import RIVAL, of_rows, paper, rival
 from fastat.report.tidy import MEASURED
 
 
@@ -22,9 +26,11 @@ def judged(measured: pd.DataFrame, method="atas", metric="aa", eps="8/255") -> p
 
 def test_every_result_of_the_paper_has_a_line_and_without_runs_none_was_run():
     table = verdicts.judge(of_rows().runs)
-    assert len(table) == (paper()["value"].notna() & (paper()["metric"] != "lam")).sum() == 483
     assert set(table["verdict"]) == {"not run"} and table["ours"].isna().all()
-    assert verdicts.summary(table).endswith("483 not run")
+    of_paper, of_rival = table[table["table"] != RIVAL], table[table["table"] == RIVAL]
+    assert len(of_paper) == (paper()["value"].notna() & (paper()["metric"] != "lam")).sum() == 483
+    assert verdicts.summary(of_paper, "the paper").endswith("483 not run")
+    assert len(of_rival) == len(rival()) == 21 * 2 * 3
 
 
 def test_seeds_that_agree_and_many_images_reproduce_a_number():
@@ -136,3 +142,38 @@ def test_the_report_says_how_many_and_whether_one_failed(tmp_path):
     )
     assert not failed and "45.38" in (tmp_path / "r.md").read_text()
     assert verdicts.write_report(of_rows(bad), tmp_path / "v.csv", tmp_path / "r.md")[1]
+
+
+NUAT = ("cifar10", "postact_resnet18", "8/255", "nuat", "fastat_benchmark")  # AutoAttack 50.10, of three seeds 0.18
+
+
+def of_rival(measured: pd.DataFrame, method="nuat/fastat_benchmark", metric="best_aa") -> pd.Series:
+    table = verdicts.judge(of_rows(measured).runs)
+    return table[(table["method"] == method) & (table["metric"] == metric) & (table["dataset"] == "cifar10")].iloc[0]
+
+
+def test_a_number_of_the_rival_s_best_epoch_is_judged_by_ours_with_the_scatter_of_both():
+    runs = [{"best_aa": value, "aa": 0.0, "collapsed_at_end": 1} for value in (50.0, 50.2, 50.4)]
+    found = of_rival(rows(*runs, who=NUAT))
+    assert found["ours"] == pytest.approx(50.2) and found["gap"] == pytest.approx(0.1)
+    seeds = 4.302653 * math.hypot(0.2, 0.18) / math.sqrt(3)  # Student's t with two degrees of freedom
+    images = 1.959964 * math.sqrt(2 * 0.5 * 0.5 / 10_000) * 100
+    assert found["high"] - found["gap"] == pytest.approx(math.hypot(seeds, images), rel=1e-3)
+    assert found["verdict"] == "within noise"  # and not how often the last epoch had collapsed
+
+
+def test_the_report_has_the_rival_s_rows_beside_ours_and_says_what_is_wrong_in_them(tmp_path):
+    measured = rows(*[{"best_aa": value} for value in (50.0, 50.2)], who=NUAT)
+    verdicts.write_report(of_rows(measured), tmp_path / "v.csv", tmp_path / "r.md")
+    papers, rivals = (tmp_path / "r.md").read_text().split("# FastAT_Benchmark's numbers and ours")
+    assert "126 numbers of FastAT_Benchmark" in rivals and "nu_at" not in papers
+    (line,) = (line for line in rivals.splitlines() if "nuat/fastat_benchmark" in line)
+    assert "50.10" in line and "attacks in train mode, where its own code attacks in eval mode" in line
+
+
+def test_every_row_of_the_rival_is_a_run_of_its_config_or_says_who_lacks_it():
+    runs = expand(load_config([ROOT / "config/fastat_benchmark.yaml"]))
+    ours = {(run.dataset, run.model, run.eps_255, f"{run.method}/{run.variant}") for run in runs}
+    theirs = set(rival()[["dataset", "model", "eps_255", "method"]].itertuples(index=False, name=None))
+    assert theirs - ours == set()
+    assert {method for *_, method in ours - theirs} == {"aaer/fastat_benchmark"}  # a config there, and no row
