@@ -319,7 +319,8 @@ def fig06_ranks(grid: Grid) -> Parts:
 def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) -> pd.DataFrame:
     """Spearman's rank correlation of the mean gradient norms of every two of these runs that are `wanted` together."""
     held = [(run, per_image(kept["grad_norm"])[0]) for run, kept in grid.files.instances(runs, "grad_norm")]
-    ranks = [(run, scipy.stats.rankdata(norms)) for run, norms in held if np.isfinite(norms).all()]
+    able = ((run, norms) for run, norms in held if np.isfinite(norms).all() and np.ptp(norms) > 0)
+    ranks = [(run, scipy.stats.rankdata(norms)) for run, norms in able]
     rows = []
     for k, (a, one) in enumerate(ranks):
         for b, other in ranks[k + 1 :]:
