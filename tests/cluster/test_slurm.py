@@ -210,6 +210,32 @@ def test_a_word_that_slurm_does_not_know_is_refused_before_the_first_job(start, 
     assert not (tmp_path / "results/data").exists()
 
 
+def test_a_second_cluster_does_not_take_the_place_of_a_running_one(slurm, tmp_path):
+    links = [Path("/etc/slurm", name) for name in ("slurm.conf", "gres.conf")]
+    second = subprocess.run(
+        [SCRIPT, "start"], env=ENVIRONMENT | {"LOCAL_SLURM_DIR": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (second.returncode, [link.resolve().parent for link in links]) == (3, 2 * [slurm.folder])
+    assert f"a Slurm runs in {slurm.folder}: LOCAL_SLURM_DIR={slurm.folder}" in second.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.faults
+def test_a_cluster_that_does_not_start_leaves_nothing_running(slurm, tmp_path):
+    """Its port is taken, and the first one's links are gone, so that it is not refused."""
+    links = {link: link.readlink() for link in (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm/gres.conf"))}
+    for link in links:
+        link.unlink()
+    try:
+        second = subprocess.run([SCRIPT, "start"], env=ENVIRONMENT | {"LOCAL_SLURM_DIR": str(tmp_path)})
+        assert second.returncode not in (0, 3) and not [*tmp_path.glob("*.pid")]
+        assert not any(link.is_symlink() for link in links)
+    finally:
+        for link, target in links.items():
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+
+
 def in_job(folder: Path, method: str) -> dict[bool, int]:
     """The two Snakemakes in a training's job: the one that Slurm starts (True), and the one that this starts."""
     found = {pid: words for pid, words in processes(folder).items() if "snakemake" in words}
