@@ -32,6 +32,9 @@ def pick(wanted: str, runs_per_gpu: int = 1) -> torch.device:
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
         raise BadInput("device is cuda, but torch sees no CUDA device here. Write `device: cpu` or `device: auto`.")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if wanted == "auto" and not present and given not in ("", "-1"):
+        log.warning("GPU %s was given to this process, and torch sees none: it computes on the CPU", given)
     if wanted == "cpu" or not present:
         return torch.device("cpu")
     if "LOCAL_RANK" in os.environ:

@@ -41,6 +41,17 @@ def test_runs_fill_all_gpus_before_they_share_one_and_free_them_when_they_end(tm
     last.join(60)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
+@pytest.mark.parametrize("given,wanted,told", [
+    ("0", "auto", True), ("MIG-GPU-7/1/0", "auto", True),
+    ("0", "cpu", False), ("-1", "auto", False), ("", "auto", False),
+])  # fmt: skip
+def test_a_gpu_that_was_given_and_is_not_seen_is_said(given, wanted, told, monkeypatch, caplog):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert devices.pick(wanted) == torch.device("cpu")
+    assert (f"GPU {given} was given to this process, and torch sees none" in caplog.text) == told
+
+
 def test_slots_that_cannot_be_locked_are_passed_over(tmp_path, monkeypatch, caplog):
     """A link must not be followed, a folder or pipe not waited for."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
