@@ -108,17 +108,19 @@ include: "workflow/rules/report.smk"
 
 
 onstart:
-    if (
-        workflow.executor_settings.__class__.__module__
-        == "snakemake_executor_plugin_slurm"
-    ):
-        asked = workflow.resource_settings
-        try:
+    try:
+        if not workflow.deployment_settings.deployment_method:
+            absent.check_python()
+        if (
+            workflow.executor_settings.__class__.__module__
+            == "snakemake_executor_plugin_slurm"
+        ):
+            asked = workflow.resource_settings
             cluster.check_resources(
                 asked.default_resources or (), asked.overwrite_resources
             )
-        except BadInput as error:
-            raise WorkflowError(str(error))
+    except BadInput as error:
+        raise WorkflowError(str(error))
     # before the first job: what reads other data sets could take hours
     if gone := absent.own(SPECS, config, Path("results")):
         raise WorkflowError("\n".join(gone))

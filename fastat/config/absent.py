@@ -1,11 +1,14 @@
-"""Data of a grid that are not here: how to get them, and what can be run without. Before anything is; no torch."""
+"""What a grid needs and is not here, Python or data, and how to get it. Said before anything is run; no torch."""
 
+import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fastat.config import own_data
 from fastat.config.spec import RunSpec
+from fastat.errors import BadInput
 
 PLACES = {  # where one of ours is looked for: below data_dir, or from the root
     "fashion_mnist": ("fashion_mnist/train-images-idx3-ubyte.gz", "/usr/share/datasets/fashion-mnist"),
@@ -23,6 +26,21 @@ WAYS = {
 }
 OWN = "Put its images there, or name their place in the config (docs/own-data.md)"
 INSTEAD = "What runs without: `snakemake --cores all`, on digits, which come with scikit-learn"
+NEEDED = ("torch", "safetensors", "sklearn")  # of what the jobs import: if these are there, so is the rest
+
+
+def check_python() -> None:
+    """Rules call `python`, which is not Snakemake's own where a .venv is not active.
+
+    Raises: BadInput if it lacks what the suite needs.
+    """
+    found = shutil.which("python")
+    look = "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))"
+    if not found or subprocess.run([found, "-c", look, *NEEDED], capture_output=True).returncode:
+        raise BadInput(
+            f"the jobs' `python` is {found or 'not there'}: it lacks {', '.join(NEEDED)}, or one of them. First "
+            "`. .venv/bin/activate`, or the environment that has the suite; or let Snakemake make it: --use-conda"
+        )
 
 
 def lines(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:

@@ -1,7 +1,12 @@
-"""Data that are not here are said before anything runs, with how to get them, and what runs without."""
+"""Data, and a Python, that are not here are said before anything runs, with how to get them, and what runs without."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
+from fastat import ROOT
 from fastat.cli import main
 from fastat.config.absent import INSTEAD, PLACES, lines
 from fastat.config.grid import expand, load_config, overlay
@@ -60,3 +65,14 @@ def test_check_says_it_and_the_config_is_good_all_the_same(tmp_path, capsys, mon
     out = capsys.readouterr()
     assert "1 runs: the config is good" in out.out and "warning: cifar10: its files are not here; 170 MB" in out.err
     assert f"warning: {INSTEAD}" in out.err
+
+
+def test_a_python_without_the_suite_is_said_before_the_first_job(tmp_path):
+    """Who starts .venv/bin/snakemake by its path, with another `python` before it on PATH."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "bare"], cwd=tmp_path, check=True)
+    path = os.pathsep.join([str(tmp_path / "bare/bin"), os.environ["PATH"]])
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "theory"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 1 and not (tmp_path / "results/figures").exists()
+    assert f"the jobs' `python` is {tmp_path}/bare/bin/python: it lacks torch, safetensors, sklearn" in done.stderr
+    assert "`. .venv/bin/activate`" in done.stderr
