@@ -15,7 +15,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import absent, catalog, cluster, external, grid, own_data
+from fastat.config import absent, catalog, cluster, external, grid, own_data, slurm
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -119,6 +119,12 @@ onstart:
             cluster.check_resources(
                 asked.default_resources or (), asked.overwrite_resources
             )
+            for line in slurm.check_jobs(
+                (job.name, dict(job.resources))
+                for job in workflow.dag.needrun_jobs()
+                if not job.is_local
+            ):
+                logger.warning(f"warning: {line}")
     except BadInput as error:
         raise WorkflowError(str(error))
     # before the first job: what reads other data sets could take hours

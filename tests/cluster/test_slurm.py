@@ -210,6 +210,32 @@ def test_a_word_that_slurm_does_not_know_is_refused_before_the_first_job(start, 
     assert not (tmp_path / "results/data").exists()
 
 
+@pytest.mark.parametrize("said_once,answer", [
+    (["slurm_partition=gpuu"], "invalid partition specified: gpuu"),
+    (["slurm_partition=gpu", "gpu_model=a100"], "Requested node configuration is not available"),
+    (["slurm_partition=gpu", "constraint=v100"], "Invalid feature specification"),
+])  # fmt: skip
+def test_what_slurm_refuses_is_said_before_the_first_job(said_once, answer, start, tmp_path):
+    assert start("--default-resources", *said_once, "mem_mb=2000", "runtime=60").wait() == 1
+    assert "Slurm takes no job such as those of evaluate, train: " in said(tmp_path) and answer in said(tmp_path)
+    assert not (tmp_path / "results/logs/slurm").exists() and not jobs()
+
+
+def test_a_limit_below_what_is_asked_is_said_and_a_node_in_maintenance_is_waited_for(start, tmp_path):
+    tell("scontrol", "update", "partitionname=gpu", "maxtime=30")
+    tell("scontrol", "update", "nodename=gpunode", "state=drain", "reason=maintenance")
+    try:
+        started = start("--until", "train")
+        until(jobs, tmp_path)  # the job of `data` waits
+        assert "train ask for 35 minutes, and their partition gives 30 at most" in said(tmp_path)
+        assert "`train: {runtime: 30}`" in said(tmp_path)
+        started.send_signal(signal.SIGINT)
+        assert started.wait() == 1
+    finally:
+        tell("scontrol", "update", "nodename=gpunode", "state=resume")
+        tell("scontrol", "update", "partitionname=gpu", "maxtime=infinite")
+
+
 def test_a_second_cluster_does_not_take_the_place_of_a_running_one(slurm, tmp_path):
     links = [Path("/etc/slurm", name) for name in ("slurm.conf", "gres.conf")]
     second = subprocess.run(
