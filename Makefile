@@ -23,6 +23,9 @@ docs: .venv/made  # after `make demo`: its tables become the ones that the docum
 	$(BIN)/python -m fastat docs --results results
 
 .venv/made: requirements/torch.lock requirements/suite.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
+	  + ", and the suite needs 3.11, for which the locks are: make PYTHON=python3.11 $@")'
+	@echo "into .venv, about 6 GB, for minutes and without a word"
 	$(PYTHON) -m venv .venv
 ifdef TORCH_INDEX
 	test -s requirements/torch-cpu.lock || { echo "requirements/torch-cpu.lock: made of what $(TORCH_INDEX) has today," \

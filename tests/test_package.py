@@ -108,3 +108,16 @@ def test_the_installed_snakefile_plans_the_same_grid(installed, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert re.search(r"^train +2$", done.stdout + done.stderr, re.MULTILINE)
+
+
+def test_make_refuses_a_python_that_is_too_old_and_leaves_no_environment(tmp_path):
+    versions = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+    old = [path for path in versions if int(path.parts[-3].split(".")[1]) < 11]
+    old += [Path(found) for name in ("python3.9", "python3.10") if (found := shutil.which(name, path="/usr/bin"))]
+    if not old:
+        pytest.skip("no Python older than 3.11 is here")
+    for name in ("Makefile", "requirements"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(["make", f"PYTHON={old[0]}", ".venv/made"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and not (tmp_path / ".venv").exists()
+    assert f"{old[0]} is Python 3." in done.stderr and "make PYTHON=python3.11 .venv/made" in done.stderr
