@@ -26,7 +26,7 @@ WAYS = {
 }
 OWN = "Put its images there, or name their place in the config (docs/own-data.md)"
 INSTEAD = "What runs without: `snakemake --cores all`, on digits, which come with scikit-learn"
-NEEDED = ("torch", "safetensors", "sklearn")  # of what the jobs import: if these are there, so is the rest
+NEEDED = ("numpy", "safetensors", "yaml")  # of what every job imports; tables and figures are made without torch
 
 
 def check_python() -> None:

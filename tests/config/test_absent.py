@@ -74,5 +74,5 @@ def test_a_python_without_the_suite_is_said_before_the_first_job(tmp_path):
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "theory"]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 1 and not (tmp_path / "results/figures").exists()
-    assert f"the jobs' `python` is {tmp_path}/bare/bin/python: it lacks torch, safetensors, sklearn" in done.stderr
+    assert f"the jobs' `python` is {tmp_path}/bare/bin/python: it lacks numpy, safetensors, yaml" in done.stderr
     assert "`. .venv/bin/activate`" in done.stderr
