@@ -6,6 +6,7 @@ from methods import atas, atta
 
 CARD = {"forward": 2, "input_backward": 1, "parameter_backward": 1}
 BATCHNORM_UPDATES = 1
+VARIANTS = {"released": {"SMALL": {"warmup_epochs": 1}}}  # of the three that the contract trains
 
 
 def test_the_step_is_gamma_over_c_plus_root_v_and_v_is_written_back(start, linear, tiny_batch, clipped):

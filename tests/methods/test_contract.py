@@ -1,10 +1,9 @@
-"""What every method promises. Methods are found by listing the folder.
+"""What every method promises, and every variant that runs other code. Methods are found by listing the folder.
 
 On a GPU: FASTAT_TEST_DEVICE=cuda python -m pytest tests/methods/test_contract.py
 """
 
 import ast
-import importlib
 import os
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from fastat.training import captured, checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task, View
+from tests import variants
 from tests.tape import Tape
 
 RECIPE = Recipe(epochs=30, batch_size=4, schedule=Schedule("piecewise", 0.01), weight_decay=5e-4)
@@ -42,19 +42,35 @@ def kernels_of_a_training():
 
 
 def declared(name, constant, otherwise=None, folder=HERE):
-    """A constant of the method's own test file; without `otherwise`, its absence fails with the line to write."""
-    path = folder / f"test_{name}.py"
-    for node in ast.parse(path.read_text()).body if path.exists() else ():
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == constant:
-            return ast.literal_eval(node.value)
+    """A constant of the method's own test file; without `otherwise`, its absence fails with the line to write.
+
+    name: METHOD, or METHOD/VARIANT, of which `VARIANTS` in that file says what is other.
+    """
+    method, _, variant = name.partition("/")
+    path = folder / f"test_{method}.py"
+    said = {
+        ast.unparse(node.targets[0]): node.value
+        for node in (ast.parse(path.read_text()).body if path.exists() else ())
+        if isinstance(node, ast.Assign)
+    }
+    others = ast.literal_eval(said["VARIANTS"]).get(variant, {}) if "VARIANTS" in said else {}
+    if constant in others:
+        return others[constant]
+    if constant in said:
+        return ast.literal_eval(said[constant])
     if otherwise is None:
         pytest.fail(f"write into tests/methods/{path.name} the line\n{constant} = {EXAMPLES[constant]}", pytrace=False)
     return otherwise
 
 
 def build(name, task, **params):
-    """The method, with what its test file says of a task as small as this: SMALL."""
-    return methods.build(name, task, **declared(name, "SMALL", {}) | params)
+    """METHOD or METHOD/VARIANT, with what its test file says of a task as small as this: SMALL."""
+    of_variant = variants.PARAMS.get(name, {})
+    return methods.build(method_of(name), task, **of_variant | declared(name, "SMALL", {}) | params)
+
+
+def method_of(name):
+    return name.partition("/")[0]
 
 
 def tiny(n_classes=10, n_channels=1, seed=0):
@@ -87,21 +103,22 @@ def global_generators():
     return [torch.random.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
-@pytest.fixture(params=methods.names())
+@pytest.fixture(params=[*methods.names(), *variants.PARAMS])
 def name(request) -> str:
-    """Each method."""
+    """Each method, and each variant that runs other code."""
     return request.param
 
 
 def test_passes_per_batch_are_what_the_method_declares_and_what_its_card_allows(name):
     task, model, learner = tiny()
-    method, module = begin(name, task, model, learner), importlib.import_module(f"methods.{name}")
+    method, module = begin(name, task, model, learner), methods.module(method_of(name))
 
     def step(number):
         return lambda: method.train_batch(model, batch_of(task, number=number), learner)
 
     counted = count_passes(model, 4, [step(number) for number in range(getattr(module, "CYCLE", 1))])
-    assert counted == pytest.approx(passes.declared(module, 10, 4)) == declared(name, "CARD")
+    assert counted == pytest.approx(declared(name, "CARD"))
+    assert passes.declared(module, 10, 4) == pytest.approx(declared(method_of(name), "CARD"))
 
 
 def test_attack_stays_in_its_radius_and_in_the_pixel_range(name):
@@ -148,7 +165,7 @@ def test_batchnorm_moves_as_declared(name):
 @pytest.mark.parametrize("n_classes,n_channels", [(2, 1), (3, 3), (10, 3), (100, 1)])
 def test_any_number_of_classes_and_channels_and_a_last_batch_of_one_image(name, n_classes, n_channels):
     task, model, learner = tiny(n_classes, n_channels)
-    soft = {"s": 0.8} if n_classes == 2 and hasattr(methods.config_class(name), "s") else {}
+    soft = {"s": 0.8} if n_classes == 2 and hasattr(methods.config_class(method_of(name)), "s") else {}
     method = begin(name, task, model, learner, **soft)
     for n, number in ((4, 0), (1, 1)):
         report = method.train_batch(model, batch_of(task, n=n, number=number), learner)
@@ -238,7 +255,8 @@ def test_no_step_waits_for_the_device_or_mixes_devices(name):
     """On `meta` there are no values to wait for: reading one, or a tensor left on the CPU, is an error."""
     with torch.device("meta"):
         model = models.build("preact_tiny", 3, 10)
-    one = rehearse(partial(methods.build, name), model, (3, 32, 32), pad=4, n_train=50_000)
+    of_name = partial(methods.build, method_of(name), **variants.PARAMS.get(name, {}))
+    one = rehearse(of_name, model, (3, 32, 32), pad=4, n_train=50_000)
     for number in (0, 1):
         one.step(number)()
 

@@ -11,6 +11,7 @@ from fastat.attacks import uniform_like
 
 CARD = {"forward": 3, "input_backward": 1, "parameter_backward": 1}
 BATCHNORM_UPDATES = 3
+SMALL = {"after": 0.05}  # of 30 epochs, of which the contract trains three
 LATE = 16  # of 30 epochs, the first that is all after half-time
 
 

@@ -10,11 +10,14 @@ from torch.nn.functional import cross_entropy
 
 import methods
 from fastat.attacks import uniform_like
-from fastat.cost.passes import count_passes
 from methods.elle import Adaptive, Config, nonlinearity
 
 CARD = {"forward": 5, "input_backward": 1, "parameter_backward": 4}
 BATCHNORM_UPDATES = 3
+VARIANTS = {  # with the usual two there would be no outlier
+    "adaptive": {"SMALL": {"deviations": 0.0}},
+    "adaptive_released": {"SMALL": {"deviations": 0.0}},
+}
 
 
 def triplet(x, eps, rng):
@@ -146,11 +149,6 @@ def test_released_leaves_the_pixel_range_and_steps_twice_with_one_gradient(start
     assert step.method.leaves_pixel_range and (x_adv.min() < 0 or x_adv.max() > 1)
     attack = (x_adv - tiny_batch.x).abs()
     torch.testing.assert_close(attack, torch.full_like(attack, 0.1), atol=1e-6, rtol=0)
-
-
-def test_two_updates_cost_no_pass_more(start, tiny_model, tiny_batch):
-    step = start("elle", tiny_model, updates=2, adaptive=True)
-    assert count_passes(tiny_model, 4, [lambda: step.run(tiny_batch)]) == CARD
 
 
 def test_a_last_batch_of_one_image_has_one_t(start, tiny_model, tiny_batch):
