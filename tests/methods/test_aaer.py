@@ -96,10 +96,14 @@ def test_without_lam3_it_is_the_method_that_it_comes_from(start, tiny_model, tin
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-def test_a_batch_without_an_abnormal_image_has_no_penalty(start, linear, tiny_batch):
-    step = start("aaer", linear, lam3=1000.0)  # on a linear network every step raises the loss
-    report = step.run(tiny_batch)
-    assert report.stats == {"abnormal": 0, "penalty": 0}
+@pytest.mark.parametrize("ours,theirs", [({}, ("fgsm_rs", {})), (N, ("n_fgsm", {}))])
+def test_a_batch_without_an_abnormal_image_is_that_of_the_method_that_it_comes_from(
+    start, linear, tiny_batch, tiny_task, ours, theirs
+):
+    aaer = {**ours, "lam3": 1000.0}  # on a linear network every step raises the loss
+    assert start("aaer", copy.deepcopy(linear), **aaer).run(tiny_batch).stats == {"abnormal": 0, "penalty": 0}
+    for a, b in pair(start, linear, tiny_batch, tiny_task.rng, ("aaer", aaer), theirs):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=0)
 
 
 def penalty(task, moved, abnormal, **params):
@@ -115,7 +119,23 @@ def test_the_penalty_of_groups_worked_out(tiny_task):
     assert penalty(tiny_task, [1.0, 4.0, 5.0, 2.0], some) == (0, [0, 0, 0, 0])  # they moved less than the others
     for all_alike in (True, False):
         assert penalty(tiny_task, [5.0, 1.0, 2.0, 4.0], [all_alike] * 4, ce_gradient=True) == (0, [0, 0, 0, 0])
-    assert penalty(tiny_task, [0.0, 0.0, 0.0, 0.0], some) == (0, [0, 0, 0, 0])
+    assert penalty(tiny_task, [3.0, 3.0, 3.0, 3.0], some) == (0, [0, 0, 0, 0])  # no more than the others
+
+
+def test_the_penalty_is_never_below_zero(tiny_task):
+    rng, found = torch.Generator().manual_seed(0), []
+    for _ in range(50):
+        moved, coins = torch.rand(6, generator=rng), torch.rand(6, generator=rng)
+        found.append(penalty(tiny_task, moved.tolist(), (coins < 0.5).tolist())[0])
+    assert min(found) == 0 and max(found) > 0.1
+
+
+def test_the_step_of_n_aaer_is_whole_away_from_the_pixel_limits(start, tiny_model, tiny_batch, tiny_task):
+    x = 0.4 + 0.2 * tiny_batch.x
+    step = start("aaer", tiny_model, **N)
+    x_start = begun(x, tiny_task.rng, 2.0)
+    moved = (step.run(tiny_batch, x=x).x_adv - x_start).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), atol=1e-6, rtol=0)
 
 
 def test_n_aaer_goes_three_eps_and_rs_aaer_one(start, tiny_model, tiny_batch):

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from fastat.attacks import uniform_like
+from fastat.attacks import input_gradient, uniform_like
 from methods.elle import Adaptive, Config, nonlinearity
 
 CARD = {"forward": 5, "input_backward": 1, "parameter_backward": 4}
@@ -44,7 +44,17 @@ def test_a_batch_by_hand(start, linear, tiny_batch, tiny_task):
     torch.testing.assert_close(report.x_adv, x_adv, atol=1e-6, rtol=0)
     torch.testing.assert_close(report.stats["error"], gap.square().mean(), atol=1e-9, rtol=1e-4)
     torch.testing.assert_close(linear.layer.weight, expected, atol=1e-6, rtol=0)
-    assert all(((point - x).abs().max() <= eps + 1e-6) for point in points)
+
+
+def test_the_three_points_lie_in_the_ball_and_on_a_line_with_one_t_an_image(start, linear, tiny_batch):
+    seen = []
+    linear.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    start("elle", linear).run(tiny_batch)
+    x_a, x_b, between = torch.cat(seen)[8:].chunk(3)  # after the attack's and x_adv
+    assert all(0.09 < (point - tiny_batch.x).abs().max() <= 0.1 + 1e-6 for point in (x_a, x_b))
+    t = ((between - x_a) / (x_b - x_a)).flatten(1).median(1).values
+    assert ((t > 0) & (t < 1)).all() and len(t.unique()) == 4
+    torch.testing.assert_close(between, x_a + t[:, None, None, None] * (x_b - x_a), atol=1e-6, rtol=0)
 
 
 def test_of_a_quadratic_loss_the_error_has_a_closed_form_and_of_an_affine_one_it_is_zero():
@@ -80,6 +90,15 @@ def test_without_penalty_it_is_fgsm_bit_for_bit(start, tiny_model, tiny_batch, t
     fgsm = ("fgsm_rs", {"random_start": False, "alpha": "1 eps"})
     (one, ours), (other, theirs) = same_step(start, tiny_model, tiny_batch, tiny_task, ("elle", {"lam": 0}), fgsm)
     assert torch.equal(one.x_adv, other.x_adv) and all(map(torch.equal, ours, theirs))
+
+
+def test_without_penalty_and_not_clipped_it_is_fgsm_out_of_the_pixel_range_bit_for_bit(start, tiny_model, tiny_batch):
+    plain = start("clean", copy.deepcopy(tiny_model))
+    x_adv = tiny_batch.x + 0.1 * input_gradient(plain.model, tiny_batch.x, tiny_batch.y).sign()
+    plain.learner.descend(cross_entropy(plain.model(x_adv), tiny_batch.y))
+    report = start("elle", tiny_model, lam=0, clip=False).run(tiny_batch)
+    assert torch.equal(report.x_adv, x_adv) and (x_adv.min() < 0 and x_adv.max() > 1)
+    assert all(map(torch.equal, tiny_model.parameters(), plain.model.parameters()))
 
 
 def test_without_penalty_and_with_noise_it_is_n_fgsm_away_from_the_pixel_limits(

@@ -7,8 +7,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from methods import fgsm_pgi
-
 CARD = {"forward": 2, "input_backward": 1, "parameter_backward": 2}
 BATCHNORM_UPDATES = 2
 S = 1 - 0.4 * 9 / 10  # the target that 0.4 of smoothing leaves on the true class
@@ -48,13 +46,16 @@ def test_two_batches_by_hand(start, linear, tiny_batch, clipped, per_class):
         torch.testing.assert_close(E * step.method.prior, prior)
 
 
-def test_the_prior_is_whole_or_zero_and_so_is_the_start(start, tiny_model, tiny_batch, tiny_task):
+def test_the_prior_is_whole_or_zero_and_so_is_what_is_trained_on(start, tiny_model, tiny_batch):
     step = start("fgsm_uap", tiny_model, per_class=True)
-    rng, seen = torch.Generator().manual_seed(0), set()
+    rng, seen, moved = torch.Generator().manual_seed(0), set(), set()
     for _ in range(12):
-        step.run(tiny_batch, x=0.2 + 0.6 * torch.rand(4, 1, 8, 8, generator=rng))
+        x = 0.2 + 0.6 * torch.rand(4, 1, 8, 8, generator=rng)
+        delta = (step.run(tiny_batch, x=x).x_adv - x) / 0.1
+        torch.testing.assert_close(delta, delta.round(), atol=1e-5, rtol=0)
+        moved |= set(delta.round().unique().tolist())
         seen |= set(step.method.prior.unique().tolist())
-    assert seen == {-1, 0, 1} and step.method.prior.dtype == torch.int8
+    assert seen == moved == {-1, 0, 1} and step.method.prior.dtype == torch.int8
 
 
 def test_a_class_that_is_not_in_the_batch_keeps_what_it_has(start, tiny_model, tiny_batch):
@@ -91,14 +92,16 @@ def test_the_order_of_the_images_changes_nothing(start, linear, tiny_batch, tiny
     for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
         tiny_task.rng.manual_seed(2)
         step = start("fgsm_uap", copy.deepcopy(linear), per_class=True)
-        step.run(tiny_batch, x=tiny_batch.x[order], y=tiny_batch.y[order])
-        found.append(step)
-    one, other = found
+        x_adv = step.run(tiny_batch, x=tiny_batch.x[order], y=tiny_batch.y[order]).x_adv
+        torch.testing.assert_close(x_adv, found[0][1][order] if found else x_adv, atol=1e-6, rtol=0)
+        found.append((step, x_adv))
+    (one, _), (other, _) = found
+    torch.testing.assert_close(one.model.layer.weight, other.model.layer.weight, atol=1e-6, rtol=0)
     assert torch.equal(one.method.prior, other.method.prior)
     torch.testing.assert_close(one.method.momentum, other.method.momentum, atol=1e-9, rtol=1e-5)
 
 
-def test_the_first_momentum_is_that_of_fgsm_pgi_where_each_class_has_one_image(start, linear, tiny_batch, tiny_task):
+def test_only_the_first_momentum_is_that_of_fgsm_pgi_where_each_class_has_one_image(start, linear, tiny_batch):
     y, model = torch.tensor([3, 1, 4, 0]), copy.deepcopy(linear)
     step = start("fgsm_uap", linear, per_class=True)
     x0 = (tiny_batch.x + (E * step.method.prior[y]).clamp(-0.1, 0.1)).clamp(0, 1)
@@ -109,7 +112,12 @@ def test_the_first_momentum_is_that_of_fgsm_pgi_where_each_class_has_one_image(s
     step.run(tiny_batch, y=y)
     ours = step.method.momentum[y]
     torch.testing.assert_close(ours, theirs.momentum.read(tiny_batch), atol=1e-9, rtol=1e-5)
-    assert fgsm_pgi.Config().mu == step.method.config.mu
+
+    others = replace(tiny_batch, index=torch.tensor([1, 2, 3, 4]))  # of the same classes: the class has a memory
+    theirs.momentum.next_prior(others, x0, grad)
+    step.method.follow(grad, y)
+    expected = theirs.momentum.read(others) + 0.3 * ours
+    torch.testing.assert_close(step.method.momentum[y], expected, atol=1e-9, rtol=1e-5)
 
 
 def test_the_prior_is_drawn_once(start, tiny_model):

@@ -68,17 +68,38 @@ def test_lambda_is_four_times_as_large_in_the_last_epochs(start, linear):
     assert [lam(epoch) for epoch in (1, 26, 27, 30)] == [10, 10, 40, 40]  # 25.8 of 30 epochs are before
 
 
-def test_without_penalty_it_trains_on_clean_images_alone(start, linear, tiny_batch):
-    other = copy.deepcopy(linear)
-    start("gat", linear, lam=0.0).run(tiny_batch, epoch=30)  # of 30: in the last epochs, too
+def test_without_penalty_it_trains_on_clean_images_alone(start, tiny_model, tiny_batch):
+    other = copy.deepcopy(tiny_model)
+    start("gat", tiny_model, lam=0.0).run(tiny_batch, epoch=30)  # of 30: in the last epochs, too
     start("clean", other).run(tiny_batch)
-    assert torch.equal(linear.layer.weight, other.layer.weight)
+    assert all(map(torch.equal, tiny_model.parameters(), other.parameters()))
+
+
+def test_without_an_attack_there_is_no_penalty(start, tiny_model, tiny_batch):
+    expected = cross_entropy(copy.deepcopy(tiny_model)(tiny_batch.x), tiny_batch.y)
+    report = start("gat", tiny_model, clip="0 eps").run(tiny_batch)
+    assert torch.equal(report.x_adv, tiny_batch.x)
+    torch.testing.assert_close(report.loss, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("number", [4, 5])
+def test_the_step_is_whole_away_from_the_pixel_limits(start, tiny_model, tiny_batch, tiny_task, number):
+    x = 0.4 + 0.2 * tiny_batch.x
+    step = start("gat", tiny_model, clip="2 eps")
+    state = tiny_task.rng.get_state()
+    x0 = corner(x, tiny_task.rng)
+    tiny_task.rng.set_state(state)
+    moved = (step.run(tiny_batch, x=x, number=number).x_adv - x0).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), atol=1e-6, rtol=0)
 
 
 def test_the_distance_is_zero_of_equals_and_at_most_two():
     z = torch.eye(4) * 200
     assert gat.distance(z, z) == 0
     assert gat.distance(z, z.roll(1, 0)) == pytest.approx(2)
+    for scale in (0.1, 1, 30):
+        others = scale * torch.randn(2, 50, 10, generator=torch.Generator().manual_seed(0))
+        assert 0 < gat.distance(*others) <= 2
 
 
 def test_with_the_nuclear_norm_for_the_distance_it_is_nuat(start, tiny_model, tiny_batch, tiny_task, monkeypatch):
