@@ -15,7 +15,7 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import absent, catalog, cluster, external, grid, own_data, slurm
+from fastat.config import absent, catalog, cluster, estimates, external, grid, own_data, slurm
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
@@ -36,7 +36,7 @@ try:
     # `--config` passes numbers inside mappings as text.
     config.update(grid.overlay(config, typed(workflow.config_settings.config)))
     grid.check_config(config)
-    PLAN = cluster.read_plan(Path("results"))
+    PLAN = estimates.read(Path("results"))
 except BadInput as error:
     raise WorkflowError(str(error))
 

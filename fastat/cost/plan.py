@@ -21,6 +21,7 @@ from tqdm import tqdm
 import methods
 from fastat.attacks import eval_mode, input_gradient
 from fastat.config import catalog
+from fastat.config.estimates import cell_of
 from fastat.config.grid import n_under_autoattack, protocol_for
 from fastat.config.recipe import Recipe, n_held_out, resolve
 from fastat.config.spec import RunSpec
@@ -158,7 +159,7 @@ def grid_costs(
         name = method if variant == "paper" else f"{method}/{variant}"
         hours, evaluation_hours = (taken if taken is None else taken / 3600 for taken in (seconds, attacks[0]))
         bases = basis if attacks[1] in ("", basis) else f"{basis}; eval: {attacks[1]}"
-        cells = tuple(dict.fromkeys(timings.cell(member.name) for member in members))
+        cells = tuple(dict.fromkeys(cell_of(member.name) for member in members))
         lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, bases, cells))
     return lines
 

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastat.config import estimates
+from fastat.config.estimates import Estimates
 from fastat.config.grid import every_run
 from fastat.errors import BadInput
 from fastat.report import timings
 from fastat.report.methods import place as rank
 from fastat.report.progress import STATUSES, Place, Progress, last_word, look, strangers
-from fastat.report.timings import Planned, Timings
+from fastat.report.timings import Timings
 
 SHOWN = 20  # runs of a list that are shown; --json has all
 TO_DO = ("running", "stopped", "waiting")  # what failed is not: it wants to be mended
@@ -60,21 +62,21 @@ def survey(config: dict[str, Any], results: Path) -> Status:
     return Status(results, runs, data, others, place.notes, shared(runs))
 
 
-def planned(place: Place) -> Planned | None:
+def planned(place: Place) -> Estimates:
     """What `plan --out` wrote into the results folder, if it did."""
     try:
-        return timings.planned(place.results / timings.PLAN)
+        return estimates.read(place.results)
     except BadInput as error:
         place.notes.append(f"{error}.")
-        return None
+        return Estimates()
 
 
-def said_of_devices(runs: list[Progress], took: Timings, plan: Planned | None) -> list[str]:
+def said_of_devices(runs: list[Progress], took: Timings, plan: Estimates) -> list[str]:
     """Whose seconds are not counted, and where those of the plan are another device's; as sentences."""
     if not any(run.status in TO_DO for run in runs):
         return []
-    other = plan and took.device and plan.device != took.device
-    said = f"{timings.PLAN} is of {plan.device}, the finished runs of {took.device}." if other and plan else ""
+    other = plan.device and took.device and plan.device != took.device
+    said = f"{estimates.PLAN} is of {plan.device}, the finished runs of {took.device}." if other else ""
     return [*timings.in_words(took, "what is left"), *([said] if said else [])]
 
 
@@ -85,20 +87,19 @@ def shared(runs: list[Progress]) -> float:
 
 
 def estimate(
-    runs: list[Progress], attacked: set[str], took: Timings | None = None, plan: Planned | None = None
+    runs: list[Progress], attacked: set[str], took: Timings | None = None, plan: Estimates | None = None
 ) -> None:
     """Set `left` and `unknown` of every run: from its own epochs, what is finished like it, or the plan.
 
     attacked: the names of the runs that are evaluated. took: what is finished, if not these runs.
     """
-    took, plan = took or timings.of(runs), plan or Planned("", {}, {})
+    took, plan = took or timings.of(runs), plan or Estimates()
     for run in runs:
         own = run.seconds * run.of if run.seconds and run.of else None
         share = {run.stage: 1 - run.done / run.of} if run.of else {}
-        cell = timings.cell(run.run)
         for stage, like_it, by_plan in (
-            ("training", took.training(run.run), plan.trainings.get(cell)),
-            ("evaluation", took.evaluation(run.run, run.autoattack), plan.evaluations.get(cell)),
+            ("training", took.training(run.run), plan.of(run.run, "train_seconds")),
+            ("evaluation", took.evaluation(run.run, run.autoattack), plan.of(run.run, "evaluate_seconds")),
         ):
             if run.stage in ("training", stage) and (stage == "training" or run.run in attacked):
                 seconds = own if stage == "training" and own else like_it.seconds if like_it else by_plan

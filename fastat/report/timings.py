@@ -3,18 +3,12 @@
 What was run on another device is left out, and counted, so that it can be said.
 """
 
-import json
-import math
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-from fastat.errors import BadInput
 from fastat.report.progress import Progress
 
-PLAN = "plan.json"  # in the results folder: `plan --out`
 Who = tuple[str, ...]
 
 
@@ -100,42 +94,3 @@ def in_words(timings: Timings, who: str) -> list[str]:
         f"{n} finished run{'s' * (n != 1)} on {name or 'a device that is not named'}: not counted in {who}, of {here}."
         for name, n in timings.others.items()
     ]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What `plan --out` wrote: a cell, which is a run's name without its seed, -> seconds."""
-
-    device: str
-    trainings: dict[str, float]
-    evaluations: dict[str, float]
-
-
-def planned(path: Path) -> Planned | None:
-    """The estimates of a file of `plan --out`; None if there is none.
-
-    Raises: BadInput, a sentence without its full stop, if it is another file.
-    """
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        device, cells = str(said["device"]), dict(said["cells"])
-        return Planned(device, numbers(cells, "train_seconds"), numbers(cells, "evaluate_seconds"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise BadInput(
-            f"{path} is not what `python -m fastat plan --out` writes ({type(error).__name__}: {error})"
-        ) from error
-
-
-def numbers(cells: dict[str, Any], key: str) -> dict[str, float]:
-    """Cell -> this number, where it has one."""
-    found = {name: float(about[key]) for name, about in cells.items() if about[key] is not None}
-    if not all(0 <= seconds < math.inf for seconds in found.values()):
-        raise ValueError(f"{key} is not 0 or more")
-    return found
-
-
-def cell(run: str) -> str:
-    """A run's name without its seed."""
-    return run.rpartition("/")[0]

@@ -78,7 +78,7 @@ def test_what_has_no_finished_neighbour_is_taken_from_the_plan(results, config, 
     ]
     (results / "plan.json").write_text("{}")
     main(["status", "--results", str(results), "--configfile", str(config)])
-    assert "plan.json is not what `python -m fastat plan --out` writes" in capsys.readouterr().out
+    assert "plan.json is not what `python -m fastat plan --out" in capsys.readouterr().out
 
 
 def test_two_at_work_halve_what_is_left_but_the_longest_takes_its_time():

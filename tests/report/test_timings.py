@@ -1,10 +1,5 @@
 """What finished runs say of how long others take: medians, on one device."""
 
-import json
-
-import pytest
-
-from fastat.errors import BadInput
 from fastat.report import timings
 from fastat.report.progress import Progress
 
@@ -48,19 +43,3 @@ def test_what_diverged_tells_nothing_and_other_devices_are_counted_apart():
     other = timings.of(RUNS, "an H100")
     assert other.training("digits/preact_tiny/eps8/atas/paper/seed9").seconds == 2.0
     assert other.training("digits/preact_tiny/eps8/clean/paper/seed0") is None and other.others == {"a V100": 5}
-
-
-def test_the_plans_file_is_read_and_another_is_refused(tmp_path):
-    path = tmp_path / "plan.json"
-    assert timings.planned(path) is None
-    cells = {"a/b/eps8/c/d": {"train_seconds": 3, "evaluate_seconds": None, "gpu_bytes": 1, "host_bytes": 1}}
-    path.write_text(json.dumps({"device": "a V100", "cells": cells}))
-    assert timings.planned(path) == timings.Planned("a V100", {"a/b/eps8/c/d": 3.0}, {})
-    for wrong in ("[]", "{", '{"device": "x", "cells": {"a": {}}}', '{"device": "x", "cells": 3}'):
-        path.write_text(wrong)
-        with pytest.raises(BadInput, match="is not what `python -m fastat plan --out` writes"):
-            timings.planned(path)
-    cells["a/b/eps8/c/d"]["train_seconds"] = -1
-    path.write_text(json.dumps({"device": "a V100", "cells": cells}))
-    with pytest.raises(BadInput, match="train_seconds is not 0 or more"):
-        timings.planned(path)
