@@ -127,8 +127,13 @@ onstart:
                 logger.warning(f"warning: {line}")
     except BadInput as error:
         raise WorkflowError(str(error))
-    # before the first job: what reads other data sets could take hours
-    if gone := absent.own(SPECS, config, Path("results")):
+    # before the first job: those that read other data sets could take hours
+    to_prepare = {
+        job.wildcards.dataset
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "data"
+    }
+    if gone := absent.own(to_prepare, config):
         raise WorkflowError("\n".join(gone))
 
 
@@ -141,8 +146,8 @@ onsuccess:
 
 onerror:
     # what failed stays failed, and is tried again next time; what is there is reported all the same
-    Path("results").mkdir(exist_ok=True)
-    Path("results/config.json").write_text(
-        json.dumps(config, indent=1), encoding="utf-8"
-    )
-    shell("python -m fastat report --configfile results/config.json || true")
+    if Path("results/runs").is_dir():
+        Path("results/config.json").write_text(
+            json.dumps(config, indent=1), encoding="utf-8"
+        )
+        shell("python -m fastat report --configfile results/config.json || true")

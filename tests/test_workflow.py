@@ -63,6 +63,18 @@ def test_a_plan_that_is_none_stops_the_workflow_with_the_way_out(tmp_path):
     assert "Write it again, or remove it" in snakemake(tmp_path, "--dry-run", code=1)
 
 
+def test_absent_own_data_stop_the_workflow_before_its_first_job_if_a_job_needs_them(tmp_path):
+    block = {"model": "preact_tiny", "eps": "8/255", "method": "clean", "seed": 0}
+    grid = [{"dataset": dataset, **block} for dataset in ("digits", "mine")]
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"datasets": {"mine": {"folder": str(tmp_path / "mine")}}, "grid": grid}))
+    prepared = tmp_path / "results/data/digits.safetensors"
+    assert f"mine: there is no {tmp_path / 'mine'}" in snakemake(tmp_path, "--configfile", str(own), code=1)
+    assert not prepared.exists()
+    snakemake(tmp_path, "--configfile", str(own), "--", "results/data/digits.safetensors")
+    assert prepared.exists()
+
+
 def test_tables_figures_and_page_are_made(finished):
     for name in (*TABLES, "cost"):
         for ending in ("csv", "md", "tex")[: 2 if name == "cost" else 3]:

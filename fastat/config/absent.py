@@ -45,20 +45,19 @@ def check_python() -> None:
 
 def lines(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:
     """A sentence for each data set of the runs that is neither prepared in `results` nor where it is looked for."""
-    told = [f"{name}: {why}" for name, why in missing(specs, config, results).items()]
+    names = {spec.dataset for spec in specs}
+    told = missing((name for name in names if not (results / f"data/{name}.safetensors").exists()), config)
     return [*told, *([INSTEAD] if told else [])]
 
 
-def own(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> list[str]:
-    """Those sentences for the user's own data sets, which no job can get."""
-    return [f"{name}: {why}" for name, why in missing(specs, config, results).items() if name not in PLACES]
+def own(names: Iterable[str], config: dict[str, Any]) -> list[str]:
+    """Those sentences for the user's own among data sets that are to be prepared: no job can get them."""
+    return missing((name for name in names if name not in PLACES), config)
 
 
-def missing(specs: Iterable[RunSpec], config: dict[str, Any], results: Path) -> dict[str, str]:
-    """Data set of the runs that is not here -> how to get it."""
-    names = sorted({spec.dataset for spec in specs})
-    unprepared = [name for name in names if not (results / f"data/{name}.safetensors").exists()]
-    return {name: why for name in unprepared if (why := way_out(name, config))}
+def missing(names: Iterable[str], config: dict[str, Any]) -> list[str]:
+    """A sentence for each of these data sets whose files are not here."""
+    return [f"{name}: {why}" for name in sorted(names) if (why := way_out(name, config))]
 
 
 def way_out(name: str, config: dict[str, Any]) -> str:
