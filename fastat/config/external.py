@@ -16,13 +16,12 @@ from fastat.config import catalog, networks
 from fastat.config.networks import Door
 from fastat.config.own_data import path_of, plain
 from fastat.config.plugins import entries
-from fastat.config.schema import validate
+from fastat.config.schema import enumerated, validate
 from fastat.config.spec import EXTERNAL, RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
 from fastat.units import parse_eps
 
 ENDINGS = (".safetensors", ".tar", ".pth", ".pt", ".ckpt", ".bin")
-NORMALISE = ("inside", "none", "imagenet", "cifar10")  # by one word
 RELEASED = {"pgd_step": "0.2 eps", "pgd_restarts": 1}  # attack.py:23-42,130-131 of the ATAS code
 
 
@@ -209,11 +208,10 @@ def normalise_from(words: list[str]) -> Any:
             f"--normalise takes MEAN and STD, got one of them: write --normalise {words[0]} STD, as 0.5 0.25"
         )
     if len(words) == 1:
-        if words[0] not in NORMALISE:
-            known = ", ".join(NORMALISE)
+        if words[0] not in (known := enumerated("config", "normalised")):
             raise BadInput(
-                f"--normalise must be {known}, or MEAN STD, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616, got "
-                f"{words[0][:80]!r}.{did_you_mean(words[0], NORMALISE)}"
+                f"--normalise must be {', '.join(known)}, or MEAN STD, as 0.4914,0.4822,0.4465 0.2470,0.2435,0.2616, "
+                f"got {words[0][:80]!r}.{did_you_mean(words[0], known)}"
             )
         return words[0]
     if len(words) != 2:

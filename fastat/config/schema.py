@@ -208,6 +208,11 @@ def validate(value: Any, schema: str, where: str, own: Iterable[str] = ()) -> No
         raise BadInput(f"{where}: {explained(errors[0])}")
 
 
+def enumerated(schema: str, name: str) -> list[str]:
+    """The words that a schema's `$defs` list under this name."""
+    return list(read_yaml(SCHEMAS / f"{schema}.schema.yaml")["$defs"][name]["enum"])
+
+
 @functools.cache
 def validator(schema: str, own: tuple[str, ...] = ()) -> jsonschema.Draft202012Validator:
     """Whole numbers are int and neither 50.0 nor true; numbers are finite."""

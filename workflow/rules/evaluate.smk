@@ -122,6 +122,14 @@ if WITHOUT_AUTOATTACK:
     ruleorder: evaluate_whitebox > evaluate
     ruleorder: evaluate_best_whitebox > evaluate_best
 
+    def network_of_run(wildcards):
+        return network_option(RunSpec.parse(wildcards.run).model, config)
+
+    def protocol_of_run(wildcards):
+        return json.dumps(
+            grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
+        )
+
     rule evaluate_whitebox:
         input:
             [file.replace(PATTERN, "{run}") for file in NETWORK],
@@ -145,12 +153,8 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
-            network=lambda wildcards: network_option(
-                RunSpec.parse(wildcards.run).model, config
-            ),
-            protocol=lambda wildcards: json.dumps(
-                grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
-            ),
+            network=network_of_run,
+            protocol=protocol_of_run,
             device=config["device"],
             runs_per_gpu=config["runs_per_gpu"],
         shell:
@@ -178,12 +182,8 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
-            network=lambda wildcards: network_option(
-                RunSpec.parse(wildcards.run).model, config
-            ),
-            protocol=lambda wildcards: json.dumps(
-                grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
-            ),
+            network=network_of_run,
+            protocol=protocol_of_run,
             device=config["device"],
             runs_per_gpu=config["runs_per_gpu"],
         shell:
