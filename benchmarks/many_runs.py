@@ -53,8 +53,8 @@ def grid(n: int) -> dict[str, object]:
     """A config of n runs or a few more, of two epochs each: methods, three eps, as many seeds as it takes."""
     seeds = list(range(-(-n // (3 * len(METHODS)))))
     eps = ["51/255", "77/255", "102/255"]
-    every = {"n_train": 30, "n_test": fabricate.N_TEST, "epochs": 2, "batch_size": 16}
-    every["schedule"] = {"kind": "triangular", "lr": 0.1}
+    schedule = {"kind": "triangular", "lr": 0.1}
+    every = {"n_train": 30, "n_test": fabricate.N_TEST, "epochs": 2, "batch_size": 16, "schedule": schedule}
     return {
         "grid": [{"dataset": "digits", "model": "preact_tiny", "eps": eps, "method": METHODS, "seed": seeds}],
         "recipes": {"digits": {"every": every}},

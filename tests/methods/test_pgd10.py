@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 
-import pytest
 import torch
 
 from fastat.attacks import uniform_like
