@@ -375,7 +375,7 @@ def compile_network(bench: Bench) -> None:
         one = rehearsal(bench.model, "atas", 128, bench.device)
         started = time.perf_counter()
         with devices.autocast(torch.device(bench.device), precision):
-            outcome = devices.compile_model(one.model, how, torch.zeros_like(one.batch.x), False)
+            outcome = devices.compile_model(one.model, how, torch.zeros_like(one.batch.x))
             one.step()()
         wait(bench)
         seconds = time.perf_counter() - started

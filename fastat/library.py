@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import methods
 from fastat import ROOT
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.config.grid import overlay
@@ -22,6 +21,7 @@ from fastat.config.spec import RunSpec
 from fastat.data import prepared, subsets
 from fastat.data.datasets import ImageSet, Part
 from fastat.errors import BadInput, did_you_mean
+from fastat.features import n_features
 from fastat.machine import devices, numerics
 from fastat.machine.processes import ALONE
 from fastat.machine.seeds import generator
@@ -264,10 +264,8 @@ def training_of(
     nothing = Part(part.images[:0], part.labels[:0], part.size)
     data, held_out = subsets.held_out(ImageSet("own", sha256, part, nothing, n_classes), recipe.hold_out)
     shape = (int(part.images.shape[1]), *part.size)
-    n_params, rng = sum(p.numel() for p in model.parameters()), generator(device, spec.seed, "method")
-    task = run.task_of(
-        eps, DatasetFacts(shape, n_classes, len(part), 0), recipe, len(data.train), n_params, device, rng
-    )
+    sizes, rng = (sum(p.numel() for p in model.parameters()), n_features(model)), generator(device, spec.seed, "method")
+    task = run.task_of(eps, DatasetFacts(shape, n_classes, len(part), 0), recipe, len(data.train), sizes, device, rng)
     method = run.method_of(spec, recipe, task)
     name = f"{spec.method}/{spec.variant}/seed{spec.seed}"
     first = prepared.content_hash({key: tensor.cpu().numpy() for key, tensor in model.state_dict().items()})
@@ -279,12 +277,12 @@ def training_of(
         "config": asdict(method.config),
         "made_from": made_from,
         "data_sha256": sha256,
-        "n_parameters": n_params,
+        "n_parameters": task.n_params,
         "numerics": recipe.numerics,
         **run.where_it_runs(device, ALONE),
     }
     example = torch.zeros((task.batch_size, *shape), device=device)
-    about["compiled"] = run.compiled(model, recipe, example, "double_backward" in methods.module(spec.method).PASSES)
+    about["compiled"] = run.compiled(model, recipe, example, spec.method)
     learner, everyone = SGDLearner(model, recipe), data.train
     return trainer.Training(
         name, spec.seed, data, recipe, task, model, method, learner, everyone, held_out, made_from, about

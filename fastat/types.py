@@ -25,7 +25,7 @@ class View(NamedTuple):
 class Batch:
     """What a method is given: images, labels, and who they are."""
 
-    x: Tensor  # (B, C, H, W) float32 in [0, 1], cropped and flipped by `view`
+    x: Tensor  # (B, C, H, W) float32 in [0, 1], cropped and flipped by `view`, perhaps with a black square
     y: Tensor  # (B,) int64
     index: Tensor  # (B,) int64, the images' rows in whatever has one row per training image
     view: View
@@ -49,6 +49,7 @@ class Task:
     device: torch.device
     rng: torch.Generator | None = field(compare=False)  # on `device`; None only where nothing is drawn
     processes: Processes = ALONE  # n_train and batch_size are of this process's share
+    n_features: int = 0  # what the network's last nn.Linear reads of an image; 0: it has none
 
 
 class StepReport(NamedTuple):
@@ -89,7 +90,8 @@ class Method(Protocol):
     method that trains outside the eps-ball, `leaves_pixel_range`, `redraws(epoch)` of one that draws its perturbations
     anew before some epochs, `ONE_PROCESS` (why several processes cannot share its training) and, on every module that
     holds them, `SHARDED`: its buffers with a row per training image or per position in the batch. Its file says
-    `NEEDS` if it treats parts of the network by themselves: `stem` and `trunk`, of a forward that is trunk(stem(x)).
+    `NEEDS` if it treats parts of the network by themselves: `stem` and `trunk`, of a forward that is trunk(stem(x));
+    `features`, what the nn.Linear that gives the logits reads (fastat/features.py).
 
     `REPLAYABLE = True` is a promise: within an epoch, the step of every batch of a size is one list of operations on
     the same tensors. Neither `batch.number` nor a value on the device, nor anything that an earlier batch left in

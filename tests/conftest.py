@@ -36,9 +36,8 @@ def no_module_of_a_test_is_anothers(tmp_path_factory):
 @pytest.fixture
 def tiny_task() -> Task:
     """Twelve 1x8x8 images in 10x10 frames, eps 0.1."""
-    return Task(
-        0.1, 12, 10, (1, 8, 8), (1, 10, 10), 30, 4, 3, N_PARAMS, torch.device("cpu"), torch.Generator().manual_seed(0)
-    )
+    rng = torch.Generator().manual_seed(0)
+    return Task(0.1, 12, 10, (1, 8, 8), (1, 10, 10), 30, 4, 3, N_PARAMS, torch.device("cpu"), rng, n_features=64)
 
 
 @pytest.fixture

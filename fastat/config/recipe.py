@@ -30,6 +30,7 @@ LATER = {  # fields not always there, and what they were without
     "network": {},
     "crop": "window",
     "decay_batchnorm": True,
+    "cutout": 0,
 }
 LIKE, AT = "cifar10", 8  # whose recipe trains a data set that has none, and the eps that it is in proportion to
 AS_IT_IS = (8, 12, 16)  # the eps at which that recipe is taken as it is
@@ -65,6 +66,7 @@ class Recipe:
     pad: int = 0  # zero pixels around an image before it is cropped back
     crop: str = "window"  # of the frame, as large as the image; or resized: of any size, where images are on disk
     flip: bool = False
+    cutout: int = 0  # pixels a side of a black square anywhere in every training image; 0: none
     n_train: int | None = None  # only the first so many images; None: all
     n_test: int | None = None
     hold_out: float = 0  # training images that nothing is trained on, for the best epoch: a share below 1, or how many

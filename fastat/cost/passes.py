@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastat.config.recipe import Recipe, Schedule
 from fastat.cost import shapes
 from fastat.data import views
+from fastat.features import n_features
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Task, differs
 
@@ -120,7 +121,7 @@ def rehearse(
         eps=8 / 255, n_train=n_train, n_classes=10, image_shape=image_shape,
         frame_shape=(channels, height + 2 * pad, width + 2 * pad), n_epochs=60, batch_size=batch_size,
         n_batches=-(-n_train // batch_size), n_params=sum(p.numel() for p in model.parameters()),
-        device=device, rng=rng,
+        device=device, rng=rng, n_features=n_features(model),
     )  # fmt: skip
     recipe = Recipe(60, batch_size, Schedule("piecewise", 0.01), weight_decay=5e-4)
     method, learner = build(task), SGDLearner(model.train(), recipe)

@@ -99,6 +99,7 @@ class TrainingStream:
         flip: bool,
         seed: int,
         crop: str = "window",
+        cutout: int = 0,
         shards: int = 1,
         processes: Processes = ALONE,
     ):
@@ -110,7 +111,7 @@ class TrainingStream:
         self.frames = views.frame(part.images, pad)
         self.labels, self.size, self.on_disk, self.batch_size = part.labels, part.size, part.on_disk, batch_size
         self.flip, self.seed, self.shards, self.processes = flip, seed, shards, processes
-        self.resized = crop == "resized"
+        self.resized, self.cutout = crop == "resized", cutout
         if shards > 1:
             assert drop_last and batch_size % shards == 0  # checked with the recipe
             self.n_batches = len(part) // shards // (batch_size // shards)
@@ -130,6 +131,10 @@ class TrainingStream:
         else:
             view = views.draw(len(order), (frame[0] - self.size[0], frame[1] - self.size[1]), self.flip, rng)
             sizes = [torch.tensor(length).expand(len(order)) for length in self.size]
+        holes: list[Tensor] = []
+        if self.cutout:  # drawn last: order and views are those without it
+            drawn = views.draw_holes(len(order), self.size, self.cutout, rng)
+            holes = [processes.mine(rows).to(device, non_blocking=True) for rows in drawn]
         mine_on_cpu = [processes.mine(rows) for rows in (order, *view, *sizes)]
         order, *seen = (rows.to(device, non_blocking=True) for rows in mine_on_cpu[:4])
         batch_size = self.batch_size // processes.size
@@ -140,6 +145,9 @@ class TrainingStream:
             pixels = (views.see(self.frames, order[b], View(*(t[b] for t in seen)), self.size) for b in batches)
         for number, (rows, images) in enumerate(zip(batches, pixels, strict=True), first):
             x = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+            if holes:
+                top, left = (first[rows] for first in holes)
+                views.cut_out(x, top, left, self.cutout)
             index = order[rows]
             yield Batch(x, self.labels[index], index // processes.size, View(*(t[rows] for t in seen)), epoch, number)
 

@@ -54,6 +54,25 @@ def draw_boxes(n: int, frame: tuple[int, int], flip: bool, rng: torch.Generator)
     return View(top, left, mirrored(n, flip, rng)), height, width
 
 
+def draw_holes(n: int, size: tuple[int, int], side: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """First rows and columns, (n,) each, of squares around independent pixels of images of `size` = (H, W).
+
+    A square near the border reaches beyond it (Cutout: DeVries and Taylor 2017, arXiv 1708.04552).
+    """
+    top, left = (torch.randint(length, (n,), generator=rng) - side // 2 for length in size)
+    return top, left
+
+
+def cut_out(x: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """x (B, C, H, W), black in place where its square of `side` x `side` pixels lies. top, left: (B,)."""
+    rows, cols = (
+        torch.arange(length, device=x.device) - first[:, None]
+        for length, first in zip(x.shape[2:], (top, left), strict=True)
+    )
+    rows, cols = ((ahead >= 0) & (ahead < side) for ahead in (rows, cols))
+    return x.masked_fill_(rows[:, None, :, None] & cols[:, None, None, :], 0)
+
+
 def mirrored(n: int, flip: bool, rng: torch.Generator) -> Tensor:
     """Each with probability 1/2 if `flip`."""
     return torch.rand(n, generator=rng) < 0.5 if flip else torch.zeros(n, dtype=torch.bool)

@@ -152,15 +152,15 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def compile_model(model: nn.Module, how: str, example: torch.Tensor, double_backward: bool) -> str:
+def compile_model(model: nn.Module, how: str, example: torch.Tensor, reason: str = "") -> str:
     """Compile `model` in place, as the recipe's `compile` says; or leave it as it is.
 
-    `example` is a batch like those to come; a copy of the model is compiled and run on it first.
+    `example` is a batch like those to come; a copy of the model is compiled and run on it first. `reason`: why the
+    method does not allow it; '' if it does.
     Returns what was done: `off`, the kind of compilation, or `off: ` and the reason why it was not possible.
     """
     if how == "off":
         return how
-    reason = "a double backward cannot be compiled" if double_backward else ""
     if not reason:
         try:
             probe = copy.deepcopy(model)

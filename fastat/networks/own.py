@@ -23,6 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fastat.config.networks import Door, kind_of, shown
 from fastat.errors import BadInput
+from fastat.features import FEATURES, last_linear, logits_and_features, n_features
 from fastat.machine.others import imported, in_a_sentence
 from fastat.networks.models import CIFAR10, IMAGENET, Normalize
 
@@ -169,16 +170,16 @@ class Demands:
     """What a training asks of a network besides logits."""
 
     method: str  # whose demands the next two are
-    parts: tuple[str, ...] = ()  # submodules: NEEDS of the method; `stem` and `trunk` make up the network
+    parts: tuple[str, ...] = ()  # NEEDS of the method: submodules (`stem` and `trunk` make up the network), or features
     twice: bool = False  # the gradient is differentiated again
     average: bool = False  # the network is copied
     batch_of_one: bool = False  # the last batch of an epoch has one image
 
 
-def check(door: Door, shape: tuple[int, int, int], n_classes: int, demands: Demands) -> int:
-    """Try a network on two made-up images, in all that training and attacks do with one; the number of its parameters.
+def check(door: Door, shape: tuple[int, int, int], n_classes: int, demands: Demands) -> tuple[int, int]:
+    """Try a network on two made-up images, in all that training and attacks do with one.
 
-    shape: (C, H, W). The global generators are drawn from.
+    shape: (C, H, W). The global generators are drawn from. Returns the numbers of its parameters and features.
     Raises: BadInput for the first rule that it breaks.
     """
     return tried(
@@ -188,7 +189,7 @@ def check(door: Door, shape: tuple[int, int, int], n_classes: int, demands: Dema
 
 def tried(
     called: str, network: nn.Module, again: nn.Module, shape: tuple[int, int, int], n_classes: int, demands: Demands
-) -> int:
+) -> tuple[int, int]:
     """`check`, of a network and another one of the same kind, both of which it alters.
 
     called: as errors name it.
@@ -210,7 +211,7 @@ def tried(
         with said(called, "the recipe keeps an average of its weights, and it cannot be copied"):
             copy.deepcopy(again)
     check_train(called, network.train(), x, n_classes, demands)
-    return sum(p.numel() for p in again.parameters())
+    return sum(p.numel() for p in again.parameters()), n_features(again)
 
 
 def made_up(shape: tuple[int, int, int]) -> Tensor:
@@ -306,15 +307,33 @@ def check_gradient(called: str, network: nn.Module, x: Tensor, demands: Demands)
 def check_parts(called: str, network: nn.Module, x: Tensor, demands: Demands) -> None:
     """The parts that the method treats by themselves."""
     way_out = "Write it as forward(x) = trunk(stem(x)), or train it by another method"
-    absent = [name for name in demands.parts if not isinstance(getattr(network, name, None), nn.Module)]
+    modules = [name for name in demands.parts if name != FEATURES]
+    absent = [name for name in modules if not isinstance(getattr(network, name, None), nn.Module)]
     if absent:
-        needs = f"{demands.method} needs {' and '.join(demands.parts)} of a network"
+        needs = f"{demands.method} needs {' and '.join(modules)} of a network"
         raise refusal(called, f"{needs}, and it has no {' and no '.join(absent)}", way_out)
     if {"stem", "trunk"} <= {*demands.parts}:
         with torch.no_grad(), said(called, "trunk(stem(x)) fails", way_out):
             same = torch.allclose(network.trunk(network.stem(x)), network(x), rtol=1e-4, atol=1e-5)  # type: ignore
         if not same:
             raise refusal(called, f"{demands.method} needs forward(x) = trunk(stem(x)), and it gives others", way_out)
+    if FEATURES in demands.parts:
+        check_features(called, network, x, demands.method)
+
+
+def check_features(called: str, network: nn.Module, x: Tensor, method: str) -> None:
+    """The last nn.Linear gives the logits."""
+    needs = f"{method} needs the features that the last nn.Linear reads"
+    way_out = "Let an nn.Linear, the last one, give the logits, or train it by another method"
+    layer = last_linear(network)
+    if layer is None:
+        raise refusal(called, f"{needs}, and it has none", way_out)
+    problem = f"{needs}, and its logits come from elsewhere"
+    with torch.no_grad(), said(called, problem, way_out):
+        logits, features = logits_and_features(network, x)
+        same = torch.allclose(layer(features), logits, rtol=1e-4, atol=1e-5)
+    if not same:
+        raise refusal(called, problem, way_out)
 
 
 def check_train(called: str, network: nn.Module, x: Tensor, n_classes: int, demands: Demands) -> None:

@@ -21,6 +21,7 @@ from fastat.config.spec import RunSpec
 from fastat.data import datasets, prepared, subsets
 from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
+from fastat.features import FEATURES, n_features
 from fastat.machine import devices, numerics, processes
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
 from fastat.machine.seeds import generator, seed_globals
@@ -63,7 +64,6 @@ def run(
     numerics.without_onednn(model)
     processes.synchronise_batchnorm(model, together)
     example = torch.zeros((task.batch_size, *task.image_shape), device=device)
-    passes = methods.module(spec.method).PASSES
     made_from = fingerprint(spec.name, recipe.to_json(), images)
     about = {
         **what_is_trained(spec, recipe, method),
@@ -73,7 +73,7 @@ def run(
         **({"network": own.source(recipe.network)} if recipe.network else {}),
         "numerics": recipe.numerics,
         **where_it_runs(device, together),
-        "compiled": compiled(model, recipe, example, "double_backward" in passes),
+        "compiled": compiled(model, recipe, example, spec.method),
     }
     learner = SGDLearner(model, recipe, together)
     training = Training(
@@ -109,11 +109,19 @@ def of_run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device) -
     return datasets.load(path, device, recipe.n_train, recipe.n_test)
 
 
-def compiled(model: nn.Module, recipe: Recipe, example: torch.Tensor, double_backward: bool) -> str:
+def compiled(model: nn.Module, recipe: Recipe, example: torch.Tensor, method: str) -> str:
     """Compile the model as the recipe says, and say what was done. Compiled kernels are the processor's own."""
     if recipe.numerics == "portable" and recipe.compile != "off":
         return "off: numerics are portable"
-    return devices.compile_model(model, recipe.compile, example, double_backward)
+    return devices.compile_model(model, recipe.compile, example, why_not_compiled(method))
+
+
+def why_not_compiled(method: str) -> str:
+    """Why a network that is trained by the method must not be compiled; '' if it may."""
+    file = methods.module(method)
+    if "double_backward" in file.PASSES:
+        return "a double backward cannot be compiled"
+    return "the method reads features inside the network" if FEATURES in getattr(file, "NEEDS", ()) else ""
 
 
 def build_method(
@@ -128,9 +136,9 @@ def build_method(
     if n_train is None:
         whole_set = recipe.n_train or facts.n_train
         n_train = subsets.size(whole_set - n_held_out(recipe.hold_out, whole_set), spec.subset)
-    n_params = n_parameters(spec, recipe, n_train)
     rng = None if device.type == "meta" else method_generator(spec, device, together)
-    task = task_of(spec.eps, facts, recipe, n_train, n_params, device, rng, together)
+    sizes = sizes_of_network(spec, recipe, n_train)
+    task = task_of(spec.eps, facts, recipe, n_train, sizes, device, rng, together)
     return task, method_of(spec, recipe, task)
 
 
@@ -139,12 +147,15 @@ def task_of(
     facts: DatasetFacts,
     recipe: Recipe,
     n_train: int,
-    n_params: int,
+    sizes: tuple[int, int],
     device: torch.device,
     rng: torch.Generator | None,
     together: Processes = ALONE,
 ) -> Task:
-    """What a method is told of a training on n_train images: one process's share, where several train together."""
+    """What a method is told of a training on n_train images: one process's share, where several train together.
+
+    sizes: numbers of the network's parameters and features.
+    """
     channels, height, width = facts.stored or facts.shape
     whole, rest = divmod(n_train // recipe.shards, recipe.batch_size // recipe.shards)
     return Task(
@@ -156,7 +167,8 @@ def task_of(
         n_epochs=recipe.epochs,
         batch_size=recipe.batch_size // together.size,
         n_batches=whole if recipe.drop_last or not rest else whole + 1,
-        n_params=n_params,
+        n_params=sizes[0],
+        n_features=sizes[1],
         device=device,
         rng=rng,
         processes=together,
@@ -213,20 +225,21 @@ def network_on_meta(spec: RunSpec, recipe: Recipe) -> nn.Module:
         return network(spec, recipe)
 
 
-def n_parameters(spec: RunSpec, recipe: Recipe, n_train: int) -> int:
-    """How many parameters the network has. One that is not ours is tried first: own.check."""
+def sizes_of_network(spec: RunSpec, recipe: Recipe, n_train: int) -> tuple[int, int]:
+    """How many parameters and features the network has. One that is not ours is tried first: own.check."""
     facts = catalog.required(spec.dataset)
     if not recipe.network:
-        return n_of_ours(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
+        return sizes_of_ours(spec.model, facts.shape[0], facts.n_classes, recipe.arch)
     demands = demands_of(spec, recipe, n_train)
     return checked(json.dumps(recipe.network, sort_keys=True), facts.shape, facts.n_classes, demands)
 
 
 @functools.cache
-def n_of_ours(model: str, n_channels: int, n_classes: int, arch: str) -> int:
-    """How many parameters one of our networks has."""
+def sizes_of_ours(model: str, n_channels: int, n_classes: int, arch: str) -> tuple[int, int]:
+    """How many parameters and features one of our networks has."""
     with torch.device("meta"):
-        return sum(p.numel() for p in models.build(model, n_channels, n_classes, arch).parameters())
+        network = models.build(model, n_channels, n_classes, arch)
+    return sum(p.numel() for p in network.parameters()), n_features(network)
 
 
 def demands_of(spec: RunSpec, recipe: Recipe, n_train: int) -> own.Demands:
@@ -237,7 +250,7 @@ def demands_of(spec: RunSpec, recipe: Recipe, n_train: int) -> own.Demands:
 
 
 @functools.cache
-def checked(door: str, shape: tuple[int, int, int], n_classes: int, demands: own.Demands) -> int:
+def checked(door: str, shape: tuple[int, int, int], n_classes: int, demands: own.Demands) -> tuple[int, int]:
     """own.check, once for all runs that demand the same. door: as JSON."""
     return own.check(json.loads(door), shape, n_classes, demands)
 

@@ -168,8 +168,8 @@ def run_epochs(
     """The epochs from `now` on. Returns why training diverged, or ''. path: of the state; None: none is kept."""
     recipe, model, device, processes = run.recipe, run.model, run.task.device, run.task.processes
     stream = TrainingStream(
-        run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last,
-        pad=recipe.pad, crop=recipe.crop, flip=recipe.flip, seed=run.seed, shards=recipe.shards, processes=processes,
+        run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last, pad=recipe.pad, crop=recipe.crop,
+        flip=recipe.flip, cutout=recipe.cutout, seed=run.seed, shards=recipe.shards, processes=processes,
     )  # fmt: skip
     draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()) or bool(recipe.network)
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)

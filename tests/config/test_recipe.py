@@ -42,7 +42,7 @@ def test_recipe_and_json_are_inverse():
 
 def test_fields_of_now_are_left_out_of_the_json_where_they_change_nothing():
     text = resolve(RunSpec("imagenet", "resnet50", 2, "fgsm_rs", "paper", 0), load_config()).to_json()
-    assert not {"crop", "decay_batchnorm", "hold_out", "network"} & json.loads(text).keys()
+    assert not {"crop", "cutout", "decay_batchnorm", "hold_out", "network"} & json.loads(text).keys()
     released = json.loads(
         resolve(RunSpec("imagenet", "resnet50", 2, "fgsm_rs", "released", 0), load_config()).to_json()
     )

@@ -65,6 +65,17 @@ def test_order_and_views_depend_on_seed_and_epoch_alone_so_a_resumed_epoch_goes_
 
 
 @needs_fashion
+def test_a_cutout_changes_nothing_but_a_square_and_resumes_with_its_epoch():
+    whole, cut = (list(stream(cutout=side).epoch(5)) for side in (0, 2))
+    for one, other in zip(whole, cut, strict=True):
+        assert torch.equal(one.index, other.index) and all(map(torch.equal, one.view, other.view))
+        changed = one.x != other.x
+        assert (other.x[changed] == 0).all() and changed.flatten(1).sum(1).max() <= 4
+    assert any((one.x != other.x).any() for one, other in zip(whole, cut, strict=True))
+    for one, other in zip(cut[1:], stream(cutout=2).epoch(5, first=1), strict=True):
+        assert torch.equal(one.x, other.x)
+
+
 def test_fashion_mnist_is_read_from_files_on_disk(tmp_path):
     fashion = prepared("fashion_mnist", tmp_path)
     assert fashion.train.images.shape == (60000, 1, 28, 28) and fashion.test.images.shape == (10000, 1, 28, 28)
@@ -142,7 +153,7 @@ def test_an_unknown_dataset_is_bad_input(tmp_path, capsys):
 def test_batches_are_made_on_the_device_without_waiting_for_it():
     """On `meta` there are no values to read, and a loop over images would need some."""
     images, labels = torch.empty(10, 3, 32, 32, dtype=torch.uint8, device="meta"), torch.empty(10, device="meta")
-    options = {"batch_size": 4, "drop_last": False, "pad": 4, "flip": True, "seed": 3}
+    options = {"batch_size": 4, "drop_last": False, "pad": 4, "flip": True, "cutout": 4, "seed": 3}
     batches = list(TrainingStream(Part(images, labels, (32, 32)), **options).epoch(1))
     assert [tuple(batch.x.shape) for batch in batches] == [(4, 3, 32, 32), (4, 3, 32, 32), (2, 3, 32, 32)]
     assert all(

@@ -68,7 +68,8 @@ def test_batches_from_disk_are_those_from_memory_bit_by_bit(prepared):
     whole = data.train.images.clone()
     for settings in ({"shards": 1, "drop_last": False}, {"shards": 2, "drop_last": True}):
         for processes in (Processes(),) if settings["shards"] == 1 else (Processes(0, 2), Processes(1, 2)):
-            options = {"batch_size": 4, "pad": 0, "flip": True, "seed": 1, "processes": processes, **settings}
+            options = {"batch_size": 4, "pad": 0, "flip": True, "cutout": 9, "seed": 1, **settings}
+            options["processes"] = processes
             on_disk = TrainingStream(data.train, **options)
             in_memory = TrainingStream(data.train, **options)
             assert on_disk.on_disk

@@ -52,3 +52,18 @@ def test_a_frame_that_no_box_fits_is_seen_whole():
     view, height, width = views.draw_boxes(50, (2, 400), False, torch.Generator().manual_seed(0))
     assert set(zip(height.tolist(), width.tolist(), strict=True)) == {(2, 400)}
     assert not view.top.any() and not view.left.any() and not view.flip.any()
+
+
+def test_a_hole_is_black_and_ends_at_the_border():
+    x = torch.ones(3, 2, 5, 6)
+    views.cut_out(x, torch.tensor([1, -1, 4]), torch.tensor([2, 5, 7]), 2)
+    expected = torch.ones(3, 5, 6)
+    expected[0, 1:3, 2:4] = expected[1, :1, 5:] = 0  # the third lies outside
+    assert torch.equal(x, expected[:, None].expand(3, 2, 5, 6))
+
+
+def test_holes_lie_around_every_pixel_alike():
+    top, left = views.draw_holes(4000, (3, 5), 4, torch.Generator().manual_seed(0))
+    for first, length in ((top, 3), (left, 5)):
+        counts = torch.bincount(first + 2, minlength=length)  # of centres
+        assert len(counts) == length and ((counts / 4000 - 1 / length).abs() < 0.03).all()

@@ -142,19 +142,19 @@ def test_a_compiled_network_computes_the_same(tiny_batch):
     torch.manual_seed(0)
     model = models.build("preact_tiny", 1, 10).eval()
     before, names = model(tiny_batch.x), list(model.state_dict())
-    done = devices.compile_model(model, "default", tiny_batch.x.clone(), double_backward=False)
+    done = devices.compile_model(model, "default", tiny_batch.x.clone())
     assert done == "default"
     torch.testing.assert_close(model(tiny_batch.x), before, rtol=1e-4, atol=1e-5)
     assert list(model.state_dict()) == names
 
 
-@pytest.mark.parametrize("double_backward,reason", [(True, "double backward"), (False, "no compiler here")])
-def test_what_cannot_be_compiled_runs_uncompiled_and_says_why(tiny_batch, monkeypatch, caplog, double_backward, reason):
+@pytest.mark.parametrize("asked,reason", [("of the method", "of the method"), ("", "no compiler here")])
+def test_what_cannot_be_compiled_runs_uncompiled_and_says_why(tiny_batch, monkeypatch, caplog, asked, reason):
     def refuse(*_args, **_options):
         raise RuntimeError("no compiler here\nand a long trace")
 
     monkeypatch.setattr(torch.nn.Module, "compile", refuse)
     model = models.build("preact_tiny", 1, 10)
-    done = devices.compile_model(model, "default", tiny_batch.x.clone(), double_backward)
+    done = devices.compile_model(model, "default", tiny_batch.x.clone(), asked)
     assert done.startswith("off: ") and reason in done and "trace" not in done
     assert reason in caplog.text and model(tiny_batch.x).shape == (4, 10)

@@ -130,4 +130,4 @@ for n in (64, 29) * 30:
 
 def test_what_is_compiled_is_the_processors_own():
     recipe = replace(resolve(RunSpec.parse(NAME), load_config()), numerics="portable", compile="default")
-    assert run.compiled(torch.nn.Linear(1, 1), recipe, torch.zeros(1, 1), False) == "off: numerics are portable"
+    assert run.compiled(torch.nn.Linear(1, 1), recipe, torch.zeros(1, 1), "atas") == "off: numerics are portable"

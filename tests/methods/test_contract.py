@@ -17,6 +17,7 @@ from fastat.config.recipe import Recipe, Schedule
 from fastat.cost import passes
 from fastat.cost.passes import count_passes, rehearse
 from fastat.data import views
+from fastat.features import n_features
 from fastat.machine import devices
 from fastat.networks import models
 from fastat.training import captured, checkpoint
@@ -79,7 +80,7 @@ def tiny(n_classes=10, n_channels=1, seed=0):
     model = models.PreActResNet(4, (1, 1), 1, n_channels, n_classes).train().to(DEVICE)
     n_params = sum(p.numel() for p in model.parameters())
     shape, frame, rng = (n_channels, 8, 8), (n_channels, 10, 10), torch.Generator(DEVICE).manual_seed(seed)
-    task = Task(0.1, 12, n_classes, shape, frame, 30, 4, 3, n_params, DEVICE, rng)
+    task = Task(0.1, 12, n_classes, shape, frame, 30, 4, 3, n_params, DEVICE, rng, n_features=n_features(model))
     return task, model, SGDLearner(model, RECIPE)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from fastat.features import logits_and_features, n_features
 from fastat.networks import models
 
 SMALL = {"preact": "preact_tiny", "postact": "postact_tiny", "wide": "wrn16_1"}
@@ -80,6 +81,9 @@ def test_every_network_has_a_stem_that_ends_in_a_convolution_and_gives_logits(na
     assert isinstance(model.stem[-1], nn.Conv2d)
     assert torch.equal(model(x), model.trunk(model.stem(x)))
     assert model(x).shape == (2, 7)
+    logits, features = logits_and_features(model, x)
+    assert torch.equal(logits, model(x)) and torch.equal(features, model.trunk[:-1](model.stem(x)))
+    assert features.shape == (2, n_features(model))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fastat.errors import BadInput
+from fastat.features import logits_and_features
 from fastat.networks import own
 from fastat.networks.own import Demands, build, check
 
@@ -52,6 +53,24 @@ class StemAlone(Viewing):
 class OtherTrunk(Parts):
     def forward(self, x):
         return self.trunk(torch.relu(-self.stem(x)))
+
+
+class Convolutional(Parts):
+    def __init__(self, n_channels, n_classes):
+        super().__init__(n_channels, n_classes)
+        self.trunk = nn.Sequential(nn.Conv2d(6, n_classes, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Auxiliary(Parts):
+    """Its last linear layer gives no logits."""
+
+    def __init__(self, n_channels, n_classes, used=True):
+        super().__init__(n_channels, n_classes)
+        self.beside, self.used = nn.Linear(6 * 64, n_classes), used
+
+    def forward(self, x):
+        maps = self.stem(x)
+        return self.trunk(maps) + (0.1 * self.beside(maps.flatten(1)) if self.used else 0)
 
 
 class Tied(nn.Module):
@@ -257,13 +276,16 @@ def test_what_cannot_be_trained_is_refused_by_rule_and_value(door, message):
         (factory("small"), {"parts": ("stem", "trunk")}, "yopo needs stem and trunk of a network, and it has no stem"),
         (factory("StemAlone"), {"parts": ("stem", "trunk")}, "and it has no trunk. Write it as"),
         (factory("OtherTrunk"), {"parts": ("stem", "trunk")}, r"needs forward\(x\) = trunk\(stem\(x\)\), and it gives"),
+        (factory("Convolutional"), {"parts": ("features",)}, "features that the last nn.Linear reads, and it has none"),
+        (factory("Auxiliary"), {"parts": ("features",)}, "and its logits come from elsewhere. Let an nn.Linear"),
+        (factory("Auxiliary", used=False), {"parts": ("features",)}, "its logits come from elsewhere: IndexError"),
         (forward("once"), {"twice": True}, "yopo differentiates its gradient, which fails: no weight moves it"),
         (factory("Alone"), {"average": True}, "the recipe keeps an average of its weights, and it cannot be copied"),
         (forward("two in training"), {"batch_of_one": True}, "fails in train mode on one image.*Set `drop_last: true`"),
     ],
 )  # fmt: skip
 def test_what_only_some_trainings_need_is_asked_by_them_alone(door, demands, message):
-    assert check(door, SHAPE, 10, PLAIN) > 0
+    assert check(door, SHAPE, 10, PLAIN)[0] > 0
     with pytest.raises(BadInput, match=message):
         check(door, SHAPE, 10, Demands("yopo", **demands))
 
@@ -274,12 +296,24 @@ def test_what_only_some_trainings_need_is_asked_by_them_alone(door, demands, mes
 @pytest.mark.parametrize("normalise", ["inside", "imagenet", {"mean": [0.3], "std": [0.2]}], ids=str)
 def test_what_can_be_trained_is_built_with_arguments_and_counted(door, normalise):
     door = door if normalise == "inside" else {**door, "normalise": normalise}
-    count = check(door, SHAPE, 10, PLAIN)
+    count, _ = check(door, SHAPE, 10, PLAIN)
     assert count == sum(p.numel() for p in build(door, 1, 10).parameters())
 
 
+@pytest.mark.parametrize("name,size", [("small", 96), ("Parts", 384), ("Viewing", 384), ("Tied", 64)])
+@pytest.mark.parametrize("normalise", ["inside", "imagenet"])
+def test_features_are_what_the_last_linear_layer_reads(name, size, normalise):
+    door = factory(name) if normalise == "inside" else {**factory(name), "normalise": normalise}
+    assert check(door, SHAPE, 10, Demands("fgsm_law", ("features",)))[1] == size
+    network, x = build(door, 1, 10), torch.rand(3, 1, 8, 8)
+    logits, features = logits_and_features(network, x)
+    layer = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    assert features.shape == (3, size) and torch.equal(logits, network(x)) and torch.equal(layer(features), logits)
+    assert not layer._forward_pre_hooks
+
+
 def test_arguments_reach_the_factory():
-    assert check(factory("small", width=20), SHAPE, 7, PLAIN) == 20 * 9 + 20 + 40 + (320 * 7 + 7)
+    assert check(factory("small", width=20), SHAPE, 7, PLAIN) == (20 * 9 + 20 + 40 + (320 * 7 + 7), 320)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +333,7 @@ def test_a_stated_normalisation_comes_before_the_network_and_into_its_stem(norma
     torch.testing.assert_close(network(x), inner((x - mean) / std))
     torch.testing.assert_close(network.stem(x), inner.stem((x - mean) / std))
     assert torch.equal(network.trunk(network.stem(x)), network(x))
-    assert check({**factory("Parts"), "normalise": normalise}, SHAPE, 10, Demands("yopo", ("stem", "trunk"))) > 0
+    assert check({**factory("Parts"), "normalise": normalise}, SHAPE, 10, Demands("yopo", ("stem", "trunk")))[0] > 0
 
 
 def test_a_network_without_parts_has_none_behind_a_normalisation_either():
@@ -318,7 +352,7 @@ def test_torchvisions_network_is_torchvisions():
     torch.manual_seed(0)
     theirs = torchvision.models.squeezenet1_1(weights=None, num_classes=7, dropout=0.1)
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    assert check(door, (3, 32, 32), 7, PLAIN) == sum(p.numel() for p in theirs.parameters())
+    assert check(door, (3, 32, 32), 7, PLAIN) == (sum(p.numel() for p in theirs.parameters()), 0)  # no nn.Linear
 
 
 def test_without_timm_the_way_out_is_to_install_it(monkeypatch):
@@ -332,8 +366,10 @@ def test_without_timm_the_way_out_is_to_install_it(monkeypatch):
 def test_timms_network_is_timms():
     timm = pytest.importorskip("timm", reason="timm is an extra: pip install timm")
     door = {"timm": "resnet10t", "args": {"drop_path_rate": 0.1}}
-    assert check(door, SHAPE, 10, PLAIN) == sum(
-        p.numel() for p in timm.create_model("resnet10t", num_classes=10, in_chans=1).parameters()
+    theirs = timm.create_model("resnet10t", num_classes=10, in_chans=1)
+    assert check(door, SHAPE, 10, Demands("fgsm_law", ("features",))) == (
+        sum(p.numel() for p in theirs.parameters()),
+        512,
     )
     with pytest.raises(BadInput, match="there is no network 'resnet10x' there; the nearest are resnet10t"):
         build({"timm": "resnet10x"}, 3, 10)
