@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fastat.adam import Adam
 from fastat.attacks import input_gradient
 from fastat.losses import check_soft_target, soft_target_loss
 from fastat.types import Batch, Learner, StepReport, Task
 from fastat.units import Length
 from methods import fgsm_sdi
 from methods.atas import StepSize
-from methods.fgsm_sdi import Ascent, Generator
+from methods.fgsm_sdi import Generator
 
 VERSION = 1
 CYCLE = fgsm_sdi.CYCLE
@@ -46,7 +47,7 @@ class Method(nn.Module):
         self.config, self.task = config, task
         self.leaves_pixel_range = not config.clip
         self.generator = Generator(task.image_shape[0], config.width, task.eps).to(task.device)
-        self.ascent = Ascent(self.generator, config)
+        self.adam = Adam(self.generator.parameters(), config.generator_lr, config.generator_weight_decay)
         self.adaptive = StepSize(task, config.beta, config.c, config.gamma_over_c)
 
     def differs(self, batch: Batch) -> bool:
@@ -62,7 +63,7 @@ class Method(nn.Module):
         signs = input_gradient(model, x, y).sign()
         if self.differs(batch):
             self.generator.train()
-            self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
+            self.adam.step(-soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
         self.generator.eval()
         with torch.no_grad():
             x_adv = self.attack(model, batch, signs)
@@ -81,8 +82,8 @@ class Method(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The generator's Adam."""
-        return self.ascent.state()
+        return self.adam.state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        self.ascent.load(state)
+        self.adam.load(state)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fastat.adam import Adam
 from fastat.attacks import input_gradient
 from fastat.losses import check_soft_target, soft_target_loss
 from fastat.types import Batch, Learner, StepReport, Task
@@ -54,7 +55,7 @@ class Method(nn.Module):
         self.config, self.task = config, task
         self.alpha, self.leaves_pixel_range = in_pixels(config.alpha, task.eps), not config.clip
         self.generator = Generator(task.image_shape[0], config.width, task.eps).to(task.device)
-        self.ascent = Ascent(self.generator, config)
+        self.adam = Adam(self.generator.parameters(), config.generator_lr, config.generator_weight_decay)
 
     def differs(self, batch: Batch) -> bool:
         """Whether the generator learns from this batch, too."""
@@ -69,7 +70,7 @@ class Method(nn.Module):
         signs = input_gradient(model, x, y).sign()
         if self.differs(batch):
             self.generator.train()
-            self.ascent.step(soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
+            self.adam.step(-soft_target_loss(model(self.attack(model, batch, signs)), y, self.config.s))
         self.generator.eval()
         with torch.no_grad():
             x_adv = self.attack(model, batch, signs)
@@ -87,11 +88,11 @@ class Method(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The generator's Adam."""
-        return self.ascent.state()
+        return self.adam.state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of `get_extra_state`."""
-        self.ascent.load(state)
+        self.adam.load(state)
 
 
 class Generator(nn.Module):
@@ -117,37 +118,3 @@ class Generator(nn.Module):
         """(B, 2C, H, W) -> (B, C, H, W)."""
         features = self.head(x)
         return self.eps * self.tail(features + self.block(features)).tanh()
-
-
-class Ascent:
-    """Adam that moves a generator where the network's loss is higher."""
-
-    def __init__(self, generator: Generator, config: Config):
-        self.params = list(generator.parameters())
-        self.adam = torch.optim.Adam(self.params, config.generator_lr, weight_decay=config.generator_weight_decay)
-
-    def step(self, loss: Tensor) -> None:
-        """One step up; the network gets no gradient."""
-        for p, grad in zip(self.params, torch.autograd.grad(-loss, self.params), strict=True):
-            p.grad = grad
-        self.adam.step()
-        torch.clear_autocast_cache()  # of bf16 copies of the weights that were
-        self.adam.zero_grad(set_to_none=True)
-
-    def state(self) -> Tensor:
-        """Adam's moments and step count in one float64 vector, so that they resume with the method's buffers."""
-        rows = []
-        for p in self.params:
-            state = self.adam.state.get(p) or {"step": torch.zeros(()), "exp_avg": p * 0, "exp_avg_sq": p * 0}
-            rows += [state[key].detach().to(p.device).double().reshape(-1) for key in ("step", "exp_avg", "exp_avg_sq")]
-        return torch.cat(rows)
-
-    def load(self, state: Tensor) -> None:
-        """The inverse of `state`."""
-        for p in self.params:
-            step, mean, square, state = state.split([1, p.numel(), p.numel(), len(state) - 1 - 2 * p.numel()])
-            moments = {"exp_avg": mean, "exp_avg_sq": square}
-            self.adam.state[p] = {
-                "step": step[0].float().cpu(),
-                **{key: torch.empty_like(p).copy_(value.reshape(p.shape)) for key, value in moments.items()},
-            }

@@ -2,7 +2,7 @@
 
 Pan, Li, Yao, "Adversarial initialization with universal adversarial perturbation: A new approach to fast adversarial
 training", AAAI 2024. Not in the ATAS paper. The prior is larger than eps; the start is cut to the ball and to the pixel
-range. Variant `class` (FGSM-CUAP) has one prior per class.
+range. Variant `class` (FGSM-CUAP) has one prior per class; methods/fgsm_fuap.py has one per cluster of features.
 Cost per batch: 2 forwards, 1 input backward, 2 parameter backwards.
 State: per group the signs of a perturbation, in int8, and a momentum of gradients.
 Departures: none in what is computed; no weight gradient is computed and thrown away.
@@ -24,32 +24,43 @@ PASSES = {"forward": 2, "input_backward": 1, "parameter_backward": 2}
 
 
 @dataclass(frozen=True)
-class Config:
-    """Defaults: fat/fgsm_one_uap.py of its code, CIFAR10 at eps 8/255."""
+class Step:
+    """What does not ask whose the prior is. Defaults: fat/fgsm_one_uap.py of its code, CIFAR10 at eps 8/255."""
 
-    per_class: bool = False  # FGSM-CUAP: fat/fgsm_class_uap.py
     alpha: Length = "1 eps"
     size: Length = "1.25 eps"  # of the prior; released: 10/255 whatever eps is
     mu: float = 0.3  # memory of the momentum
     lam: float = 10.0  # weight of the mean squared difference of logits
     label_smoothing: float = 0.4  # of attack and descent
 
+    def __post_init__(self) -> None:
+        """Raises: ValueError, as every method does for what it cannot use."""
+        check_label_smoothing(self.label_smoothing)
+        if not (self.mu >= 0 and self.lam >= 0):
+            raise ValueError(f"mu and lam must be 0 or more, got {self.mu} and {self.lam}")
 
-class Method(nn.Module):
-    """FGSM-UAP. The prior is as large as it may be, or 0, in every pixel: from +size a step against it leads to 0."""
 
-    REPLAYABLE = True
+@dataclass(frozen=True)
+class Config(Step):
+    """One prior for all images, or one per class."""
+
+    per_class: bool = False  # FGSM-CUAP: fat/fgsm_class_uap.py
+
+
+class Priors(nn.Module):
+    """A prior and a momentum per group of images, and the step that starts there.
+
+    The prior is as large as it may be, or 0, in every pixel: from +size a step against it leads to 0.
+    """
+
     prior: Tensor  # (groups, C, H, W) int8, signs
     momentum: Tensor  # (groups, C, H, W)
 
-    def __init__(self, config: Config, task: Task):
+    def __init__(self, config: Step, task: Task, n_groups: int):
         super().__init__()
-        check_label_smoothing(config.label_smoothing)
-        if not (config.mu >= 0 and config.lam >= 0):
-            raise ValueError(f"mu and lam must be 0 or more, got {config.mu} and {config.lam}")
         self.config, self.task = config, task
         self.alpha, self.size = in_pixels(config.alpha, task.eps), in_pixels(config.size, task.eps)
-        shape = (task.n_classes if config.per_class else 1, *task.image_shape)
+        shape = (n_groups, *task.image_shape)
         self.register_buffer("prior", torch.zeros(shape, dtype=torch.int8, device=task.device))
         self.register_buffer("momentum", torch.zeros(shape, device=task.device))
 
@@ -59,11 +70,13 @@ class Method(nn.Module):
             coins = torch.empty_like(self.momentum).bernoulli_(generator=self.task.rng)
             self.prior.copy_(2 * coins - 1)
 
-    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
-        """As methods/fgsm_pgi.py, but for prior and target; the prior moves last, by the gradient of before."""
+    def train_from(self, near: Tensor, group: Tensor, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """As methods/fgsm_pgi.py, but for prior and target; the prior moves last, by the gradient of before.
+
+        Shapes: near (B, C, H, W), where the images' priors are added; group (B,), whose prior is an image's.
+        """
         x, y, eps, config = batch.x, batch.y, self.task.eps, self.config
-        group = y if config.per_class else torch.zeros_like(y)
-        x_prior = project_linf(x + self.size * self.prior[group], x, eps).requires_grad_()
+        x_prior = project_linf(near + self.size * self.prior[group], x, eps).requires_grad_()
         z_prior = model(x_prior)
         loss = cross_entropy(z_prior, y, label_smoothing=config.label_smoothing)
         (grad,) = torch.autograd.grad(loss, x_prior, retain_graph=True)
@@ -90,3 +103,18 @@ class Method(nn.Module):
         self.momentum.copy_(torch.where(n > 0, momentum, self.momentum))
         moved = (self.prior + self.momentum.sign().to(torch.int8)).clamp_(-1, 1)
         self.prior.copy_(torch.where(n > 0, moved, self.prior))
+
+
+class Method(Priors):
+    """FGSM-UAP, -CUAP."""
+
+    REPLAYABLE = True
+    config: Config
+
+    def __init__(self, config: Config, task: Task):
+        super().__init__(config, task, task.n_classes if config.per_class else 1)
+
+    def train_batch(self, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
+        """From each image's own prior."""
+        group = batch.y if self.config.per_class else torch.zeros_like(batch.y)
+        return self.train_from(batch.x, group, model, batch, learner)

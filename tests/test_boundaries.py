@@ -13,12 +13,12 @@ from fastat.config.recipe import method_names
 
 # The rooms from the ground up: each imports only what stands before it. Flat files are named as they are.
 FLOORS = (
-    "__init__", "errors", "units", "config", "machine", "types", "attacks", "features", "losses", "data",
+    "__init__", "errors", "units", "config", "machine", "types", "adam", "attacks", "features", "losses", "data",
     "store", "methods", "networks", "training", "library", "evaluation", "report", "evaluator", "exchange", "cost",
     "arguments", "completion", "cli", "__main__",
 )  # fmt: skip
 TOOLS = {"contextlib", "dataclasses", "itertools", "math", "typing", "torch", "methods"}
-FLAT = {f"fastat.{name}" for name in ("attacks", "features", "losses", "store", "types", "units")}
+FLAT = {f"fastat.{name}" for name in ("adam", "attacks", "features", "losses", "store", "types", "units")}
 
 
 def imported(path):

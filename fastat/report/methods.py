@@ -64,6 +64,7 @@ METHODS = {
     "dom_re": About("DOM-RE", "#6f6f6f", DASHED, (6, 0, 15)),
     "tdat": About("TDAT", "#7b7b7b", DOTTED, (7, 0, 25)),
     "fgsm_pgk": About("FGSM-PGK", "#878787", DASHDOT, (6, 1, 15)),
+    "fgsm_fuap": About("FGSM-FUAP", "#717171", SOLID, (10, 0, 18)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"

@@ -95,9 +95,8 @@ def test_every_named_recipe_is_whole_on_cifar10_and_says_where_each_value_comes_
                 value = chosen(value, RunSpec("cifar10", "preact_resnet18", 8, method, variant, 0), key)
                 fields = lay(fields, {key: value} if param == key else {"params": {param: value}})
             whole = recipe_from(fields, f"{method}/{variant}")
-            task = Task(
-                8 / 255, 50000, 10, (3, 32, 32), (3, 40, 40), whole.epochs, 128, 391, 9, torch.device("meta"), None
-            )
+            shapes, device = ((3, 32, 32), (3, 40, 40)), torch.device("meta")
+            task = Task(8 / 255, 50000, 10, *shapes, whole.epochs, 128, 391, 9, device, None, n_features=512)
             methods.build(method, task, **whole.params)
 
 
@@ -153,6 +152,7 @@ FIXED = {  # in 255ths, at whatever eps
     "fgsm_sdi": {"alpha": 8},
     "fgsm_pgi": {"alpha": 8},
     "fgsm_pco": {"alpha": 8},
+    "fgsm_fuap": {"size": 10},
 }
 
 

@@ -82,8 +82,8 @@ def ours(name, case, dtype):
     method, learner = methods.build(name, task, **case["params"]).to(dtype), Watched(model, recipe)
     found = {"steps": [], "loss": [], "cos": [], "generator_loss": [], "state_at_end_of_epoch": {}}
     if name == "fgsm_sdi":
-        ascend = method.ascent.step
-        method.ascent.step = lambda loss: (found["generator_loss"].append(-float(loss.detach())), ascend(loss))
+        descend = method.adam.step
+        method.adam.step = lambda loss: (found["generator_loss"].append(float(loss.detach())), descend(loss))
     for epoch in range(1, case["epochs"] + 1):
         method.begin_epoch(model, learner, epoch)
         for batch in stream.epoch(epoch):
