@@ -65,6 +65,7 @@ METHODS = {
     "tdat": About("TDAT", "#7b7b7b", DOTTED, (7, 0, 25)),
     "fgsm_pgk": About("FGSM-PGK", "#878787", DASHDOT, (6, 1, 15)),
     "fgsm_fuap": About("FGSM-FUAP", "#717171", SOLID, (10, 0, 18)),
+    "fgsm_law": About("FGSM-LAW", "#818181", DASHED, (7, 1, 25)),
 }
 PLAIN_FGSM = ("fgsm_rs", "fgsm")  # a method of its own to everybody but the code
 COLOUR_OF_PLAIN_FGSM = "#f0b400"

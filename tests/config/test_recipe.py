@@ -153,6 +153,7 @@ FIXED = {  # in 255ths, at whatever eps
     "fgsm_pgi": {"alpha": 8},
     "fgsm_pco": {"alpha": 8},
     "fgsm_fuap": {"size": 10},
+    "fgsm_law": {"alpha": 8},
 }
 
 

@@ -177,7 +177,7 @@ def test_resumed_at_any_cut_it_ends_bit_identically(name, tmp_path):
     resume_at_every_cut(name, RECIPE, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nuat", "fgsm_pgk"])  # the second one sets the decay itself
+@pytest.mark.parametrize("name", ["nuat", "fgsm_pgk", "fgsm_law"])  # the last two set the decay themselves
 def test_a_weight_average_resumes_too(name, tmp_path):
     resume_at_every_cut(name, replace(RECIPE, average=0.9), tmp_path)
 
