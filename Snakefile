@@ -138,10 +138,11 @@ onstart:
 
 
 onsuccess:
-    shell(
-        "python -m fastat agree || true"
-    )  # with the documentation's runs, of which it may have some
-    print(where(Path("results")))
+    if Path("results/report/index.html").exists():  # not after `--until train`
+        shell(
+            "python -m fastat agree || true"
+        )  # with the documentation's runs, of which it may have some
+        print(where(Path("results")))
 
 
 onerror:

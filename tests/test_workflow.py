@@ -75,6 +75,11 @@ def test_absent_own_data_stop_the_workflow_before_its_first_job_if_a_job_needs_t
     assert prepared.exists()
 
 
+def test_where_the_page_is_is_said_where_there_is_one(finished, tmp_path):
+    assert "All results: results/report/index.html" not in snakemake(tmp_path, "--until", "theory")
+    assert "All results: results/report/index.html" in snakemake(finished, "--forcerun", "page")
+
+
 def test_tables_figures_and_page_are_made(finished):
     for name in (*TABLES, "cost"):
         for ending in ("csv", "md", "tex")[: 2 if name == "cost" else 3]:
