@@ -40,7 +40,7 @@ endif
 	touch $@
 
 audit:  # known holes of what is pinned; needs pip-audit (pipx install pip-audit) and its service
-	pip-audit --strict --require-hashes --disable-pip -r requirements/torch.lock -r requirements/suite.lock
+	pip-audit --strict --require-hashes --disable-pip -r requirements/torch.lock -r requirements/suite.lock $(AUDIT)
 
 lock: .venv/made
 	cd requirements && for part in torch suite; do ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe \
