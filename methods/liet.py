@@ -86,13 +86,15 @@ class Method(nn.Module):
         return StepReport(loss, x_adv)
 
     def ask(self, model: nn.Module) -> None:
-        """Per class, the signs of the gradient at a grey image that is called so."""
-        grey = torch.full(self.of_class.shape, 0.5, device=self.of_class.device, requires_grad=True)
-        classes = torch.arange(len(grey), device=grey.device)
+        """Per class, the signs of the gradient at a grey image that is called so; as many at once as a batch has."""
+        n, size, device = len(self.of_class), self.task.batch_size, self.of_class.device
+        draws = torch.empty((n, n), device=device).uniform_(generator=self.task.rng)
+        target = spread(draws, torch.arange(n, device=device), self.config.label_smoothing)
         with eval_mode(model):
-            draws = torch.empty((len(grey), len(grey)), device=grey.device).uniform_(generator=self.task.rng)
-            loss = cross_entropy(model(grey), spread(draws, classes, self.config.label_smoothing))
-        self.of_class.copy_(torch.autograd.grad(loss, grey)[0].sign())
+            for signs, called in zip(self.of_class.split(size), target.split(size), strict=True):
+                grey = torch.full(signs.shape, 0.5, device=device, requires_grad=True)
+                (grad,) = torch.autograd.grad(cross_entropy(model(grey), called), grey)
+                signs.copy_(grad.sign())
 
     def start(self, batch: Batch) -> Tensor:
         """The class's perturbation, a share of its pixels noise instead; all of the batch with it or all against it."""

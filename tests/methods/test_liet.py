@@ -75,6 +75,13 @@ def test_a_class_is_asked_about_on_grey_images_whatever_the_batch_and_batchnorm_
     assert torch.equal(asked[0], asked[1]) and asked[0].any() and not asked[2].any()
 
 
+def test_no_more_classes_are_asked_about_at_once_than_a_batch_has_images(start, linear):
+    seen = []
+    linear.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    start("liet", linear).method.ask(linear)
+    assert seen == [4, 4, 2]
+
+
 def test_a_class_is_asked_about_again_with_the_weights_of_now(start, tiny_model, tiny_batch, tiny_task):
     step, asked = start("liet", tiny_model), []
     for number in (0, 20):  # at the same draws
