@@ -358,6 +358,41 @@ def test_kill_9_of_the_main_snakemake_and_a_second_start(cancelled, start, undis
     assert weights(tmp_path) == undisturbed and ("atas" in resumed(tmp_path)) >= cancelled
 
 
+TWO = (
+    f"results/runs/{RUN.format('atas')}/weights.safetensors",
+    *("--config", "processes={digits: 2}", "recipes={digits: {every: {epochs: 4, drop_last: true, shards: 2}}}"),
+)
+
+
+def workers(folder: Path) -> list[int]:
+    """Pids of the processes that share ATAS's training."""
+    shared = ["-u", "-m", "fastat", "train", "--run", RUN.format("atas")]
+    return [pid for pid, words in processes(folder).items() if words[1:7] == shared]
+
+
+@pytest.mark.faults
+def test_usr1_to_the_job_of_a_training_that_two_processes_share(start, tmp_path, tmp_path_factory):
+    """As `--signal=USR1@120` sends before the time limit. No state is saved on it: the last epoch's is gone on from."""
+    alone = tmp_path_factory.mktemp("alone")
+    profile = ("--workflow-profile", str(ROOT / "profiles/default"))
+    assert snakemake(alone, *TWO, *profile, "--cores", "1").wait() == 0, said(alone)
+
+    first = start(*TWO)
+    run = tmp_path / "results/runs" / RUN.format("atas")
+    until(lambda: (run / "state/state.safetensors").exists() and len(workers(tmp_path)) == 2, tmp_path)
+    for pid in (pids := workers(tmp_path)):
+        os.kill(pid, signal.SIGSTOP)
+    assert not (run / "weights.safetensors").exists()
+    tell("scancel", "--signal=USR1", job("atas"))
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert first.wait() == 1, said(tmp_path)
+    assert "Run again to go on from its start." in said(tmp_path) and not workers(tmp_path)
+
+    assert start(*TWO).wait() == 0, said(tmp_path)
+    assert (tmp_path / TWO[0]).read_bytes() == (alone / TWO[0]).read_bytes() and "atas" in resumed(tmp_path)
+
+
 @pytest.fixture
 def accounting(slurm) -> Iterator[None]:
     """The same Slurm with a database."""
@@ -379,7 +414,7 @@ def test_account_qos_and_type_of_gpu_where_there_is_accounting(command, accounti
     said_once = ["slurm_partition=gpu", "qos=short", "gpu_model=fake", "mem_mb=2000", "runtime=60"]
     until_train = ["--until", "train", "--slurm-status-command", command, "--default-resources", *said_once]
     assert start(*until_train, "slurm_account=nobody").wait() == 1
-    assert "The given account nobody appears to be invalid. Available accounts:\nlab" in said(tmp_path)
+    assert "Invalid account or account/partition combination specified. It was asked for" in said(tmp_path)
     assert start(*until_train, "slurm_account=lab").wait() == 0, said(tmp_path)
     assert weights(tmp_path) == undisturbed
     columns = ["--allocations", "--noheader", "--parsable2", "--format=Account,QOS,Partition"]
