@@ -119,7 +119,8 @@ def test_the_released_recipe_trains_and_goes_on_where_it_was_stopped(method, pre
     assert (recipe.crop, recipe.decay_batchnorm) == ("resized", method == "freeat")
     small = {"epochs": 2, "batch_size": 4, "shards": 2, "n_train": 8, "monitor_images": 1, "n_test": 1}
     call = ["train", "--run", name, "--results", str(results), "--recipe"]
-    call += [replace(recipe, **small, schedule=Schedule("piecewise", 0.01)).to_json()]
+    params = {**recipe.params, **({"m": 1} if method == "freeat" else {})}
+    call += [replace(recipe, **small, schedule=Schedule("piecewise", 0.01), params=params).to_json()]
 
     def stopping(self, batch, report):
         if stops and (batch.epoch, batch.number) == (2, 0):
