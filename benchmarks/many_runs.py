@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -34,10 +35,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, help="keep the runs here, or take those that are there")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = args.folder or Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
         fabricate.N_TEST = 360
+        for name in ("load_config", "data"):  # the same for all runs
+            setattr(fabricate, name, cache(getattr(fabricate, name)))
         (folder / "grid.yaml").write_text(yaml.safe_dump(grid(args.runs)), encoding="utf-8")
         config = load_config([folder / "grid.yaml"])
         runs = expand(config)
