@@ -3,7 +3,7 @@
 The runs are made up (tests/fabricate.py), each with weights, seals and a row per image and attack of its own, so that
 `tidy` verifies them as it does real ones.
 
-    python benchmarks/many_runs.py [--runs 10000] [--folder FOLDER]
+    python tests/many_runs.py [--runs 10000] [--folder FOLDER]
 """
 
 import argparse
@@ -62,7 +62,7 @@ def grid(n: int) -> dict[str, object]:
         "grid": [{"dataset": "digits", "model": "preact_tiny", "eps": eps, "method": METHODS, "seed": seeds}],
         "recipes": {"digits": {"every": every}},
         "evaluation": {"autoattack": {"n_images": 20, "batch_size": 50}},
-        "max_runs": 2 * n,
+        "max_runs": n + 100,
     }
 
 
