@@ -15,7 +15,16 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}${{{{PYTHONPATH:+:$PYTHONPATH}}}}; "
 )  # `python -m fastat` works from any --directory
 
-from fastat.config import absent, catalog, cluster, estimates, external, grid, own_data, slurm
+from fastat.config import (
+    absent,
+    catalog,
+    cluster,
+    estimates,
+    external,
+    grid,
+    own_data,
+    slurm,
+)
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
 from fastat.config.schema import read_yaml, typed
