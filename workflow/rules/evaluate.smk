@@ -122,14 +122,6 @@ if WITHOUT_AUTOATTACK:
     ruleorder: evaluate_whitebox > evaluate
     ruleorder: evaluate_best_whitebox > evaluate_best
 
-    def network_of_run(wildcards):
-        return network_option(RunSpec.parse(wildcards.run).model, config)
-
-    def protocol_of_run(wildcards):
-        return json.dumps(
-            grid.protocol_for(config, RunSpec.parse(wildcards.run).dataset)
-        )
-
     rule evaluate_whitebox:
         input:
             [file.replace(PATTERN, "{run}") for file in NETWORK],
@@ -153,8 +145,8 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
-            network=network_of_run,
-            protocol=protocol_of_run,
+            network=usual_network,
+            protocol=usual_protocol,
             device=config["device"],
             runs_per_gpu=config["runs_per_gpu"],
         shell:
@@ -182,8 +174,8 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
-            network=network_of_run,
-            protocol=protocol_of_run,
+            network=usual_network,
+            protocol=usual_protocol,
             device=config["device"],
             runs_per_gpu=config["runs_per_gpu"],
         shell:

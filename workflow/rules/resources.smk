@@ -1,4 +1,4 @@
-# What a scheduler is asked for; a run without one has no limits of memory and time, and ignores them.
+# What rules ask of a run, and a scheduler for it; without one there are no limits of memory and time.
 GPUS = int(config["device"] != "cpu")
 
 
@@ -21,3 +21,11 @@ def training_minutes(wildcards, attempt):
 def evaluation_minutes(wildcards, attempt):
     shares = int(wildcards.get("shards", 1))
     return cluster.minutes(PLAN, spec_of(wildcards), "evaluate", attempt, shares)
+
+
+def usual_network(wildcards):
+    return network_option(spec_of(wildcards).model, config)
+
+
+def usual_protocol(wildcards):
+    return json.dumps(grid.protocol_for(config, spec_of(wildcards).dataset))
