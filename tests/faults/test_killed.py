@@ -52,7 +52,7 @@ def killed_and_begun_again(stage: str, whole: Path, folder: Path, seed: int, n: 
 
 
 QUICK = ("autoattack", "tidy", "judge")
-LATEST = {"data": 0.6, "train": 0.2}  # the share of its file events after which nothing is left but to write results
+LATEST = {"data": 0.6, "train": 0.15}  # the share of its file events after which nothing is left but to write results
 
 
 @pytest.mark.parametrize("stage", QUICK)
@@ -102,7 +102,7 @@ def interrupted(stage: str, sign: int, at: float, whole: Path, folder: Path) -> 
 
 @pytest.mark.parametrize("sign", SIGNALS[1:])
 def test_a_training_that_is_asked_to_stop_saves_its_state_and_goes_on(sign, whole, tmp_path):
-    assert "stopped; saved at epoch" in interrupted("train", sign, 0.2, whole, tmp_path / "a")
+    assert "stopped; saved at epoch" in interrupted("train", sign, LATEST["train"], whole, tmp_path / "a")
 
 
 @pytest.mark.faults
