@@ -45,7 +45,9 @@ class CudaGraphs:
 
     def __init__(self, rng: torch.Generator):
         self.stream = torch.cuda.Stream(rng.device)
-        self.generators = [rng, torch.cuda.default_generators[rng.device.index]]
+        index = rng.device.index  # None: of a device that is called `cuda` alone
+        default = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+        self.generators = [rng, default]
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -277,6 +277,14 @@ def test_after_a_capture_that_failed_generators_are_as_they_were(said):
     assert said[-1] == "end" and (rng.state, rng.renewed, torch.cuda.default_generators[0].renewed) == (7, True, True)
 
 
+def test_a_device_without_a_number_is_the_current_one(said, monkeypatch):
+    rng, default = Drawing(), Drawing()
+    rng.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "default_generators", (Drawing(), default))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert captured.CudaGraphs(rng).generators == [rng, default]
+
+
 def test_never_is_never_and_said_in_run_json():
     task = SimpleNamespace(device=torch.device("cuda"))
     plain = captured.steps("never", None, task, None, None, None)
