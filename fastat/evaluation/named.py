@@ -20,6 +20,7 @@ from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.evaluation import autoattack
 from fastat.evaluation.whitebox import Row, require_eval, rows, worse
+from fastat.machine import devices
 from fastat.machine.seeds import generator
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def by_gradients(
         if wanted <= {row["index"] for row in found}:
             continue
         x, y = part.take(at)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=devices.layout(x.device))
         broken = attacked(model, x, y, attack, eps=eps, seed=protocol["seed"], first=number * protocol["batch_size"])
         found = [row for row in found if row["index"] not in wanted] + rows(name, at, y, broken)
         autoattack.write_partial(partial, found)
@@ -179,7 +180,7 @@ def counted(walk: Iterable[tuple[Tensor, Tensor]], y: Tensor, counts: str, loss_
 
 def packed(x: Tensor, at: Tensor) -> Tensor:
     """The images at these positions, as they lie in memory; all of them as they are."""
-    return x if len(at) == len(x) else x[at].contiguous(memory_format=torch.channels_last)
+    return x if len(at) == len(x) else x[at].contiguous(memory_format=devices.layout(x.device))
 
 
 def joined(worst: Attacked, at: Tensor, found: Attacked) -> Attacked:

@@ -138,7 +138,7 @@ class Finished:
         for name, tensor in held.items():
             if not tensor.isfinite().all():
                 raise BadInput(f"{path}: {name} holds what is no number: no accuracy would mean anything. Train again.")
-        return model.to(self.device).to(memory_format=torch.channels_last).eval()
+        return model.to(self.device).to(memory_format=devices.layout(self.device)).eval()
 
     def untrained(self) -> nn.Module:
         """The network with weights that mean nothing."""

@@ -18,6 +18,7 @@ from fastat.config import grid
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
+from fastat.machine import devices
 from fastat.machine.seeds import generator
 from fastat.units import in_pixels
 
@@ -85,7 +86,7 @@ def attack_all(model: nn.Module, part: Part, protocol: Protocol) -> Iterator[Row
         right = 0
         for number, index in enumerate(chosen.split(protocol.batch_size)):
             x, y = part.take(index)
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=devices.layout(x.device))
             found = attack(x, y, number * protocol.batch_size)
             right += int(found.correct.sum())
             yield from rows(name, index, y, found)
