@@ -6,7 +6,9 @@ import re
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 
 from fastat.report import figure_data, figures, methods
@@ -85,6 +87,16 @@ def test_nothing_is_written_outside_the_figure(laid_out):
         for text, box in texts(figure):
             inside = box.x0 > whole.x0 - 2 and box.x1 < whole.x1 + 2 and box.y0 > whole.y0 - 2 and box.y1 < whole.y1 + 2
             assert inside, (name, text.get_text(), box, whole)
+
+
+@pytest.mark.parametrize("inches", [3.1, 3.2, 9.2])
+@pytest.mark.parametrize("letters", ["FGSM-RS with step 175 MMWW", "collapsed"])
+def test_a_note_ends_inside_the_figure(inches, letters):
+    figure = Figure((inches, 3), dpi=150)
+    FigureCanvasAgg(figure)
+    style.note(figure, [" ".join([letters] * 30)])
+    (box,) = (box for text, box in texts(figure) if letters in text.get_text())
+    assert 0.6 * figure.bbox.x1 < box.x1 < 0.99 * figure.bbox.x1
 
 
 def test_no_text_lies_on_another(laid_out):

@@ -227,11 +227,13 @@ def clear(left: float, low: float, wide: float, high: float, taken: list[tuple[f
 
 
 def note(figure: Figure, words: list[str]) -> None:
-    """Small sentences below the figure, each once, after those that are there."""
-    every = dict.fromkeys([*filter(None, figure.get_supxlabel().split("\n")), *words])
-    wrapped = [line for one in every for line in textwrap.wrap(one, int(19 * figure.get_figwidth()))]
-    if wrapped:
-        figure.supxlabel("\n".join(wrapped), size=NAME, color=PALE, x=0.01, ha="left", ma="left")
+    """Small sentences below the figure, each once, after those that are there; lines as long as its width allows."""
+    every = list(dict.fromkeys([*filter(None, figure.get_supxlabel().split("\n")), *words]))
+    for n_letters in range(int(19 * figure.get_figwidth()), 0, -1) if every else ():
+        wrapped = "\n".join(line for one in every for line in textwrap.wrap(one, n_letters))
+        label = figure.supxlabel(wrapped, size=NAME, color=PALE, x=0.01, ha="left", ma="left")
+        if label.get_window_extent().x1 < 0.99 * figure.bbox.x1:
+            return
 
 
 def places(rows: pd.DataFrame, keys: list[str], most: int = MOST_ROWS) -> tuple[list[tuple[str, ...]], list[str]]:
