@@ -138,6 +138,8 @@ def page(old: str, name: str, described: str) -> str:
         f"## Cost\n\n{rows('cost.md', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
         f"## On digits\n\n{rows('default/table1.md', name)}\n\nMore in [Table I](../results/default/table1.md) and "
         f"[Table II](../results/default/table2.md).\n",
+        f"{rows('all/table1.md', name, '`config/all.yaml` does not train it.')}\n\nBeside [every other method]"
+        "(../results/all/table1.md), three seeds, AutoAttack on all 360 test images.\n",
         f"## In the ATAS paper\n\n{published(name)}\n",
     ]
     return f"{written}{MARK}\n" + "\n".join(parts)
@@ -159,13 +161,13 @@ def beside_rival(old: str) -> str:
     return f"{written}{MARK}\n{first}\n\n{between}\n\n{second}\n"
 
 
-def rows(file: str, name: str) -> str:
-    """The lines of a Markdown table whose `method` is the method or one of its variants."""
+def rows(file: str, name: str, none: str = "Not in the default workflow.") -> str:
+    """The lines of a Markdown table whose `method` is the method or one of its variants; `none` if there are none."""
     lines = lines_of_table(RESULTS / file)
     at = column(RESULTS / file, [cell.strip() for cell in lines[0].split("|")], "method")
     cells = ((line, line.split("|")) for line in lines[2:])
     mine = [line for line, row in cells if at < len(row) and row[at].strip().split("/")[0] == name]
-    return "\n".join([*lines[:2], *mine]) if mine else "Not in the default workflow."
+    return "\n".join([*lines[:2], *mine]) if mine else none
 
 
 def departures(name: str) -> str:

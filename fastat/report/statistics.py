@@ -36,7 +36,8 @@ def wilson(percent: float, n: float) -> tuple[float, float]:
         return math.nan, math.nan
     p, z = percent / 100, 1.959964
     centre, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return 100 * (centre - spread) / (1 + z**2 / n), 100 * (centre + spread) / (1 + z**2 / n)
+    low, high = (100 * bound / (1 + z**2 / n) for bound in (centre - spread, centre + spread))
+    return max(0.0, low), min(high, 100.0)  # rounding may leave -1e-17
 
 
 def finite(values: pd.Series) -> pd.Series:
