@@ -1,9 +1,13 @@
 """Small real things that many tests need. One thread each: the tests run on all cores, where threads would wait."""
 
 import os
+import signal
 import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that tests start inherit it
+
+# What starts the tests may ignore Ctrl-C, as a shell's `&` does, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -12,6 +12,9 @@ from fastat.report import statistics
 def test_binomial_intervals_equal_published_examples():
     # Newcombe 1998, Table I: 15 of 148, Wilson (method 3) and Clopper-Pearson (method 5)
     assert statistics.wilson(100 * 15 / 148, 148) == pytest.approx((6.24, 16.05), abs=1e-2)
+    none, every = ([statistics.wilson(percent, n) for n in range(1, 2000)] for percent in (0, 100))
+    assert {f"{low:.0f}" for low, _ in none} == {"0"} and 100 - 1e-9 < min(high for _, high in every)
+    assert max(high for _, high in every) <= 100
     assert statistics.exact(15, 148) == pytest.approx((0.0578, 0.1617), abs=1e-4)
     assert statistics.exact(0, 3)[0] == 0
 
