@@ -247,7 +247,7 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
     sub = verb("docs", "Renew README's table and picture, and docs/methods, from code, recipes and docs/results.")
     sub.add_argument("--results", type=file_path, help="a finished tier, whose tables docs/results/TIER takes first")
-    sub.add_argument("--tier", default="default", help="which one it is: default, evening, night or paper")
+    sub.add_argument("--tier", default="default", help="which one it is: default, all, evening, night or paper")
 
 
 def file_path(text: str) -> Path:

@@ -119,6 +119,16 @@ def with_tables(readme: str) -> str:
     return readme
 
 
+def on_digits(name: str) -> str:
+    """The method's lines in the tables of the default, if it has some, and of every method's tier."""
+    default, every = (rows(f"{tier}/table1.md", name, "") for tier in ("default", "all"))
+    shown = {
+        default: "More in [Table I](../results/default/table1.md) and [Table II](../results/default/table2.md).",
+        every: "Beside [every other method](../results/all/table1.md), three seeds, AutoAttack on all 360 test images.",
+    }
+    return "\n".join(f"{table}\n\n{said}\n" for table, said in shown.items() if table)
+
+
 def columns(file: str, *names: str) -> str:
     """The columns of a Markdown table whose headings begin with these names."""
     lines = lines_of_table(RESULTS / file)
@@ -136,10 +146,7 @@ def page(old: str, name: str, described: str) -> str:
         f"## The file\n\n[methods/{name}.py](../../methods/{name}.py)\n\n```text\n{described}\n```\n",
         f"## Departures\n\n{departures(name)}\n",
         f"## Cost\n\n{rows('cost.md', name)}\n\nThe legend is under [the whole table](../results/cost.md).\n",
-        f"## On digits\n\n{rows('default/table1.md', name)}\n\nMore in [Table I](../results/default/table1.md) and "
-        f"[Table II](../results/default/table2.md).\n",
-        f"{rows('all/table1.md', name, '`config/all.yaml` does not train it.')}\n\nBeside [every other method]"
-        "(../results/all/table1.md), three seeds, AutoAttack on all 360 test images.\n",
+        f"## On digits\n\n{on_digits(name)}",
         f"## In the ATAS paper\n\n{published(name)}\n",
     ]
     return f"{written}{MARK}\n" + "\n".join(parts)
@@ -161,7 +168,7 @@ def beside_rival(old: str) -> str:
     return f"{written}{MARK}\n{first}\n\n{between}\n\n{second}\n"
 
 
-def rows(file: str, name: str, none: str = "Not in the default workflow.") -> str:
+def rows(file: str, name: str, none: str = "Not in the table that is kept: `python -m fastat cost --out cost`.") -> str:
     """The lines of a Markdown table whose `method` is the method or one of its variants; `none` if there are none."""
     lines = lines_of_table(RESULTS / file)
     at = column(RESULTS / file, [cell.strip() for cell in lines[0].split("|")], "method")

@@ -81,7 +81,7 @@ def table(folder: Path) -> str:
             known = json.loads(path.read_text(encoding="utf-8"))
             data = known["data"]
             runs = f"{known['runs']:,}" + (f" of {runs}" if known["runs"] < len(specs) else "")
-            hours = f"{tier.hours}; {known['seconds'] / 3600:.1f} core-hours of work"
+            hours = f"{tier.hours}; {known['seconds'] / 3600:.1f} hours of its runs, added up"
             said = f"{counted(claims_of(folder / tier.name))} ([all](docs/results/{tier.name}/claims.md))"
         lines.append([tier.name, f"`{tier.command}`", ", ".join(data), runs, hours, said])
     columns = ["tier", "what runs it", "data", "trainings", "takes", "the paper's 19 claims"]

@@ -79,7 +79,7 @@ def test_a_tier_is_kept_whole_or_not_at_all(elsewhere):
     assert {path.name for path in (elsewhere / "kept").iterdir()} == {"evening"}
     table = tiers.table(elsewhere / "kept")
     (mine,) = (line for line in table.splitlines() if line.startswith("| evening"))
-    assert "0.0 core-hours of work" in mine and "[all](docs/results/evening/claims.md)" in mine
+    assert "0.0 hours of its runs, added up" in mine and "[all](docs/results/evening/claims.md)" in mine
     (other,) = (line for line in table.splitlines() if line.startswith("| paper"))
     assert "716" in other and other.rstrip(" |").endswith("not run")
     by_tier = tiers.claims_by_tier(elsewhere / "kept")
