@@ -6,7 +6,7 @@ The image's features are read at a random point of the ball, and the prior is ad
 through as many units as there are priors; an image takes the prior of its largest unit, before the ReLU.
 Cost per batch: 3 forwards, 1 input backward, 2 parameter backwards, and the head's.
 State: per cluster as FGSM-UAP per class; the head and its Adam.
-Departures: as FGSM-UAP. Adam counts its steps on the host, so that its step is replayed as no CUDA graph.
+Departures, `released`: as FGSM-UAP. Adam counts its steps on the host: no CUDA graph replays its step.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,8 @@ training", AAAI 2024. Not in the ATAS paper. The prior is larger than eps; the s
 range. Variant `class` (FGSM-CUAP) has one prior per class; methods/fgsm_fuap.py has one per cluster of features.
 Cost per batch: 2 forwards, 1 input backward, 2 parameter backwards.
 State: per group the signs of a perturbation, in int8, and a momentum of gradients.
-Departures: none in what is computed; no weight gradient is computed and thrown away.
+Departures: no weight gradient is computed and thrown away. The gradient that the prior follows in the code is a view of
+x's .grad (fat/fgsm_one_uap.py:71), to which the descent's backward adds before it is used (:84-88): `released`.
 """
 
 from dataclasses import dataclass
@@ -32,10 +33,13 @@ class Step:
     mu: float = 0.3  # memory of the momentum
     lam: float = 10.0  # weight of the mean squared difference of logits
     label_smoothing: float = 0.4  # of attack and descent
+    followed: str = "attack"  # whose gradient the prior follows; both: and the descent's, at the start of the step
 
     def __post_init__(self) -> None:
         """Raises: ValueError, as every method does for what it cannot use."""
         check_label_smoothing(self.label_smoothing)
+        if self.followed not in ("attack", "both"):
+            raise ValueError(f"followed must be attack or both, got {self.followed!r}")
         if not (self.mu >= 0 and self.lam >= 0):
             raise ValueError(f"mu and lam must be 0 or more, got {self.mu} and {self.lam}")
 
@@ -71,7 +75,7 @@ class Priors(nn.Module):
             self.prior.copy_(2 * coins - 1)
 
     def train_from(self, near: Tensor, group: Tensor, model: nn.Module, batch: Batch, learner: Learner) -> StepReport:
-        """As methods/fgsm_pgi.py, but for prior and target; the prior moves last, by the gradient of before.
+        """As methods/fgsm_pgi.py, but for prior and target; the prior moves last.
 
         Shapes: near (B, C, H, W), where the images' priors are added; group (B,), whose prior is an image's.
         """
@@ -84,7 +88,13 @@ class Priors(nn.Module):
         z = model(x_adv)
         loss = cross_entropy(z, y, label_smoothing=config.label_smoothing)
         loss = loss + config.lam * (z - z_prior).square().mean()
-        learner.descend(loss)
+        if config.followed == "both":
+            learner.accumulate(loss, inputs=(x_prior,))
+            assert x_prior.grad is not None
+            grad = grad + x_prior.grad
+        else:
+            learner.accumulate(loss)
+        learner.apply()
         self.follow(grad, group)
         return StepReport(loss, x_adv)
 

@@ -11,6 +11,7 @@ from methods import fgsm_fuap
 
 CARD = {"forward": 3, "input_backward": 1, "parameter_backward": 2}
 BATCHNORM_UPDATES = 3
+VARIANTS = {"released": {"CARD": {"forward": 3, "input_backward": 1, "parameter_backward": 1, "joint_backward": 1}}}
 EPS, E = 0.1, 0.125  # E: of the prior
 S = 1 - 0.4 * 9 / 10  # the target that 0.4 of smoothing leaves on the true class
 
