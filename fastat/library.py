@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fastat import ROOT
 from fastat.config.catalog import CATALOG, DatasetFacts
 from fastat.config.grid import overlay
-from fastat.config.recipe import Recipe, check_names, fingerprint, n_held_out, of_length, resolve
+from fastat.config.recipe import Recipe, check_names, checked, fingerprint, n_held_out, of_length, resolve
 from fastat.config.schema import read_yaml, validate
 from fastat.config.spec import RunSpec
 from fastat.data import prepared, subsets
@@ -177,7 +177,7 @@ def recipe_of(spec: RunSpec, epochs: int | None, fields: dict[str, Any]) -> Reci
     config = read_yaml(ROOT / "config/config.yaml")
     config = overlay(config, {"recipes": {spec.dataset: {f"{spec.method}/{spec.named}": own}}, "datasets": {OWN: {}}})
     recipe = replace(resolve(spec, config), n_train=None, n_test=None)
-    return of_length(recipe, epochs) if stretch and epochs else recipe
+    return checked(of_length(recipe, epochs), where) if stretch and epochs else recipe
 
 
 def device_of(wanted: str | torch.device) -> torch.device:

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import fastat
-from fastat import ROOT
+from fastat import ROOT, library
 from fastat.cli import main
+from fastat.errors import BadInput
 from fastat.networks import models
 
 EPS = 77 / 255
@@ -109,6 +110,18 @@ def test_pixels_that_are_no_whole_255ths_are_trained_on_as_they_are(digits):
     fastat.train("clean", x[:4], digits[1][:4], Watching(), eps=0.1, epochs=1, flip=False, pad=0)
     batch = next(images for images in seen if len(images) == 4)
     assert {round(float(p), 6) for p in batch.flatten()} == {round(float(p), 6) for p in x[:4].flatten()}
+
+
+def test_the_learning_rate_s_drops_that_a_method_knows_move_with_it():
+    spec = library.spec_of("fgsm_rs_cs", "paper", None, "preact_tiny", 8 / 255, 0)
+    recipe = library.recipe_of(spec, 110, {})
+    assert recipe.schedule.milestones == pytest.approx((100, 105), abs=0.02)
+    assert recipe.params["decays"] == pytest.approx(recipe.schedule.milestones)
+
+
+def test_a_cycle_of_one_or_two_epochs_is_refused(digits):
+    with pytest.raises(BadInput, match="epochs must be 3 or more with kind: one_cycle.*got 2"):
+        library.recipe_of(library.spec_of("liet", "paper", None, "preact_tiny", 8 / 255, 0), 2, {})
 
 
 def test_more_or_fewer_epochs_stretch_the_schedule(digits):

@@ -187,7 +187,8 @@ def check_its_datasets(spec: RunSpec, config: dict[str, Any]) -> None:
     if sets and like(spec, recipes) not in sets and one not in mine:
         raise BadInput(
             f"{one} is a recipe for {' and '.join(sets)}, not for {spec.dataset}. Say what is else there, in the "
-            f"config: `recipes: {{{spec.dataset}: {{{one}: {{epochs: 30}}}}}}`"
+            f"config: `recipes: {{{spec.dataset}: {{{one}: {{epochs: 30}}}}}}`; from Python leave `dataset` out, and "
+            "say epochs and average"
         )
 
 
@@ -377,10 +378,11 @@ def of_length(recipe: Recipe, epochs: int) -> Recipe:
         points=stretched(old.points),
         momentum_points=stretched(old.momentum_points),
     )
-    decay = recipe.weight_decay_epochs
-    return replace(
-        recipe, epochs=epochs, schedule=schedule, weight_decay_epochs=None if decay is None else times * decay
-    )
+    decay, params = recipe.weight_decay_epochs, dict(recipe.params)
+    if "decays" in params:  # of the learning rate, known to the method
+        params["decays"] = [times * stone for stone in params["decays"]]
+    decay = None if decay is None else times * decay
+    return replace(recipe, epochs=epochs, schedule=schedule, weight_decay_epochs=decay, params=params)
 
 
 def check_sizes(recipe: Recipe, dataset: str, where: str) -> None:
@@ -490,6 +492,14 @@ def recipe_from(fields: dict[str, Any], where: str) -> Recipe:
     recipe = constructed(Recipe, fields, where)
     if recipe.network:
         check_args(recipe.network, f"{where}: network")
+    return checked(recipe, where)
+
+
+def checked(recipe: Recipe, where: str) -> Recipe:
+    """The recipe itself.
+
+    Raises: BadInput if it breaks a rule between two fields.
+    """
     for name, value, rule in broken(recipe):
         raise BadInput(f"{where}: {name} must be {rule}, got {value!r}")
     return recipe
@@ -516,6 +526,9 @@ def broken(recipe: Recipe) -> Iterator[tuple[str, Any, str]]:
         yield "batch_size", r.batch_size, rule
     if schedule.cycle_momentum and not schedule.momentum_points and r.momentum < 0.1:
         yield "momentum", r.momentum, "0.1 or more with cycle_momentum: true"
+    if schedule.kind == "one_cycle" and r.epochs < 3:
+        rule = "3 or more with kind: one_cycle, whose last epoch has lr / 250,000. Or take kind: triangular"
+        yield "epochs", r.epochs, rule
     if r.weight_decay_epochs is not None and r.weight_decay_epochs > r.epochs:
         yield "weight_decay_epochs", r.weight_decay_epochs, f"between 0 and epochs = {r.epochs}, or left out"
     if r.shards > 1 and not (5040 % r.shards == r.batch_size % r.shards == 0 and r.drop_last):

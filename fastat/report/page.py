@@ -25,7 +25,7 @@ from fastat.machine.files import atomic
 from fastat.report import claims, figure_data, pairs, sanity, verdicts
 from fastat.report.contents import FIGURES
 from fastat.report.methods import colour
-from fastat.report.results import ALWAYS, Results, cells, complete, once, read, read_rows
+from fastat.report.results import ALWAYS, RIVAL, Results, cells, complete, once, read, read_rows
 from fastat.report.tidy import CELL, RUN
 
 CURVES = {"pgd10": "train_pgd10_acc", "fgsm": "train_fgsm_acc", "loss": "train_pgd10_loss"}
@@ -56,7 +56,9 @@ def write_html(results: Path, figures: Path, out: Path) -> None:
     found = read(results)
     notes = list(found.notes)
     tables = {name: read_table(results / name, columns, notes) for name, columns in TABLES.items()}
-    board = leaderboard(found.runs, tables["verdicts.csv"], tables["sanity.csv"], found.attacks)
+    judged = tables["verdicts.csv"]
+    papers = judged[judged["table"] != RIVAL]  # another benchmark's numbers are in reproduction.md, with what ails them
+    board = leaderboard(found.runs, papers, tables["sanity.csv"], found.attacks)
     runs = numbered(found.runs)
     facts, listed = interned(found, notes)
     surfaces = landscapes(tables["figures/surfaces.csv"], board, notes)
@@ -67,7 +69,7 @@ def write_html(results: Path, figures: Path, out: Path) -> None:
         "curves": curves(found),
         "facts": facts,
         "evidence": listed,
-        "verdicts": packed(tables["verdicts.csv"]),
+        "verdicts": packed(papers),
         "sanity": packed(with_cells(tables["sanity.csv"], runs)),
         "pairs": packed(tables["pairs.csv"]),
         "surfaces": surfaces,

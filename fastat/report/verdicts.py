@@ -41,7 +41,7 @@ PAPER_IMAGES = {"imagenet": 50_000}  # 10,000 elsewhere
 
 
 def write_report(results: Results, out: Path, report: Path) -> tuple[str, bool]:
-    """Write verdicts.csv and the report for people; returns its summary, and whether a number was not reproduced."""
+    """Write verdicts.csv and the report for people; returns its summary, and whether one of its numbers failed."""
     table = judge(results.runs)
     papers, rivals = table[table["table"] != RIVAL], table[table["table"] == RIVAL]
     line, method = summary(papers, "the paper"), str(__doc__).partition("\n\n")[2].rstrip()
@@ -52,7 +52,7 @@ def write_report(results: Results, out: Path, report: Path) -> tuple[str, bool]:
         table.to_csv(partial, index=False)
     with atomic(report) as partial:
         partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return line, bool((table["verdict"] == "not reproduced").any())
+    return line, bool((papers["verdict"] == "not reproduced").any())
 
 
 def listed(rows: pd.DataFrame) -> str:
@@ -118,6 +118,7 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
     if a_draw or k:
         low, high = exact(k, watched)
         theirs = "the paper's network collapsed too" if a_draw else "the paper's did not"
+        theirs = "whether theirs did is not published" if row["table"] == RIVAL else theirs
         word = f"probability {100 * low:.0f} to {100 * high:.0f} %; {theirs}"
         return {
             **found,

@@ -64,7 +64,6 @@ def test_order_and_views_depend_on_seed_and_epoch_alone_so_a_resumed_epoch_goes_
     assert any(not torch.equal(a.index, b.index) for a, b in zip(whole, stream(seed=4).epoch(5), strict=True))
 
 
-@needs_fashion
 def test_a_cutout_changes_nothing_but_a_square_and_resumes_with_its_epoch():
     whole, cut = (list(stream(cutout=side).epoch(5)) for side in (0, 2))
     for one, other in zip(whole, cut, strict=True):
@@ -76,6 +75,7 @@ def test_a_cutout_changes_nothing_but_a_square_and_resumes_with_its_epoch():
         assert torch.equal(one.x, other.x)
 
 
+@needs_fashion
 def test_fashion_mnist_is_read_from_files_on_disk(tmp_path):
     fashion = prepared("fashion_mnist", tmp_path)
     assert fashion.train.images.shape == (60000, 1, 28, 28) and fashion.test.images.shape == (10000, 1, 28, 28)

@@ -191,6 +191,15 @@ def test_the_verdict_is_that_of_autoattack_and_of_the_papers_variant_alone(tmp_p
     assert records(data_of(written(tmp_path))["cells"])[1]["verdict"] == "not reproduced"
 
 
+def test_another_benchmarks_numbers_stand_in_no_column_of_the_papers(tmp_path: Path) -> None:
+    who = fabricate.runs(2, seeds=1)
+    made(tmp_path, who)
+    judged = fabricate.verdicts(who)
+    judged.assign(table="FastAT_Benchmark").to_csv(tmp_path / "results/verdicts.csv", index=False)
+    data = data_of(written(tmp_path))
+    assert records(data["verdicts"]) == [] and all(cell["verdict"] is None for cell in records(data["cells"]))
+
+
 def test_sanity_of_a_cell_is_the_verdict_of_all_its_runs_or_a_count(tmp_path: Path) -> None:
     who = fabricate.runs(3, seeds=3)  # the seventh run, the first of the third cell, looks masked
     cells = records(data_of(made(tmp_path, who))["cells"])

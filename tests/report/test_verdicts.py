@@ -162,9 +162,16 @@ def test_a_number_of_the_rival_s_best_epoch_is_judged_by_ours_with_the_scatter_o
     assert found["verdict"] == "within noise"  # and not how often the last epoch had collapsed
 
 
+def test_a_number_of_the_rival_s_last_epoch_where_ours_collapsed_says_nothing_of_the_paper(tmp_path):
+    measured = rows({"aa": 0.0, "collapsed_at_end": 1}, who=(*NUAT[:3], "pgd10", "fastat_benchmark"))
+    reason = of_rival(measured, method="pgd10/fastat_benchmark", metric="aa")["reason"]
+    assert reason.endswith("; whether theirs did is not published")
+
+
 def test_the_report_has_the_rival_s_rows_beside_ours_and_says_what_is_wrong_in_them(tmp_path):
-    measured = rows(*[{"best_aa": value} for value in (50.0, 50.2)], who=NUAT)
-    verdicts.write_report(of_rows(measured), tmp_path / "v.csv", tmp_path / "r.md")
+    measured = rows(*[{"best_aa": value} for value in (40.0, 40.2)], who=NUAT)
+    line, failed = verdicts.write_report(of_rows(measured), tmp_path / "v.csv", tmp_path / "r.md")
+    assert of_rival(measured)["verdict"] == "not reproduced" and "0 not reproduced" in line and not failed
     papers, rivals = (tmp_path / "r.md").read_text().split("# FastAT_Benchmark's numbers and ours")
     assert "126 numbers of FastAT_Benchmark" in rivals and "nu_at" not in papers
     (line,) = (line for line in rivals.splitlines() if "nuat/fastat_benchmark" in line)
