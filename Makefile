@@ -10,7 +10,7 @@ demo: .venv/made
 	. $(BIN)/activate && snakemake --cores all
 
 test: .venv/made lint
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 faults: .venv/made  # kills, full disks, damaged files: docs/reliability.md
 	$(BIN)/python -m pytest -m faults
