@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"fastat {args.verb}: {where}{error.strerror}. {WAY_OUT}", file=sys.stderr)
         return 2
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ImportError) as error:
         if not of_memory(error):
             raise
         way_out = "`python -m fastat plan` says what a run needs; a smaller batch_size or `store: int8` needs less"

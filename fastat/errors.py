@@ -8,7 +8,9 @@ class BadInput(ValueError):
     """The user's input cannot be used. The message names the rule, the value and the way out; exit code 2."""
 
 
-OUT_OF_MEMORY = ("allocate memory", "could not create a primitive", "can't start new thread")  # torch, oneDNN, Python
+OUT_OF_MEMORY = (  # torch, oneDNN, Python, the loader of shared libraries
+    "allocate memory", "could not create a primitive", "can't start new thread", "failed to map segment",
+)  # fmt: skip
 
 
 def of_memory(error: BaseException) -> bool:

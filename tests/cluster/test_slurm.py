@@ -325,8 +325,12 @@ def test_a_node_is_lost_and_comes_back(dead, start, slurm, undisturbed, tmp_path
 
 def stepds(folder: Path) -> list[int]:
     """Slurm's processes above the steps of the jobs."""
-    places = Path("/proc").glob("[0-9]*")
-    return [int(place.name) for place in places if (place / "comm").read_text().strip() == "slurmstepd"]
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            if (place / "comm").read_text().strip() == "slurmstepd":
+                found.append(int(place.name))
+    return found
 
 
 @pytest.mark.faults
