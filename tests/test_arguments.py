@@ -210,9 +210,7 @@ def test_what_is_printed_may_meet_a_full_disk_or_a_reader_that_has_enough():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_library_that_memory_does_not_suffice_for_is_one_line_and_another_import_error_a_traceback(
-    monkeypatch, capsys
-):
+def test_a_library_that_finds_no_memory_is_one_line_and_another_import_error_a_traceback(monkeypatch, capsys):
     said = "matplotlib/backends/_backend_agg.so: failed to map segment from shared object"
     monkeypatch.setattr("fastat.cli.do_methods", lambda args: raised(ImportError(said)))
     assert main(["methods"]) == 2
