@@ -385,6 +385,7 @@ def test_the_documentations_runs_can_be_compared_with_and_are_those_of_its_table
     parts = [name.split("/")[:5] for name in found.runs.index]
     keys = [(dataset, model, f"{eps[3:]}/255", *rest) for dataset, model, eps, *rest in parts]
     means = found.runs[["clean", "pgd50", "aa"]].groupby(pd.MultiIndex.from_tuples(keys)).mean()
-    attacked = means.dropna(how="all")
-    assert len(attacked) == len(table) and all("_d" in variant for *_, variant in means.index.difference(table.index))
+    assert all("_d" in variant for *_, variant in means.index.difference(table.index))
+    attacked, shown = means.dropna(how="all"), table[["clean", "pgd50", "aa"]].dropna(how="all")
+    assert len(attacked) == len(shown)  # of a tier that is not whole some cells are trained alone
     assert np.allclose(attacked, table.loc[attacked.index, ["clean", "pgd50", "aa"]], atol=0.0051, equal_nan=True)
