@@ -38,7 +38,7 @@ class Tier:
 
 
 TIERS = (
-    Tier(DEFAULT, "config.yaml", "10 minutes on two cores"),
+    Tier(DEFAULT, "config.yaml", "10 to 13 minutes on two cores"),
     Tier("all", "all.yaml", "some 75 minutes on two cores"),
     Tier("evening", "evening.yaml", "4.5 hours on two cores"),
     Tier("night", "photos.yaml", "a night on two cores"),
