@@ -49,7 +49,8 @@ def test_two_batches_by_hand(start, linear, tiny_batch, clipped, per_class, foll
         report = step.run(tiny_batch, x=x, y=y)
         torch.testing.assert_close(report.x_adv, x_adv, atol=1e-6, rtol=0)
         torch.testing.assert_close(linear.layer.weight, model.layer.weight, atol=1e-5, rtol=0)
-        torch.testing.assert_close(step.method.momentum, momentum, atol=1e-8, rtol=1e-4)
+        atol = 1e-9 if followed == "attack" else 1e-8  # a sum of two gradients, in which digits cancel
+        torch.testing.assert_close(step.method.momentum, momentum, atol=atol, rtol=1e-4)
         torch.testing.assert_close(E * step.method.prior, prior)
 
 
