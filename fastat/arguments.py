@@ -12,7 +12,9 @@ from pathlib import Path
 from fastat import ROOT, __version__
 from fastat.errors import did_you_mean
 
-WITH = "another results folder, or what `docs --results` kept of one (default: the tier in docs/results with most runs)"
+WITH = (
+    "another results folder, or what `docs --results` kept of one (default: the tier in docs/results that shares most)"
+)
 RUN = "digits/preact_tiny/eps77/atas/paper/seed0"
 EXAMPLES = {  # what may follow each verb
     "methods": "nuat --diff",
@@ -159,7 +161,9 @@ def add_measurements(verb: Verb) -> None:
     add_run(sub, required=False)
     add_checkpoint(sub)
     suites = ("whitebox", "autoattack", "attacks", "all")
-    sub.add_argument("--suite", choices=suites, default="all", help="AutoAttack, the rest, or the attacks of --attacks")
+    sub.add_argument(
+        "--suite", choices=suites, default="all", help="FGSM, PGD and probes; AutoAttack; those of --attacks; or all"
+    )
     sub.add_argument(
         "--attacks",
         nargs="+",

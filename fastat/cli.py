@@ -140,14 +140,18 @@ def do_methods(args: argparse.Namespace) -> None:
     if args.name:
         if args.name not in variants():
             raise BadInput(f"unknown method {args.name!r}.{did_you_mean(args.name, variants())}")
-        print(methods.describe(args.name, only_differences=args.diff))
-        return
-    listed = {
-        name: {"recipes": recipes, "params": {key: value for key, (value, _) in fields.params(name).items()}}
-        for name, recipes in variants().items()
-    }
+    elif args.diff:
+        raise BadInput("--diff is between the recipes of one method: name it, as in `methods nuat --diff`")
     if args.json:
+        listed = {
+            name: {"recipes": recipes, "params": {key: value for key, (value, _) in fields.params(name).items()}}
+            for name, recipes in variants().items()
+            if args.name in (None, name)
+        }
         print(json.dumps(listed, indent=2))
+        return
+    if args.name:
+        print(methods.describe(args.name, only_differences=args.diff))
         return
     for name, recipes in variants().items():
         print(f"{name:14} {', '.join(recipes):24} {title(name)}")
@@ -211,7 +215,7 @@ def do_check(args: argparse.Namespace) -> None:
     others = external.of_config(config)
     for line in dict.fromkeys(checkpoints.in_words(one) for one in others):
         print(line)
-    for line in (*warnings(config), *absent.lines(specs, config, Path("results"))):
+    for line in (*warnings(config), *absent.lines(specs, config, args.results)):
         print(f"warning: {line}", file=sys.stderr)
     print(f"{len(specs)} runs{f' and {len(others)} checkpoints' if others else ''}: the config is good")
 

@@ -30,9 +30,9 @@ class Config:
     lam: float = 10.0  # of the squared distance of clean and attacked softmax
     late_factor: float = 4.0  # what lam is multiplied with in the last epochs
     late: float = 0.86  # share of the epochs before these
-    corner: Length = "0.5 eps"  # released: 4/255 whatever eps is (:198)
+    corner: Length = "0.5 eps"  # released: 4/255 whatever eps is
     alpha: Length = "1 eps"  # released: 8/255
-    clip: Length = "1 eps"  # released: 8/255
+    clip: Length = "1 eps"  # released: 8/255 (:198)
     label_smoothing: float = 0.0  # of attack and descent
 
 

@@ -108,6 +108,7 @@ CASES = [
     (["plan", "--calibration", "list.json"], "list.json is no calibration"),
     (["plan", "--only", "nope"], "no run of the grid has 'nope' as a part of its name. A run is called"),
     (["methods", "atass"], "unknown method 'atass'. Did you mean 'atas'"),
+    (["methods", "--diff"], "--diff is between the recipes of one method: name it"),
     (["check", "--configfile", "/nope"], "cannot read /nope: No such file or directory"),
 ]
 
@@ -273,3 +274,10 @@ def test_numbers_inside_snakemake_s_config_arrive_as_numbers(tmp_path):
     said = done.stdout + done.stderr
     assert '"n_images": 5' in said and '"pgd_step": "0.3 eps"' in said
     assert '"epochs":3' in said and '"flip":true' in said and '"weight_decay":0.0005' in said
+
+
+def test_a_method_is_told_to_scripts_as_all_are(capsys):
+    assert main(["methods", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert main(["methods", "atas", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"atas": every["atas"]} and len(every) > 30

@@ -65,6 +65,10 @@ def test_check_says_it_and_the_config_is_good_all_the_same(tmp_path, capsys, mon
     out = capsys.readouterr()
     assert "1 runs: the config is good" in out.out and "warning: cifar10: its files are not here; 170 MB" in out.err
     assert f"warning: {INSTEAD}" in out.err
+    (tmp_path / "elsewhere/data").mkdir(parents=True)
+    (tmp_path / "elsewhere/data/cifar10.safetensors").touch()
+    assert main(["check", "--configfile", "c.yaml", "--results", "elsewhere"]) == 0
+    assert "its files are not here" not in capsys.readouterr().err
 
 
 def test_a_python_without_the_suite_is_said_before_the_first_job(tmp_path):

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fastat.config.recipe import Recipe, Schedule
+from fastat.config.grid import load_config
+from fastat.config.recipe import Recipe, Schedule, resolve
+from fastat.config.spec import RunSpec
 from fastat.training.learner import SGDLearner
 
 CARD = {"forward": 2, "input_backward": 1, "parameter_backward": 2}
@@ -72,7 +74,7 @@ def test_where_as_many_stay_right_and_none_are_averaged_it_is_fgsm_pgi(start, ti
     assert all(map(torch.equal, *found))
 
 
-def test_the_average_stands_where_the_attack_is_weak_and_starts_fast(start, linear):
+def test_the_average_moves_less_where_the_attack_is_weak_and_starts_fast(start, linear):
     method = start("fgsm_pgk", linear).method
     first = [float(method.decay(torch.tensor(share), 0.999)) for share in (0.5, 1.0, 0.5)]
     assert first == pytest.approx([1 / 10, 2 / 11, 3 / 12])
@@ -81,6 +83,25 @@ def test_the_average_stands_where_the_attack_is_weak_and_starts_fast(start, line
     assert late == pytest.approx([0.999, 0.999, 0.999991, 0.999991, 0.999991], abs=2e-6)
     method.updates.fill_(10**9)
     assert [float(method.decay(torch.tensor(share), 0.999)) for share in (0.5, 0.9)] == pytest.approx([0.999, 1])
+
+
+def test_on_cifar100_the_released_average_moves_where_the_attack_is_weak_alone(start, linear):
+    method = start("fgsm_pgk", linear, averaged="weak", threshold=0.9).method
+    moves = [float(method.decay(torch.tensor(share), 0.999)) for share in (0.5, 0.95, 0.8, 1.0)]
+    assert moves == pytest.approx([1, 1 / 10, 1, 2 / 11]) and method.updates == 2
+    recipes = {
+        name: resolve(RunSpec("cifar100", "preact_resnet18", 8, "fgsm_pgk", name, 0), load_config()).params
+        for name in ("paper", "released")
+    }
+    assert recipes["released"]["averaged"] == "weak" and "averaged" not in recipes["paper"]
+
+
+def test_a_strong_batch_then_leaves_the_average_as_it_was(start, linear, batch, whole, monkeypatch):
+    step = averaged(start("fgsm_pgk", linear, task=whole, averaged="weak"))
+    before = linear.layer.weight.detach().clone()
+    monkeypatch.setattr(step.method, "still_right", lambda *_: torch.tensor(0.5))
+    step.run(batch)
+    assert not linear.layer.weight.equal(before) and step.learner.reported.layer.weight.equal(before)
 
 
 def test_who_is_right_is_counted_with_what_is_added_and_nobody_divides_by_zero(start, linear):
@@ -103,4 +124,5 @@ def test_a_batch_whose_step_was_strong_weighs_more_in_the_prior(start, linear, b
 def test_impossible_parameters_are_refused(refused):
     refused("fgsm_pgk", "prior must be mep", prior="ep")
     refused("fgsm_pgk", "threshold must be above 0 and added 0 or more, got 0 and 0", threshold=0)
+    refused("fgsm_pgk", "averaged must be all or weak, got 'strong'", averaged="strong")
     refused("fgsm_pgk", "s must be above 1/K", s=0.1)
