@@ -22,6 +22,7 @@ from fastat.report.results import of_rows
 from fastat.report.statistics import wilson
 from fastat.report.tidy import MEASURED, Number, apart, evaluated
 from fastat.report.verify import Checked
+from fastat.training import collapse
 from fastat.units import eps_text
 
 HARDNESS = ("clean", "fgsm", "pgd10", "pgd50", "aa")  # the order of the table; other attacks follow
@@ -110,7 +111,7 @@ def readme(spec: RunSpec, run: Checked, facts: dict[str, Any]) -> str:
     assert run.about is not None
     parts = [
         f"# {called(spec.method, spec.variant)} on {spec.dataset} at eps {eps_text(spec.eps_255)}, seed {spec.seed}",
-        origin(spec, run.about, facts["network"]),
+        origin(spec, run, facts["network"]),
         f"## Numbers\n\n{numbers(run, *facts['sanity'])}",
         f"## Use\n\n{use(spec, facts)}",
         f"## Recipe\n\n{recipe(run.about)}",
@@ -125,15 +126,16 @@ def readme(spec: RunSpec, run: Checked, facts: dict[str, Any]) -> str:
 # The parts of the card
 
 
-def origin(spec: RunSpec, about: dict[str, Any], network: str) -> str:
+def origin(spec: RunSpec, run: Checked, network: str) -> str:
     """What the network is and where it comes from."""
+    about = run.about or {}
     rows = {
         "run": f"`{spec.name}`",
         "network": in_markdown(network)
         + (f", {about['n_parameters']:,} parameters" if "n_parameters" in about else ""),
         "threat model": f"{LINF}, eps {eps_text(spec.eps_255)} of pixels in [0, 1]",
         "method": f"{one_line(title(spec.method))} Recipe `{spec.variant}`." if is_ours(spec) else spec.method,
-        "trained": in_markdown(trained(about) if is_ours(spec) else elsewhere(about.get("source"))),
+        "trained": in_markdown(trained(spec, run) if is_ours(spec) else elsewhere(about.get("source"))),
         "made by": in_markdown(in_words(about.get("versions"))),
         **{name: in_markdown(about.get(key) or "") for name, key in SAID.items()},
     }
@@ -151,16 +153,16 @@ def elsewhere(source: Any) -> str:
     return f"elsewhere; read from {known.get('file', 'a file')}, sha256 {known.get('sha256', 'unknown')}"
 
 
-def trained(about: dict[str, Any]) -> str:
+def trained(spec: RunSpec, run: Checked) -> str:
     """How long, and what came of it."""
+    about = run.about or {}
     if "epochs_done" not in about:
         return ""
     said = f"{about['epochs_done']} epochs in {about.get('train_seconds', 0):.0f} s, {about.get('status')}"
-    fell = about.get("collapse") or {}
-    if fell.get("first"):
-        said += (
-            f"; catastrophic overfitting from epoch {fell['first']}, {'' if fell.get('at_end') else 'not '}at the end"
-        )
+    fgsm, pgd10 = (run.log[f"{attack}_acc"].tolist() for attack in ("fgsm", "pgd10"))
+    fell = collapse.detect(fgsm, pgd10, catalog.required(spec.dataset).n_classes)
+    if fell.first:
+        said += f"; catastrophic overfitting from epoch {fell.first}, {'' if fell.at_end else 'not '}at the end"
     return f"{said}; best of the held-out images at epoch {about['best_epoch']}" if "best_epoch" in about else said
 
 
@@ -232,7 +234,9 @@ def data(spec: RunSpec, about: dict[str, Any], sha256: str) -> str:
     words = catalog.in_words(spec.dataset, said).partition(": ")[2].rstrip(".") if "shape" in said else ""
     shown = f" ({in_markdown(words)})" if words else ""
     chosen = " No test image was used to train or to choose." if is_ours(spec) else ""
-    return f"""`{spec.dataset}`{shown}: {n_train} training and {n_test} test images.{chosen}
+    some = f" Of the training images it saw D_{spec.subset[0]}^{spec.subset[1]} alone." if spec.subset else ""
+    some += f" Of them `hold_out` {n['hold_out']} chose the best epoch." if n.get("hold_out") else ""
+    return f"""`{spec.dataset}`{shown}: {n_train} training and {n_test} test images.{some}{chosen}
 
 - sha256 of the prepared data set: `{sha256}`
 - `data_sha256` of the run: {code(about.get("data_sha256"))}

@@ -1,7 +1,8 @@
 """What a grid can decide of the paper's claims, before it is run: how large a difference it would tell. Never torch.
 
-A claim is told with 80 % power from so many runs and images: by Fisher's test of shares (exact; the other share is 0),
-by Spearman's rank correlation (Fisher's z), by the mean of values or of verdicts in pairs (statistics.py). How far
+A claim is told with 80 % power from so many runs and images: by Fisher's test of shares (exact, two-sided; the other
+share is 0, all runs at one eps), by Spearman's rank correlation (Fisher's z), by the mean of values or of verdicts in
+pairs (statistics.py). How far
 values scatter is taken from finished results of the same data set, where there are some: their spread alone, never
 their sign or size, so that a grid chosen by it is as honest a test as one that was chosen without. Where there are
 none, verdicts are taken for tosses of a coin that know of nothing else, and values are told in standard deviations.
@@ -55,12 +56,12 @@ def least_mean(std: float, n: int) -> float:
 
 
 def least_share(n: int, others: int) -> float:
-    """The least share of n runs that Fisher's one-sided test tells from none of `others`; NaN: not even all of n."""
+    """The least share of n runs that Fisher's two-sided test tells from none of `others`; NaN: not even all of n."""
     if n < 1 or others < 1:
         return math.nan
     k = np.arange(1, n + 1)
     p = stats.hypergeom.sf(k - 1, n + others, k, n)
-    enough = k[p < LEVEL]
+    enough = k[p < LEVEL / 2]
     return float(stats.beta.ppf(POWER, enough[0], n - enough[0] + 1)) if len(enough) else math.nan
 
 

@@ -166,6 +166,12 @@ def of_rows(
     if len(problems):
         n_runs = problems["run"].nunique()
         notes.append(f"{len(problems)} files of {n_runs} runs were left out: problems.csv says why, and the way out.")
+    if mixed := of_several_recipes(runs, evidence or {}):
+        notes.append(
+            f"Seeds of {len(mixed)} cells were trained or attacked by different recipes, and yet they are averaged: "
+            f"{', '.join(mixed[:3])}{', ...' * (len(mixed) > 3)}. Train them again by one config, or give one of them "
+            "another variant's name."
+        )
     if n_unverified := int((runs["unverified"] == 1).sum()):
         notes.append(
             f"{n_unverified} of {len(runs)} runs are unverified: made before results named what they were made from, "
@@ -308,6 +314,26 @@ def recipe(about: dict[str, Any], method: str, eps_255: int, size: float) -> tup
     return alpha, gamma_over_c, c, epochs, redrawn, n_train, rest
 
 
+def of_several_recipes(runs: pd.DataFrame, evidence: dict[str, dict[str, Any]]) -> list[str]:
+    """The cells, as `digits/preact_tiny/eps77/atas/paper`, whose runs say of themselves different recipes or protocols.
+
+    What a run says nothing of, as one that is not attacked yet, is no difference.
+    """
+    said: dict[tuple[str, str], set[str]] = {}
+    for name in runs["name"]:
+        about, cell = evidence.get(name, {}), name.rpartition("/")[0]
+        trained, evaluations = (
+            one if isinstance(one := about.get(key), dict) else {} for key in ("recipe", "evaluations")
+        )
+        trained = {key: value for key, value in trained.items() if key != "numerics"}
+        parts = {"recipe": trained and [trained, about.get("numerics")]}
+        parts |= {suite: one.get("protocol") for suite, one in evaluations.items() if isinstance(one, dict)}
+        for part, value in parts.items():
+            if value:
+                said.setdefault((cell, part), set()).add(json.dumps(value, sort_keys=True))
+    return sorted({cell for (cell, _), values in said.items() if len(values) > 1})
+
+
 def varied(about: dict[str, Any], variant: str) -> tuple[str, tuple[tuple[str, Any], ...]]:
     """The variant that a sweep's run is over, and its keys and values: where its name says some of its own recipe's.
 
@@ -382,32 +408,30 @@ def cells(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 
     `seeds` (less those that were left out whole), `diverged`, `collapsed_at_end`, `collapsed_for_a_while` and
     `unverified` (how many), `cause` and `left_out` (texts), `hardware` (names); of every metric its mean, NAME_std and
-    NAME_seeds (how many have it); with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that all seeds' images leave.
-    Seconds on different hardware have no mean.
+    NAME_seeds (how many have it), in which diverged runs are not; with `aa`, `aa_n` and the interval `aa_low`,
+    `aa_high` that so many images leave. Seconds on different hardware have no mean.
     """
-    by = runs.assign(counts=runs["left_out"].isna() | runs["diverged"].notna()).groupby(CELL, sort=False)
+    runs = runs.assign(counts=runs["left_out"].isna() | runs["diverged"].notna())
+    by = runs.groupby(CELL, sort=False)
     table = pd.DataFrame({"seeds": by["counts"].sum()})
     for name in ("diverged", "collapsed_at_end", "collapsed_for_a_while", "unverified"):
         table[name] = by[name].sum().astype(int)
     for name in ("cause", "left_out"):
         table[name] = by[name].agg(lambda texts: "; ".join(sorted(set(texts.dropna()))))
     table["hardware"] = by["device"].agg(lambda names: sorted(set(names.dropna())))
+    ended = runs.assign(**{metric: runs[metric].mask(runs["diverged"] == 1) for metric in metrics})
+    by = ended.groupby(CELL, sort=False)
     for metric in metrics:
         values = by[metric]
         table[metric], table[f"{metric}_std"] = values.mean(), values.std(ddof=1)
         table[f"{metric}_seeds"] = values.count()
     if "train_seconds" in metrics:
         table.loc[table["hardware"].map(len) > 1, ["train_seconds", "train_seconds_std"]] = math.nan
-    return table.join(pooled(runs)) if "aa" in metrics else table
-
-
-def pooled(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row per cell: `aa_n`, the most images of a seed; `aa_low`, `aa_high`, Wilson's interval with all seeds'."""
-    attacked = runs[runs["aa"].notna() & (runs["aa_n"] > 0)]
-    sums = attacked.assign(right=attacked["aa"] * attacked["aa_n"]).groupby(CELL)[["right", "aa_n"]].sum()
-    bounds = [wilson(right / n, n) for right, n in zip(sums["right"], sums["aa_n"], strict=True)]
-    table = pd.DataFrame(bounds, index=sums.index, columns=["aa_low", "aa_high"], dtype=float)
-    return runs.groupby(CELL, sort=False)["aa_n"].max().to_frame().join(table)
+    if "aa" in metrics:
+        table["aa_n"] = by["aa_n"].max()
+        bounds = [wilson(mean, n) for mean, n in zip(table["aa"], table["aa_n"].fillna(0), strict=True)]
+        table["aa_low"], table["aa_high"] = [low for low, _ in bounds], [high for _, high in bounds]
+    return table
 
 
 # The paper

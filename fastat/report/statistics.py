@@ -1,10 +1,11 @@
 """How sure are we? Intervals of proportions and means, two methods on the same images. pandas, scipy; never torch."""
 
 import base64
+import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from fastat.report.tidy import RUN
 log = logging.getLogger(__name__)
 POWER = 0.8
 MOST = 1_000_000  # seeds or images: as good as no number of them
+DRAWS = 19_999  # of random orders, where there are more of them than this
 Verdicts = tuple[np.ndarray, str]  # of one run under one attack: (images,) correct, and which images
 
 
@@ -51,6 +53,53 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def shares_differ(strata: Iterable[tuple[int, int, int, int]]) -> tuple[float, float]:
+    """Shares k of n and m of r, compared within strata (k, n, m, r): their mean difference, and a two-sided p.
+
+    Within a stratum whose margins are given, k is hypergeometric; the sum of the k is held against its exact
+    distribution, and the smaller tail counts twice (Gart 1970: the exact test of Mantel and Haenszel; of one stratum it
+    is Fisher's). The difference is Mantel and Haenszel's, each stratum's weight n r / (n + r).
+    """
+    total, least, chance = 0, 0, np.ones(1)
+    weights, differences = [], []
+    for k, n, m, r in strata:
+        fallen = k + m
+        possible = np.arange(max(0, fallen - r), min(n, fallen) + 1)
+        chance = np.convolve(chance, scipy.stats.hypergeom.pmf(possible, n + r, fallen, n))
+        total, least = total + k, least + int(possible[0])
+        weights.append(n * r / (n + r))
+        differences.append(k / n - m / r)
+    at = total - least
+    p = min(1.0, 2 * float(min(chance[: at + 1].sum(), chance[at:].sum())))
+    return float(np.average(differences, weights=weights)), p
+
+
+def ranks_agree(x: np.ndarray, y: np.ndarray, strata: list[Any]) -> tuple[float, float]:
+    """Spearman's correlation of ranks within strata, and its two-sided p by putting y in other orders within them.
+
+    All orders if they are no more than DRAWS, else so many random ones, always the same (then p is at least
+    1 / (DRAWS + 1)). NaN where one of the two is the same in every stratum.
+    """
+    rows = pd.DataFrame({"x": x, "y": y})
+    ranks = rows.groupby(strata).rank()
+    ranks -= ranks.groupby(strata).transform("mean")
+    scale = math.sqrt(float(ranks["x"].pow(2).sum() * ranks["y"].pow(2).sum()))
+    if not scale > 0:
+        return math.nan, math.nan
+    parts = [part.to_numpy() for _, part in ranks.groupby(strata)]
+    if math.prod(map(math.factorial, map(len, parts))) <= DRAWS:
+        sums = np.zeros(1)
+        for part in parts:
+            orders = np.array(list(itertools.permutations(part[:, 1])))
+            sums = np.add.outer(sums, orders @ part[:, 0]).ravel()
+    else:
+        rng = np.random.default_rng(0)
+        sums = sum(rng.permuted(np.tile(part[:, 1], (DRAWS, 1)), axis=1) @ part[:, 0] for part in parts)
+        sums = np.append(sums, (ranks["x"] * ranks["y"]).sum())
+    found = float((ranks["x"] * ranks["y"]).sum())
+    return found / scale, float((np.abs(sums) >= abs(found) - 1e-9 * scale).mean())
 
 
 def by_cell(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:

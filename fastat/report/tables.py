@@ -88,10 +88,11 @@ def write_table(
 
 
 LEGEND = (
-    "Mean and standard deviation over seeds (their number: seeds); AA: with the number of attacked images n and the 95 "
-    "% interval that n images leave (Wilson, seeds pooled), - where it was not asked for. CO, by seed: the epoch in "
-    "which catastrophic overfitting began, `end` where the network is collapsed at the end, `while` where it was for a "
-    "while, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
+    "Mean and standard deviation over seeds (their number: seeds, and in brackets where fewer have it); AA: with the "
+    "number of attacked images n and the 95 % interval that so many leave (Wilson; other seeds are attacked on the "
+    "same ones), - where it was not asked for. CO, by seed: the epoch in which catastrophic overfitting began, `end` "
+    "where the network is collapsed at the end, `while` where it was for a while, - none. train PGD10: on training "
+    "images, last epoch (best, its epoch), first seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "
@@ -110,7 +111,7 @@ CAPTIONS: dict[int | str, str] = {
     "of ATTA and ATAS, paired by seed: mean and standard deviation over seeds, n seeds.",
     4: "Table IV of the ATAS paper: ATAS with other gamma (left) and c (right), AutoAttack accuracy in %. Columns are "
     "gamma/c in 255ths at eps 8/255 and c of the paper's code; on other data sets both are in proportion to those of "
-    "`paper`, without which there is no row. Mean and standard deviation over seeds.",
+    "`paper`, without which there is no row. Mean and standard deviation over seeds (and of how many, if fewer).",
     5: "Table V of the ATAS paper: lambda of FGSM-GA, as the recipes have it.",
     "supplement": f"Every metric at every eps, what the paper leaves to its supplement. {LEGEND} {BEST}",
 }  # fmt: skip
@@ -136,7 +137,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
         table[name] = by[name].first()
     for metric in metrics:
-        columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high", "aa_seeds") if metric == "aa" else ())]
+        columns = [metric, f"{metric}_std", *(("aa_n", "aa_low", "aa_high") if metric == "aa" else ())]
+        columns += [f"{metric}_seeds"] if is_accuracy(metric) else []
         table[columns] = found[columns]
         if is_name(metric):
             table[f"{metric}_n"] = by[f"{metric}_n"].max()
@@ -156,8 +158,9 @@ def beside_paper(table: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by data set, network, rising eps, and the methods as the paper has them."""
     keys = ["dataset", "model", "eps_255", "method", "variant", "seed"]
+    order: dict[Any, Any] = {"method": row, "seed": int}
     return table.sort_values(
-        keys, key=lambda values: values.map(row) if values.name == "method" else values, ignore_index=True
+        keys, key=lambda values: values.map(order[values.name]) if values.name in order else values, ignore_index=True
     )
 
 
@@ -233,8 +236,12 @@ def table4(runs: pd.DataFrame) -> pd.DataFrame:
         parts = part[["gamma_over_c", "c"]] / own.iloc[0]
         part = part.assign(setting=[setting(16 * gamma, 0.01 * c) for gamma, c in parts.itertuples(index=False)])
         line: dict[str, Any] = dict(zip(PLACE, cell, strict=True))
-        ours = {str(name): show(v.mean(), v.std(ddof=1)) for name, v in part.groupby("setting")["aa"]}
-        lines.append({**line, "whose": "ours", "seeds": str(part["seed"].nunique()), **ours})
+        attacked = part.dropna(subset=["aa"]).groupby("setting")["aa"]
+        most = int(attacked.count().max()) if len(attacked) else 0
+        ours = {
+            str(name): show(v.mean(), v.std(ddof=1)) + (f" ({len(v)})" if len(v) < most else "") for name, v in attacked
+        }
+        lines.append({**line, "whose": "ours", "seeds": str(most), **ours})
         printed = {name: show(theirs.get((*cell, label), math.nan), math.nan) for name, label in SETTINGS.items()}
         if any(printed.values()):
             lines.append({**line, "whose": "paper", "seeds": "1", **printed})
@@ -270,11 +277,17 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
     for metric in metrics:
         texts = list(marked(table, metric, marks))
         heading = HEADINGS.get(metric, metric)
+        counted = metric == "aa" or is_name(metric)
+        sizes: list[int] = table[f"{metric}_n"].dropna().astype(int).unique().tolist() if counted else []
+        if len(sizes) == 1:
+            heading += f" (n = {sizes[0]})"
         if metric == "aa":
             texts = with_interval(table, texts)
-        if metric == "aa" or is_name(metric):
-            sizes = table[f"{metric}_n"].dropna().astype(int).unique()
-            heading += f" (n = {', '.join(map(str, sizes))})" if len(sizes) else ""
+        if len(sizes) > 1:
+            numbers = table[f"{metric}_n"]
+            texts = [t if t in ("", "-") else f"{t}, n = {n:.0f}" for t, n in zip(texts, numbers, strict=True)]
+        if is_accuracy(metric):
+            texts = of_seeds(table, metric, texts)
         if metric == "train_seconds":
             mixed = table["hardware"].str.contains(" and ")
             texts = [why if other else t for t, other, why in zip(texts, mixed, table["hardware"], strict=True)]
@@ -303,14 +316,21 @@ def readable(table: pd.DataFrame, metrics: list[str], marks: Marks) -> pd.DataFr
 
 
 def with_interval(table: pd.DataFrame, texts: list[str]) -> list[str]:
-    """AutoAttack's numbers with their interval, and how many seeds they are of, if not of all; `-`: of none."""
-    shown = []
-    columns = (table[name] for name in ("aa_low", "aa_high", "aa_seeds", "seeds", "diverged", "left_out"))
-    for text, low, high, n, seeds, diverged, left_out in zip(texts, *columns, strict=True):
-        some = f" ({n} seed{'s' * (n != 1)})" if n < seeds - diverged and not left_out else ""
-        none = "" if diverged or left_out else "-"
-        shown.append(f"{text} [{low:.0f}, {high:.0f}]{some}" if text else none)
-    return shown
+    """AutoAttack's numbers with their interval; `-`: nobody asked for one."""
+    columns = (table[name] for name in ("aa_low", "aa_high", "diverged", "left_out"))
+    return [
+        f"{text} [{low:.0f}, {high:.0f}]" if text else "" if diverged or left_out else "-"
+        for text, low, high, diverged, left_out in zip(texts, *columns, strict=True)
+    ]
+
+
+def of_seeds(table: pd.DataFrame, metric: str, texts: list[str]) -> list[str]:
+    """The texts, and of how many seeds they are, if not of all that did not diverge."""
+    columns = (table[name] for name in (f"{metric}_seeds", "seeds", "diverged"))
+    return [
+        f"{text} ({n} seed{'s' * (n != 1)})" if 0 < n < seeds - diverged else text
+        for text, n, seeds, diverged in zip(texts, *columns, strict=True)
+    ]
 
 
 def marked(table: pd.DataFrame, metric: str, marks: Marks) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Tier:
 TIERS = (
     Tier(DEFAULT, "config.yaml", "10 to 13 minutes on two cores"),
     Tier("all", "all.yaml", "some 75 minutes on two cores"),
-    Tier("evening", "evening.yaml", "4.5 hours on two cores"),
+    Tier("evening", "evening.yaml", "some two hours on two cores"),
     Tier("night", "photos.yaml", "a night on two cores"),
     Tier("paper", "paper.yaml", "12,300 hours of a V100, by `fastat plan`"),
 )

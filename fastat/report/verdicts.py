@@ -96,9 +96,12 @@ def verdict(row: dict[str, Any], ours: pd.DataFrame | None, a_draw: bool) -> dic
     metric = "train_seconds" if row["metric"] == "train_hours" else row["metric"]
     if ours is None:
         return {"verdict": "not run", "reason": "no such run", "n_seeds": 0}
-    finished = ours[ours[metric].notna()]
+    diverged = int((ours["diverged"] == 1).sum())
+    if diverged and diverged < len(ours):
+        found = verdict(row, ours[ours["diverged"] != 1], a_draw)
+        return {**found, "reason": "; ".join(filter(None, [found["reason"], f"{diverged} more diverged"]))}
+    finished = ours[ours[metric].notna() & (ours["diverged"] != 1)]
     if finished.empty:
-        diverged = int((ours["diverged"] == 1).sum())
         return {"verdict": "not run", "reason": f"{diverged} diverged" if diverged else "not measured", "n_seeds": 0}
     if metric == "train_seconds":
         return time(row, finished)

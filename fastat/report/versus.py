@@ -30,6 +30,8 @@ def compared(results: Path, a: str, b: str) -> list[dict[str, Any]]:
     one, other = (Side(name, correct) for name in (a, b))
     if one.cell == other.cell and one.seed == other.seed:
         raise BadInput(f"{a} and {b} are the same")
+    if one.cell[0] != other.cell[0]:
+        raise BadInput(f"{a} and {b} are of two data sets: no image of one is an image of the other")
     rows = []
     for attack in [*ATTACKS, *sorted(name for name in correct["attack"].unique() if is_name(name))]:
         found = compare(*paired_up(one.verdicts(attack), other.verdicts(attack), one.seed and other.seed))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -139,6 +140,19 @@ def test_the_card_has_numbers_intervals_recipe_data_and_hashes(results, exported
     ):
         assert said in text, said
     assert "evidence of no" not in text and str(results) not in text and os.uname().nodename not in text
+
+
+def test_the_card_says_that_a_network_collapsed_and_what_part_it_was_trained_on(results):
+    run = verify.Checker(results).check(RUN)
+    run.about |= {"epochs_done": 6, "train_seconds": 3.0}
+    run.log = {"fgsm_acc": np.full(6, 0.9), "pgd10_acc": np.array([0.5, 0.5, 0.5, 0.0, 0.0, 0.0])}
+    spec = RunSpec.parse(RUN)
+    assert "; catastrophic overfitting from epoch 4, at the end" in card.trained(spec, run)
+    run.log["pgd10_acc"][:] = 0.8
+    assert "overfitting" not in card.trained(spec, run)
+    part = RunSpec.parse(RUN.replace("paper", "paper_d9_10"))
+    assert "Of the training images it saw D_9^10 alone." in card.data(part, run.about, "0" * 64)
+    assert "it saw" not in card.data(spec, run.about, "0" * 64)
 
 
 def test_on_the_card_what_others_wrote_is_no_markup(results, tmp_path):

@@ -112,7 +112,7 @@ def test_a_cell_has_the_mean_and_spread_of_its_seeds_and_the_interval_of_their_i
     assert cell["seeds"] == 3
     assert cell["aa"] == pytest.approx(aa.mean(), rel=1e-4)  # the page keeps five digits
     assert cell["aa_std"] == pytest.approx(aa.std(ddof=1), rel=1e-4)
-    assert [cell["aa_low"], cell["aa_high"]] == pytest.approx(wilson(aa.mean(), 600), rel=1e-4)
+    assert [cell["aa_low"], cell["aa_high"]] == pytest.approx(wilson(aa.mean(), 200), rel=1e-4)
 
 
 def test_one_seed_has_no_spread(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ METHODS = ["atas", "atta", "fgsm_rs", "fgsm_ga"]
 def test_the_least_share_is_found_by_fisher_in_four_cases_of_five(n, others):
     share = power.least_share(n, others)
     found = [
-        k for k in range(n + 1) if stats.fisher_exact([[k, n - k], [0, others]], alternative="greater").pvalue < 0.05
+        k
+        for k in range(n + 1)
+        if 2 * stats.fisher_exact([[k, n - k], [0, others]], alternative="greater").pvalue < 0.05
     ]
     assert stats.binom.pmf(found, n, share).sum() == pytest.approx(0.8, abs=1e-9)
     assert math.isnan(power.least_share(2, 2)) and math.isnan(power.least_share(0, 5))

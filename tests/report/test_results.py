@@ -157,7 +157,8 @@ def test_a_file_that_was_cut_keeps_what_is_whole(tmp_path):
 def test_a_recipe_that_is_none_is_left_out_and_counted(damage, tmp_path):
     lines = fabricate.evidence(WHO)
     found = read(written(tmp_path, fabricate.measured(WHO), evidence=[{**lines[0], **damage}, *lines[1:]]))
-    assert found.notes == ["evidence.jsonl: 1 runs have a damaged recipe; it was left out."]
+    told = [note for note in found.notes if "by different recipes" not in note]
+    assert told == ["evidence.jsonl: 1 runs have a damaged recipe; it was left out."]
     assert found.runs["epochs"].isna().sum() == 1 and (found.runs["n_train"] == 1437).all()
 
 
@@ -168,13 +169,13 @@ def test_nothing_at_all_is_no_crash(tmp_path):
     assert claims.judge(found, tmp_path)["verdict"].eq("not run").all()
 
 
-def test_a_cell_has_means_spreads_counts_and_the_interval_of_all_images():
+def test_a_cell_has_means_spreads_counts_and_the_interval_that_its_images_leave():
     made = fabricate.measured(fabricate.runs(1, 3)).astype({"value": object})
     made.loc[(made["metric"] == "device") & (made["seed"] == "2"), "value"] = "another GPU"
     cell = cells(of_rows(made).runs, ["aa", "train_seconds"]).iloc[0]
     aa = made[made["metric"] == "aa"]["value"].astype(float)
     assert (cell["seeds"], cell["aa"], cell["aa_std"]) == (3, pytest.approx(aa.mean()), pytest.approx(aa.std(ddof=1)))
-    assert [cell["aa_low"], cell["aa_high"]] == pytest.approx(statistics.wilson(aa.mean(), 600))
+    assert [cell["aa_low"], cell["aa_high"]] == pytest.approx(statistics.wilson(aa.mean(), 200))
     assert cell["hardware"] == ["another GPU", "made-up GPU"] and pd.isna(cell["train_seconds"])
 
 
@@ -224,3 +225,29 @@ def test_damaged_evidence_is_counted_and_stops_nothing(tmp_path, content):
     path.mkdir() if content is None else path.write_bytes(content)
     found = read(tmp_path, needs=("measured.csv",))
     assert len(found.runs) == len(WHO) and any("evidence.jsonl" in note for note in found.notes)
+
+
+def test_a_run_that_diverged_is_in_no_mean():
+    made = fabricate.measured(fabricate.runs(1, 3))
+    away = (made["seed"] == "2") & made["metric"].isin(["diverged"])
+    made.loc[away, "value"] = 1
+    assert away.any()
+    seconds = made[(made["metric"] == "train_seconds") & (made["seed"] != "2")]["value"].astype(float)
+    cell = cells(of_rows(made).runs, ["train_seconds"]).iloc[0]
+    assert (cell["seeds"], cell["diverged"], cell["train_seconds_seeds"]) == (3, 1, 2)
+    assert cell["train_seconds"] == pytest.approx(seconds.mean())
+
+
+def test_seeds_of_different_recipes_or_protocols_are_averaged_but_not_in_silence():
+    who = fabricate.runs(1, 3)
+    same = {about["run"]: about for about in fabricate.evidence(who)}
+    assert not [note for note in of_rows(fabricate.measured(who), evidence=same).notes if "different recipes" in note]
+    cell, changes = next(iter(same)).rpartition("/")[0], ({"recipe": {"epochs": 2}}, {"numerics": "native"})
+    for change in (*changes, {"evaluations": {"autoattack": {"protocol": {"n_images": 5}}}}):
+        told = {
+            name: {"evaluations": {"autoattack": {"protocol": {"n_images": 50}}}, **about}
+            for name, about in same.items()
+        }
+        told[f"{cell}/seed1"] = {**told[f"{cell}/seed1"], **change}
+        (note,) = (n for n in of_rows(fabricate.measured(who), evidence=told).notes if "different recipes" in n)
+        assert note.startswith("Seeds of 1 cells were trained or attacked by different recipes") and cell in note

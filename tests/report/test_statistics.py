@@ -1,5 +1,6 @@
 """Intervals and paired comparisons against published examples and by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy import stats
 
 from fastat.report import statistics
+from fastat.report.statistics import ranks_agree, shares_differ
 
 
 def test_binomial_intervals_equal_published_examples():
@@ -138,3 +140,42 @@ def test_seeds_attacked_on_other_images_than_most_are_left_out():
 @pytest.mark.parametrize("bits", ["\u01f2A==", "A", "AAAA", "", None, float("nan")])
 def test_what_are_not_the_bits_of_so_many_images_is_no_verdict(bits):
     assert statistics.unpacked(bits, 3) is None
+
+
+def test_of_one_stratum_the_shares_are_fisher_s_and_the_smaller_tail_counts_twice():
+    for k, n, m, r in ((7, 10, 0, 10), (3, 9, 2, 5), (0, 4, 4, 4), (2, 6, 2, 6)):
+        value, p = shares_differ([(k, n, m, r)])
+        tails = [stats.fisher_exact([[k, n - k], [m, r - m]], alternative=tail).pvalue for tail in ("less", "greater")]
+        assert value == pytest.approx(k / n - m / r) and p == pytest.approx(min(1, 2 * min(tails)))
+
+
+def test_of_several_strata_the_p_is_that_of_all_ways_to_deal_the_collapses():
+    strata = [(3, 3, 1, 4), (1, 2, 0, 3)]
+    ways = [
+        [sum(dealt[:n]) for dealt in itertools.product((0, 1), repeat=n + r) if sum(dealt) == k + m]
+        for k, n, m, r in strata
+    ]
+    sums = np.add.outer(*map(np.array, ways)).ravel()
+    value, p = shares_differ(strata)
+    assert p == pytest.approx(2 * (sums >= 4).mean())
+    assert value == pytest.approx((0.75 * 12 / 7 + 0.5 * 6 / 5) / (12 / 7 + 6 / 5))
+    assert shares_differ([(0, 5, 0, 5), (2, 2, 2, 2)]) == (0, 1)
+
+
+def test_ranks_are_spearman_s_and_p_counts_the_orders():
+    x, y = np.array([1, 2, 3, 4, 5.0]), np.array([2, 1, 3, 5, 4.0])
+    value, p = ranks_agree(x, y, [0] * 5)
+    assert value == pytest.approx(stats.spearmanr(x, y).statistic)
+    orders = [abs(stats.spearmanr(x, order).statistic) for order in itertools.permutations(y)]
+    assert p == pytest.approx(np.mean(np.array(orders) >= value - 1e-9))
+    assert all(map(math.isnan, ranks_agree(x, np.ones(5), [0] * 5)))
+
+
+def test_ranks_of_many_are_drawn_always_the_same_and_strata_share_no_difference():
+    rng = np.random.default_rng(1)
+    x, y = np.repeat([0.0, 1.0], 20), np.r_[rng.random(20), 5 + rng.random(20)]
+    value, p = ranks_agree(x, y, [0] * 40)
+    assert value > 0.8 and p == 1 / 20_000 and (value, p) == ranks_agree(x, y, [0] * 40)
+    assert math.isnan(ranks_agree(x, y, x.tolist())[0])  # what differs is the stratum
+    noise = [ranks_agree(rng.random(9), rng.random(9), [0] * 4 + [1] * 5)[1] for _ in range(200)]
+    assert 0.01 < np.mean(np.array(noise) < 0.05) < 0.1

@@ -283,3 +283,40 @@ def test_what_a_sweep_made_takes_no_mark_in_tables_that_do_not_show_it(tmp_path)
     for table, method in (("table1", "atas"), ("supplement", "atas/average_0p9")):
         lines = (tmp_path / f"{table}.md").read_text().splitlines()
         assert [line.split("|")[4].strip() for line in lines if "**" in line] == [method]
+
+
+def test_seeds_stand_in_the_order_of_their_numbers():
+    seen = rows(*(("fgsm_rs", str(seed), "collapse_epoch", seed) for seed in (10, 2, 1)))
+    assert summary(seen).loc[0, "collapse"] == "1 while, 2 while, 10 while"
+
+
+def test_of_every_accuracy_it_is_said_of_how_many_seeds_it_is_also_where_something_was_left_out():
+    seen = rows(
+        *(("atas", str(seed), "clean", 90.0) for seed in range(5)), *(("atas", str(s), "aa", 40.0) for s in range(3)),
+        *(("atas", str(seed), "train_seconds", 9.0) for seed in range(8)),
+        ("atas", "9", "left_out", "run.json is not there"),
+    )  # fmt: skip
+    table = summary(seen, ["clean", "aa"])
+    shown = tables.readable(table, ["clean", "aa"], {}).iloc[0]
+    assert table.loc[0, "seeds"] == 8 and shown["clean"].endswith("± 0.0† (5 seeds)")
+    assert shown["AA (n = 50)"] == "40.0 ± 0.0† [28, 54] (3 seeds)"
+
+
+def test_where_data_sets_are_attacked_on_other_numbers_of_images_each_row_says_its_own():
+    seen = pd.concat([
+        rows(("atas", "0", "aa", 40.0)),
+        rows(("atas", "0", "aa", 40.0), who=("fashion_mnist", "m", "77/255")).assign(n=500),
+    ])  # fmt: skip
+    shown = tables.readable(summary(seen), ["aa"], {})["AA"].tolist()
+    assert shown == ["40.0 [28, 54], n = 50", "40.0 [36, 44], n = 500"]
+
+
+def test_table_4_says_of_how_many_attacked_seeds_each_setting_is():
+    who = ("cifar10", "preact_resnet18", "8/255")
+    names = [("paper", 3), ("gamma12", 2)]
+    lines = {a["run"]: a for a in fabricate.evidence([(*who, "atas", n, str(s)) for n, _ in names for s in range(8)])}
+    seen = rows(*((f"atas/{n}", str(s), "aa", 40.0) for n, many in names for s in range(many)),
+                *((f"atas/{n}", str(s), "clean", 90.0) for n, _ in names for s in range(8)), who=who)  # fmt: skip
+    table = tables.table4(tables.suspected(tables.in_order(of_rows(seen, evidence=lines).runs))).set_index("whose")
+    assert table.loc["ours", "seeds"] == "3"
+    assert table.loc["ours", ["16, 0.01", "gamma 12"]].tolist() == ["40.0 ± 0.0", "40.0 ± 0.0 (2)"]

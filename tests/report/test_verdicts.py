@@ -184,3 +184,9 @@ def test_every_row_of_the_rival_is_a_run_of_its_config_or_says_who_lacks_it():
     theirs = set(rival()[["dataset", "model", "eps_255", "method"]].itertuples(index=False, name=None))
     assert theirs - ours == set()
     assert {method for *_, method in ours - theirs} == {"aaer/fastat_benchmark"}  # a config there, and no row
+
+
+def test_seeds_that_diverged_are_named_and_in_no_mean():
+    found = judged(rows({"aa": 45.0, "diverged": 0}, {"aa": 45.2, "diverged": 0}, {"diverged": 1}))
+    assert found["n_seeds"] == 2 and found["reason"] == "1 more diverged"
+    assert judged(rows({"diverged": 1}))["reason"] == "1 diverged"

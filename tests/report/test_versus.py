@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fastat.cli import main
+from fastat.errors import BadInput
 from fastat.report import versus
 from tests import fabricate
 
@@ -75,3 +76,12 @@ def test_cells_on_other_images_are_not_compared(results):
     rows.to_csv(results / "correct.csv", index=False)
     with pytest.raises(versus.BadInput, match="share no images under any attack with the same seed"):
         versus.compared(results, ATAS, ATTA)
+
+
+def test_images_of_two_data_sets_are_no_pairs(results):
+    """They have the same numbers, 0 to 99."""
+    for name in ("correct.csv", "measured.csv"):
+        rows = pd.read_csv(results / name, dtype=str)
+        pd.concat([rows, rows.assign(dataset="digits_dev")]).to_csv(results / name, index=False)
+    with pytest.raises(BadInput, match="are of two data sets: no image of one is an image of the other"):
+        versus.compared(results, ATAS, ATTA.replace("digits", "digits_dev"))

@@ -325,7 +325,7 @@ def fig04(rows: pd.DataFrame) -> tuple[Figure, str]:
     figure.legend(handles=shapes(rows), loc="outside upper center", ncols=4, frameon=False, fontsize=style.NAME)
     style.note(figure, words)
     gaps = at(rows, panel="gap")
-    n = f"{int(gaps['n'].iloc[0])} training images" if len(gaps) else "none"
+    n = f"{style.span(gaps['n'].dropna().astype(int), 'training image')}" if len(gaps) else "none"
     return figure, (
         f"By step size: (a, c) how much higher the loss under PGD10 is than after one step, on {n} of trained networks "
         f"(mean and range of seeds){ends(gaps)}; (b, d) accuracy on test images of networks trained with it, a dot a "
@@ -348,10 +348,11 @@ def shapes(rows: pd.DataFrame) -> list[Line2D]:
 def ends(gaps: pd.DataFrame) -> str:
     """The mean gap after the smallest and the largest step, in words."""
     told = []
-    for method, part in gaps.groupby("method", sort=False):
+    several = gaps["dataset"].nunique() > 1
+    for (dataset, method), part in gaps.groupby(["dataset", "method"], sort=False):
         means = part.groupby("alpha")["gap"].mean()
         steps = (f"{means[step]:.2f} at {step:g} eps" for step in (means.index.min(), means.index.max()))
-        told.append(f"{called(str(method))} {', '.join(steps)}")
+        told.append(f"{called(str(method))}{f' on {dataset}' if several else ''} {', '.join(steps)}")
     return f": {'; '.join(told)}" if told else ""
 
 

@@ -330,7 +330,9 @@ def gaps(rows: pd.DataFrame) -> str:
         return "not both are there"
     gap = (last["atta"] - last["atas"]).dropna()
     where = sorted(gap.items(), key=lambda item: (item[0][:2], parse_eps(item[0][2])))
-    return ", ".join(f"{value:.2f} at {eps}" for (_, _, eps), value in where) or "at no eps both are there"
+    several = len({place[:2] for place, _ in where}) > 1
+    told = [f"{value:.2f} at {eps}" + (f" ({data}, {model})" if several else "") for (data, model, eps), value in where]
+    return ", ".join(told) or "at no eps both are there"
 
 
 def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:

@@ -165,18 +165,32 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.set(xlim=(max(0, min(0.8, lowest - 0.05)), 1.02), xlabel=label, ylabel="images (%)")
             panel.set_title(style.title(where, places))
     style.note(figure, words)
-    first = at(rows, dataset=places[0][0], model=places[0][1], eps=places[0][2])
-    full = 100 * first[(first["quantity"] == "delta_linf") & (first["right"] > 0.999)]["share"].sum()
-    lengths = at(first, quantity="delta_l2")
-    middle = (lengths["right"] * lengths["share"]).sum() - 0.5 * (lengths["right"] - lengths["left"]).mean()
     return figure, (
         f"Norms of the perturbations that ATAS trained on in its last epoch ({of_images(rows)}), in units of what the "
-        f"budget allows. In {full:.1f} % of the images some pixel reaches the budget (left); did all pixels of all "
-        f"images, the lengths on the right would be 1: their mean is {middle:.2f}."
+        "budget allows. Where some pixel of an image reaches the budget it is on the left in the last bin; did all "
+        "pixels of all images, the lengths on the right would be 1. "
+        f"In the last bin, and mean length: {'; '.join(filled(rows, where) for where in places)}."
     )
 
 
+def filled(rows: pd.DataFrame, where: tuple[str, ...]) -> str:
+    """`99.8 % of the images, 0.72` and, of several places, of which."""
+    here = at(rows, dataset=where[0], model=where[1], eps=where[2])
+    full = 100 * here[(here["quantity"] == "delta_linf") & (here["right"] > 0.999)]["share"].sum()
+    lengths = at(here, quantity="delta_l2")
+    middle = (lengths["right"] * lengths["share"]).sum() - 0.5 * (lengths["right"] - lengths["left"]).mean()
+    return f"{full:.1f} % of the images, {middle:.2f} ({where[0]}, {where[2]})"
+
+
 def of_images(rows: pd.DataFrame) -> str:
-    """`1437 images x 3 seeds`, of the first place."""
-    n, seeds = int(rows["n"].iloc[0]), int(rows["n_seeds"].iloc[0])
-    return f"{n // seeds} images x {seeds} seed{'s' * (seeds != 1)}"
+    """`1437 images x 3 seeds` and, of several data sets, of which."""
+    told = []
+    for dataset, part in rows.groupby("dataset", sort=False):
+        n, seeds = int(part["n"].iloc[0]), int(part["n_seeds"].iloc[0])
+        told.append(f"{n // seeds} images x {seeds} seed{'s' * (seeds != 1)}" + in_which(rows, str(dataset)))
+    return ", ".join(told)
+
+
+def in_which(rows: pd.DataFrame, dataset: str) -> str:
+    """` of digits`, where there are several data sets."""
+    return f" of {dataset}" if rows["dataset"].nunique() > 1 else ""
