@@ -175,3 +175,29 @@ def test_autoattack_runs_with_three_classes(tmp_path):
         partial=tmp_path / "partial.csv",
     )
     assert {row["attack"] for row in rows} >= {"clean", "apgd-ce"}
+
+
+def test_the_protocol_s_seed_is_that_of_the_starts(model, part):
+    once, again, other = (
+        list(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.1, batch_size=7, seed=seed)))
+        for seed in (0, 0, 1)
+    )
+    assert once == again
+
+    def starts(seed):
+        seen = []
+
+        def watch(module, inputs):
+            seen.append(inputs[0].detach().clone())
+
+        hook = model.register_forward_pre_hook(watch)
+        list(whitebox.attack_all(model, part, whitebox.Protocol(eps=0.1, batch_size=30, seed=seed)))
+        hook.remove()
+        return seen
+
+    zero, one = starts(0), starts(1)
+    x = part.take(torch.arange(30))[0]
+    moved = [not a.equal(b) for a, b in zip(zero, one, strict=True)]
+    assert any(moved) and not moved[0] and zero[0].equal(x)
+    first = moved.index(True)  # PGD10's start
+    assert (zero[first] - x).abs().max() <= 0.1 + 1e-6 and not zero[first].equal(x)

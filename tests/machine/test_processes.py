@@ -73,7 +73,7 @@ def of_run(name: str) -> str:
 def command(name: str, results: Path, epochs: int = 0) -> list[str]:
     recipe = Recipe(
         epochs or EPOCHS.get(name, 2), 64, Schedule("piecewise", 0.05), 5e-4,
-        n_train=N_TRAIN.get(name, 387 if epochs else 195), shards=4, drop_last=True, pad=1, flip=True,
+        n_train=N_TRAIN.get(name, 387 if epochs else 195), shards=4, drop_last=True, pad=1, flip=True, monitor_images=4,
         average=AVERAGE.get(name, 0.0), params=OF_VARIANTS.get(name, {}) | PARAMS.get(name, {}),
     )  # fmt: skip
     return ["train", "--run", of_run(name), "--results", str(results), "--recipe", recipe.to_json(), "--threads", "1"]

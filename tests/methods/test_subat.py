@@ -1,5 +1,6 @@
 """SubAT's subspace, and the invariants of its card."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +9,7 @@ import torch
 from sklearn.decomposition import PCA
 
 import methods
+from fastat.attacks import input_gradient, uniform_like
 from fastat.cost import passes
 from fastat.networks import models
 from methods.subat import flat, principal_directions
@@ -121,3 +123,23 @@ def test_no_step_in_the_subspace_waits_for_the_device():
     one = passes.rehearse(partial(methods.build, "subat"), model, (3, 32, 32), pad=4, n_train=50_000)
     one.batch = replace(one.batch, epoch=31)
     one.step()()
+
+
+def test_a_step_in_the_subspace_by_hand(start, tiny_model, tiny_batch, tiny_task, clipped):
+    """Its own radius and step, another start of the optimiser, and the gradient projected on the directions."""
+    step = start("subat", tiny_model, subspace_radius="0.7 eps", subspace_alpha="0.4 eps", **SMALL)
+    step.learner.optimizer.param_groups[0]["momentum"] = 0.9
+    epochs(step, tiny_batch)
+    buffers = [state for state in step.learner.optimizer.state.values() if state.get("momentum_buffer") is not None]
+    assert buffers
+    step.method.begin_epoch(tiny_model, step.learner, 3)
+    assert not [s for s in step.learner.optimizer.state.values() if s.get("momentum_buffer") is not None]
+    x, y, eps = tiny_batch.x, tiny_batch.y, tiny_task.eps
+    state = tiny_task.rng.get_state()
+    x_start = clipped(x + uniform_like(x, 0.7 * eps, tiny_task.rng), x, 0.7 * eps)
+    tiny_task.rng.set_state(state)
+    grad = input_gradient(deepcopy(tiny_model).train(), x_start, y)
+    expected = clipped(x_start + 0.4 * eps * grad.sign(), x, 0.7 * eps)
+    report = step.run(tiny_batch, epoch=3)
+    torch.testing.assert_close(report.x_adv, expected, atol=1e-6, rtol=0)
+    assert 0.6 * eps < (report.x_adv - x).abs().max() <= 0.7 * eps + 1e-6

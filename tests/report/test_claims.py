@@ -229,6 +229,8 @@ def test_surfaces_tell_where_the_distortion_is(folder):
                 for e in (9, 10, 11) for u, v in along.items()]  # fmt: skip
 
     rows = [row for run in "012" for row in surface(run, "D1", 0) + surface(run, "D10", 3 + 0.1 * int(run))]
+    elsewhere = [{"epoch": 9}, {"epoch": 10}, {"w": 0.5}, {"u": -0.5}]  # 11, the third, is the middle one drawn
+    rows += [{**row, "loss": 99.0, **other} for row in surface("0", "D1", 0)[6:7] for other in elsewhere]
     pd.DataFrame(rows).to_csv(folder / "fig02.csv", index=False)
     found = verdict("d10-first", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)
     assert found["verdict"] == "holds" and found["value"] == pytest.approx(2.6)
@@ -255,6 +257,10 @@ def test_ratio_and_losses(folder):
     )
     table = claims.judge(of_rows(*results(*runs)), folder).set_index("claim")["verdict"]
     assert table[["tail", "tail-eps", "loss", "tail-loss", "time"]].tolist() == ["holds"] * 5
+    values = claims.judge(of_rows(*results(*runs)), folder).set_index("claim")["value"]
+    ratios = [by_eps(e, seed) for e in (51, 77, 102) for seed in range(4)]
+    assert values["tail"] == pytest.approx(np.sqrt(ratios).mean() - 1)
+    assert values["loss"] == pytest.approx(np.mean(ratios) - 1) and values["time"] == pytest.approx(10 / 10.5)
     worse = both(
         {"ratio": 1.0, "robust_train_loss": 3.0, "train_seconds": 20},
         "atta",
@@ -300,9 +306,13 @@ def test_one_setting_that_fails_makes_atas_sensitive(folder):
     assert found["verdict"] == "does not hold" and "mine" in found["evidence"]
 
 
-def test_ranks_of_norms_are_read_from_the_figure_s_data(folder):
-    pd.DataFrame({"dataset": ["digits"] * 2, "spearman": [0.9, 0.8]}).to_csv(folder / "fig06_ranks.csv", index=False)
-    assert verdict("instance", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)["verdict"] == "holds"
+@pytest.mark.parametrize(
+    "ranks,word", [([0.9, 0.8], "holds"), ([0.9, 0.4], "undecided"), ([0.3, 0.4], "does not hold")]
+)
+def test_ranks_of_norms_are_read_from_the_figure_s_data(folder, ranks, word):
+    pd.DataFrame({"dataset": ["digits"] * 2, "spearman": ranks}).to_csv(folder / "fig06_ranks.csv", index=False)
+    found = verdict("instance", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)
+    assert (found["verdict"], found["value"], found["low"]) == (word, pytest.approx(sum(ranks) / 2), min(ranks))
 
 
 @pytest.mark.parametrize(
@@ -393,3 +403,31 @@ def test_a_setting_that_nobody_knows_keeps_atas_from_being_called_insensitive(fo
     assert verdict("insensitive", *runs, tmp_path=folder)["verdict"] == "holds"
     runs += [(77, "atas/c04", 0, {"right": 0.5})]
     assert verdict("insensitive", *runs, tmp_path=folder)["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize(
+    "low,high,word", [(-1.9, -0.1, "holds"), (-2.1, -0.1, "undecided"), (-3, -2.1, "does not hold")]
+)
+def test_on_a_par_is_two_points(folder, monkeypatch, low, high, word):
+    found = {"value": (low + high) / 2, "low": low, "high": high, "told": "9 pairs of runs", "pairs": 9}
+    monkeypatch.setattr(claims, "gap", lambda *_: dict(found))
+    assert verdict("atas-pgd10", (77, "atas", 0, {"right": 0.5}), tmp_path=folder)["verdict"] == word
+
+
+def test_runs_are_compared_at_the_seeds_that_both_have(folder):
+    runs = [(102, "fgsm_rs", seed, {"collapse_epoch": 9}) for seed in range(4)]
+    runs += [(102, "atas", seed, {}) for seed in (0, 1, 7)]
+    found = verdict("rs-collapses", *runs, tmp_path=folder)
+    assert found["evidence"].startswith("FGSM-RS 2 of 2 runs") and "ATAS 0 of 2 runs" in found["evidence"]
+
+
+def test_runs_of_two_networks_are_not_compared_with_each_other(folder):
+    measured, correct = results(*both({"right": 0.5, "train_seconds": 9}, "fgsm_rs", {"collapse_epoch": 9}))
+    atta = results(*both({}, "atta", {"train_seconds": 9}))[0]
+    apart = pd.concat([measured, atta[atta["method"] == "atta"]])
+    apart = apart.assign(model=np.where(apart["method"] == "atas", "another", apart["model"]))
+    correct = correct.assign(model=np.where(correct["method"] == "atas", "another", correct["model"]))
+    table = claims.judge(of_rows(apart, correct), folder).set_index("claim")
+    assert table.loc[["rs-collapses", "time"], "verdict"].tolist() == ["not run"] * 2
+    line = claims.judge(of_rows(pd.concat([measured, measured.assign(model="another")])), folder).set_index("claim")
+    assert "another 102/255 4 of 4 and 0 of 4" in line.loc["rs-collapses", "evidence"]

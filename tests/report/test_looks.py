@@ -53,7 +53,9 @@ def laid_out(request, tmp_path_factory):
         made(folder, swept, names, **more)
     figure_data.write_all(folder, None, EPS, folder / "figures")
     with plt.style.context(figures.STYLE, after_reset=True):
-        drawn = {name: figures.drawn(name, folder / f"figures/{name}.csv")[0] for name in FIGURES}
+        found = {name: figures.drawn(name, folder / f"figures/{name}.csv") for name in FIGURES}
+        assert not [caption for _, caption in found.values() if "damaged" in caption]  # a drawing that fails says so
+        drawn = {name: figure for name, (figure, _) in found.items()}
         for figure in drawn.values():
             figure.draw_without_rendering()
             plt.close(figure)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from fastat.report import pairs
+from fastat.report.statistics import holm
 from tests import fabricate
 
 
@@ -12,7 +13,8 @@ def test_pairs_are_against_atas_and_the_best_and_the_same_twice():
     right = fabricate.correct(fabricate.runs(12, 3))
     table = pairs.compared(right)
     assert set(table["attack"]) == {"pgd50", "aa"} and set(table["method_b"]) == {"atas"}
-    assert len(table) == 2 * 11 and (table["p_adjusted"] >= table["p"]).all()
+    assert len(table) == 2 * 11
+    np.testing.assert_allclose(table["p_adjusted"], holm(table["p"].to_numpy(float)))
     pd.testing.assert_frame_equal(table, pairs.compared(right.sample(frac=1, random_state=0)), check_exact=True)
 
 
@@ -57,3 +59,15 @@ def test_a_damaged_row_is_left_out_and_never_counted_as_wrong_images(column, val
     table = pairs.compared(right)
     seeds = table[(table["method_a"] == "pgd10") & (table["method_b"] == "atas")].set_index("attack")["n_seeds"]
     assert seeds.to_dict() == {"aa": 1, "pgd50": 2} and "pgd10/paper, seed 0, is damaged" in caplog.text
+
+
+def test_a_method_that_is_worse_has_a_difference_below_zero_and_attacks_by_name_are_a_family_of_their_own():
+    right = fabricate.correct(fabricate.runs(12, 3))
+    none = right["method"] == "atta"
+    right.loc[none, "bits"] = fabricate.bits(np.zeros(200))
+    named = right[right["attack"] == "aa"].assign(attack="pgd-20 alpha=0.25eps")
+    table = pairs.compared(pd.concat([right, named]))
+    worse = table[(table["method_a"] == "atta") & (table["method_b"] == "atas")]
+    assert (worse["difference"] < 0).all() and (worse["only_a"] == 0).all() and (worse["only_b"] > 0).all()
+    for family in (table["attack"].str.startswith("pgd-"), ~table["attack"].str.startswith("pgd-")):
+        np.testing.assert_allclose(table["p_adjusted"][family], holm(table["p"][family].to_numpy(float)))

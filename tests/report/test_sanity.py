@@ -44,6 +44,7 @@ def test_an_honest_network_stands_all_checks():
         ({"gradient": 80}, "no gradient"),
         ({"broken_square": 40}, "square's share"),
         ({"inside": 99.9}, "inside"),
+        ({"robust_train_loss": None}, "no loss"),
     ],
 )
 def test_each_check_catches_its_own_fault(changes, check):

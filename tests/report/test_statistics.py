@@ -179,3 +179,14 @@ def test_ranks_of_many_are_drawn_always_the_same_and_strata_share_no_difference(
     assert math.isnan(ranks_agree(x, y, x.tolist())[0])  # what differs is the stratum
     noise = [ranks_agree(rng.random(9), rng.random(9), [0] * 4 + [1] * 5)[1] for _ in range(200)]
     assert 0.01 < np.mean(np.array(noise) < 0.05) < 0.1
+
+
+def test_where_seeds_alone_scatter_more_seeds_would_tell_and_no_images_and_the_other_way_round():
+    rng = np.random.default_rng(0)
+    seeds = (rng.random((5, 1)) < 0.5).repeat(200, 1) * 2.0 - 1
+    seeds[:, :20] = rng.permuted(seeds[:, :20], axis=0)
+    found = statistics.paired(np.array([[1.0], [-1.0], [1.0], [-1.0], [1.0]]).repeat(200, 1))
+    assert math.isfinite(found.more_seeds) and found.more_seeds > 5 and math.isnan(found.more_images)
+    images = np.where(rng.random(60) < 0.55, 1.0, -1.0)[None].repeat(3, 0)
+    found = statistics.paired(images)
+    assert math.isfinite(found.more_images) and math.isnan(found.more_seeds)

@@ -8,21 +8,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+from torch.nn.functional import cross_entropy
 
 from fastat import ROOT
 from fastat.cli import main
 from fastat.config.grid import load_config, overlay
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
+from fastat.data.datasets import Part
+from fastat.data.subsets import stratified
 from fastat.machine import files, seals
+from fastat.machine.seeds import generator
 from fastat.networks import models
 from fastat.training import checkpoint, trainer
 from fastat.training.checkpoint import Standing
+from fastat.training.learner import learning_rate
+from fastat.types import StepReport
 
 NAME = "digits/preact_tiny/eps77/atas/paper/seed0"
 
@@ -304,3 +312,60 @@ def test_a_training_replaced_by_another_does_not_leave_the_first_ones_run_json(r
     with pytest.raises(SystemExit):
         main([*command(results)[:-4], "--recipe", recipe(epochs=2), "--threads", "1"])
     assert not path.exists()
+
+
+def test_a_log_has_means_over_images_and_not_over_batches():
+    totals = trainer.Totals(torch.device("cpu"))
+    for loss, n in ((1.0, 4), (3.0, 1)):
+        totals.add(StepReport(torch.tensor(loss), torch.zeros(n, 1)), n)
+    assert totals.means() == {"loss": pytest.approx(1.4)}
+
+
+def test_what_is_watched_is_fgsm_and_pgd10_on_the_reported_network_as_it_evaluates():
+    """Every word on collapse rests on these numbers: here they are made by hand, on a network that was trained."""
+    network = models.PreActResNet(4, (1, 1), 1, 1, 10)
+    network.load_state_dict(load_file(ROOT / "tests/evaluation/frozen.safetensors"))
+    found = load_digits()
+    pixels = torch.tensor(found.images / 16 * 255).round().to(torch.uint8)[:, None]
+    part, eps, cpu = Part(pixels[:300], torch.tensor(found.target)[:300], (8, 8)), 0.2, torch.device("cpu")
+    run = SimpleNamespace(
+        task=SimpleNamespace(eps=eps, device=cpu, image_shape=(1, 8, 8)), watched=part, seed=3,
+        recipe=SimpleNamespace(monitor_images=50), learner=SimpleNamespace(reported=network.train()), model=None,
+    )  # fmt: skip
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    seen = trainer.monitor(run, 5)
+    assert network.training and all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+    network.eval()
+    x, y = part.take(stratified(part.labels, 50, seed=0))
+
+    def climbed(x_adv, alpha, n_steps):
+        for _ in range(n_steps):
+            x_adv = x_adv.detach().requires_grad_()
+            grad = torch.autograd.grad(cross_entropy(network(x_adv), y), x_adv)[0]
+            x_adv = torch.minimum(torch.maximum(x_adv + alpha * grad.sign(), x - eps), x + eps).clamp(0, 1)
+        return network(x_adv).detach()
+
+    noise = torch.rand(x.shape, generator=generator(cpu, 3, "monitor", 5)) * 2 - 1
+    single, many = climbed(x, eps, 1), climbed((x + eps * noise).clamp(0, 1), eps / 5, 10)
+    right = {"clean": network(x), "fgsm": single, "pgd10": many}
+    expected = {f"{name}_acc": float((z.argmax(1) == y).double().mean()) for name, z in right.items()}
+    assert len(set(expected.values())) == 3
+    assert seen == pytest.approx({**expected, "pgd10_loss": float(cross_entropy(many, y))}, abs=1e-6)
+
+
+def test_the_learning_rate_moves_with_every_batch_and_the_order_with_the_seed(results, monkeypatch):
+    orders = []
+    add = trainer.Instances.add
+    monkeypatch.setattr(trainer.Instances, "add", lambda self, b, r: (orders.append(b.index.tolist()), add(self, b, r)))
+    for seed in (0, 1):
+        name = f"digits/preact_tiny/eps77/fgsm_rs/paper/seed{seed}"
+        small = {"epochs": 2, "n_train": 128, "batch_size": 32, "monitor_images": 10}
+        call = ["train", "--run", name, "--results", str(results), "--recipe", recipe(name, **small), "--threads", "1"]
+        assert main(call) == 0
+    assert len(orders) == 16 and sorted(sum(orders[:4], [])) == sorted(sum(orders[8:12], []))
+    assert orders[:4] != orders[8:12] and orders[:4] != orders[4:8]
+    schedule = resolve(RunSpec.parse(name), load_config()).schedule
+    with open(results / "runs" / name / "log.csv", encoding="utf-8") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert rates == pytest.approx([learning_rate(schedule, 0.75, 2), learning_rate(schedule, 1.75, 2)])
+    assert rates[0] != learning_rate(schedule, 0.0, 2)
