@@ -185,7 +185,7 @@ def contract(bench: Bench) -> None:
     ]
     command += ["-n", str(min(8, os.cpu_count() or 1)), f"--junitxml={found}"]
     if bench.tiny:
-        command += ["-k", "fgsm_rs or atas"]
+        command += ["-k", "clean"]
     run(command, bench, "contract", {"FASTAT_TEST_DEVICE": bench.device})
     rows = []
     for case in ET.parse(found).iter("testcase"):

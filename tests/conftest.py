@@ -68,3 +68,9 @@ def tiny_model() -> torch.nn.Module:
     """preact_tiny in train mode."""
     torch.manual_seed(0)
     return models.build("preact_tiny", 1, 10).train()
+
+
+@pytest.fixture
+def short_theory(monkeypatch):
+    """A few steps of the theory's experiment: its own tests are in tests/report/test_theory.py."""
+    monkeypatch.setattr("fastat.report.theory.HORIZONS", (20, 40))

@@ -1,5 +1,6 @@
 """Where the values of a recipe come from: every one, and the line that is named has it."""
 
+import functools
 from dataclasses import asdict
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import methods
 from fastat import ROOT
 from fastat.cli import main
+from fastat.config import origins
 from fastat.config.grid import load_config
 from fastat.config.origins import defaults, flat, values
 from fastat.config.recipe import resolve, variants
@@ -20,7 +22,8 @@ def told(name, *paths):
 
 
 @pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar100", "imagenet"])
-def test_every_value_of_every_recipe_stands_on_the_line_that_is_named(dataset):
+def test_every_value_of_every_recipe_stands_on_the_line_that_is_named(dataset, monkeypatch):
+    monkeypatch.setattr(origins, "read_origins", functools.cache(origins.read_origins))  # some hundred times the same
     config, lines = load_config(), {}
     eps = parse_eps(config["table1_eps"][dataset])
     for method, names in variants().items():

@@ -783,7 +783,7 @@ def test_the_workflow_prepares_it_from_the_config(tmp_path):
 # From the config to the page
 
 
-def test_an_own_data_set_goes_from_config_to_table_figures_and_page(tmp_path, monkeypatch, capsys):
+def test_an_own_data_set_goes_from_config_to_table_figures_and_page(tmp_path, monkeypatch, capsys, short_theory):
     monkeypatch.chdir(tmp_path)
     tree(tmp_path / "in", ("ant", "bee", "cow"), n=20, mode="L")
     every = {"epochs": 1, "schedule": {"kind": "triangular", "lr": 0.1}, "pad": 0, "flip": False, "monitor_images": 16}

@@ -301,7 +301,7 @@ def test_the_network_in_pyautoattacks_wheel_is_a_postact_resnet18(here, capsys):
 # Which rows
 
 
-def test_training_images_and_the_released_protocol_are_marked_and_never_paired(here, caplog):
+def test_training_images_and_the_released_protocol_are_marked_and_never_paired(here, caplog, short_theory):
     rng = np.random.default_rng(0)
     np.savez("large.npz", images=rng.integers(0, 256, (40, 12, 12, 3), np.uint8), labels=np.arange(40) % 4)
     text = Path("few.yaml").read_text().replace("datasets: {", "datasets: {large: {npz: large.npz, test: 0.25}, ")
@@ -362,7 +362,7 @@ def test_the_released_protocol_on_small_images_writes_nothing(here, capsys):
     assert not Path("results/runs").exists()
 
 
-def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_tables(here):
+def test_its_rows_stand_in_the_supplement_and_on_the_page_and_not_in_the_papers_tables(here, short_theory):
     torch.save(state(), "theirs.pt")
     assert evaluate("--normalise", "inside", suite="all") == 0
     assert main(["report"]) == 0
@@ -524,7 +524,7 @@ def test_images_in_bytes_as_floats_and_labels_out_of_range_never_become_data(her
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 9])
-def test_few_classes_are_attacked_by_what_there_is_for_so_many(n_classes, here):
+def test_few_classes_are_attacked_by_what_there_is_for_so_many(n_classes, here, short_theory):
     images = np.repeat(np.linspace(20, 230, n_classes).astype(np.uint8), 4)[:, None, None, None]
     labels = np.repeat(np.arange(n_classes), 4)
     np.savez("kinds.npz", images=np.broadcast_to(images, (4 * n_classes, 4, 4, 3)).copy(), labels=labels)

@@ -173,12 +173,12 @@ def test_an_interrupted_attack_goes_on_after_its_last_batch(model, part, rows, t
 
 
 def test_of_autoattacks_parts_each_image_has_one_verdict_and_says_which_broke_it(rows):
-    found = rows("square+apgd-ce", {"n_images": 10, "batch_size": 5, "seed": 0})
+    found = rows("square+apgd-ce", {"n_images": 10, "batch_size": 10, "seed": 0})
     assert len(found) == 10 and {row["attack"] for row in found} == {"apgd-ce+square"}
     assert all((row["step"] == "") == bool(row["correct"]) for row in found)
     said = {row["step"] for row in found}
     assert said <= {"", "clean", "apgd-ce", "square"} and "apgd-ce" in said
-    once = rows("apgd-ce", {"n_images": 10, "batch_size": 5, "seed": 0})
+    once = rows("apgd-ce", {"n_images": 10, "batch_size": 10, "seed": 0})
     assert broken(once) <= broken(found)
 
 

@@ -228,7 +228,7 @@ def test_two_processes_cannot_share_a_norm_of_another_library(here, capsys):
     assert "the Norm 0 cannot be computed over the whole batch" in capsys.readouterr().err
 
 
-def test_no_code_is_imported_for_what_a_file_in_results_says(here, capsys):
+def test_no_code_is_imported_for_what_a_file_in_results_says(here, capsys, short_theory):
     assert train() == 0 and evaluate("--configfile", "own.yaml", "--suite", "whitebox") == 0
     sys.modules.pop("mynets")
     Path("mynets.py").write_text("raise SystemExit('imported')\n")
