@@ -2,6 +2,7 @@
 
 import copy
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -68,7 +69,8 @@ def train(
              chooses by eps, the nearest whole 255th counts.
     folder:  where run.json, log.csv, weights.safetensors and, until it is done, the state are written: run again to go
              on. None: nothing is written.
-    Effects: none on torch's global generators and precision, nor on `network`. The same seed gives the same weights.
+    Effects: none on global generators (torch's, Python's, numpy's) and precision, nor on `network`. The same seed gives
+             the same weights.
     Raises:  BadInput (a ValueError) naming rule, value and way out; Diverged; with a folder, trainer.Stopped on Ctrl-C.
     """
     images, labels = pixels(x), classes(y, len(x))
@@ -203,14 +205,17 @@ def device_of(wanted: str | torch.device) -> torch.device:
 
 @contextmanager
 def as_it_was() -> Iterator[None]:
-    """What a training sets for the whole process is set back: torch's generators, and how products are computed."""
+    """What a training sets for the whole process is set back: global generators, and how products are computed."""
     matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before = matmul.fp32_precision, conv.fp32_precision
     deterministic = torch.backends.cudnn.deterministic
+    drawn = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             yield
     finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])
         matmul.fp32_precision, conv.fp32_precision = before
         torch.backends.cudnn.deterministic = deterministic
 

@@ -1,6 +1,7 @@
 """fastat from one's own Python: what it gives, refuses and leaves as it was."""
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -245,3 +247,38 @@ def test_the_readme_s_example_is_ten_lines_and_runs(tmp_path):
     assert "fastat.train(" in block and "fastat.evaluate(" in block and len(block.splitlines()) <= 10
     subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True, timeout=300)
     assert not list(tmp_path.iterdir())
+
+
+class Drawing(nn.Module):
+    """A network that draws from every generator there is, and none of its layers says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    def forward(self, x):
+        if self.training:
+            x = nn.functional.dropout(x, 0.1) * (1 + 0.1 * random.random()) + 0.1 * float(np.random.rand())
+        return self.layers(x)
+
+
+def test_a_network_that_draws_trains_to_the_same_weights_and_leaves_the_user_s_generators(digits):
+    torch.manual_seed(0)
+    network, found = Drawing(), []
+    for seed in (1, 2):  # of the user's own generators
+        random.seed(seed)
+        np.random.seed(seed)
+        next_ones = random.Random(seed).random(), np.random.RandomState(seed).rand()
+        model, _ = fastat.train("fgsm_rs", *digits, network, eps=EPS, epochs=1, pad=0, flip=False, monitor_images=10)
+        assert (random.random(), np.random.rand()) == next_ones
+        found.append([*model.state_dict().values()])
+    assert all(map(torch.equal, *found))
+
+
+def test_a_network_whose_average_is_reported_can_be_pickled(digits, tmp_path):
+    """A copy of the network keeps the hook that gives it usual batches."""
+    options = {"eps": EPS, "epochs": 1, "pad": 0, "flip": False, "average": 0.5, "monitor_images": 10}
+    model, _ = fastat.train("fgsm_rs", *digits, small(), **options)
+    torch.save(model, tmp_path / "model.pt")
+    again = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert all(map(torch.equal, model.state_dict().values(), again.state_dict().values()))

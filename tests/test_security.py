@@ -142,7 +142,7 @@ def test_a_state_and_weights_that_run_code_are_refused(trap, tmp_path, capsys):
     assert "is not what this run wrote" in capsys.readouterr().err
     torch.save(Evil(trap), tmp_path / "state.safetensors")
     with pytest.raises(BadInput, match="is damaged or not a state file"):
-        checkpoint.load(tmp_path / "state.safetensors", "", torch.device("cpu"))
+        checkpoint.load(tmp_path / "state.safetensors", "")
 
 
 def test_arrays_that_run_code_are_refused(trap, tmp_path, capsys):

@@ -12,6 +12,7 @@ from fastat.config.recipe import n_held_out
 from fastat.config.spec import RunSpec
 from fastat.data.datasets import ImageSet, Part
 from fastat.errors import BadInput
+from fastat.machine import seals
 from fastat.machine.seeds import generator
 
 HOLD_OUT = 1  # the seed of the held-out images: another one than that of the images that `monitor` watches
@@ -54,13 +55,19 @@ def held_out(data: ImageSet, hold_out: float) -> tuple[ImageSet, Part | None]:
     return replace(data, train=data.train.only(kept)), data.train.only(held)
 
 
-def ranks(spec: RunSpec, results: Path, n_train: int) -> Tensor:
+def ranks(spec: RunSpec, results: Path, n_train: int, data_sha256: str) -> Tensor:
     """(n_train,) 1..10: which D_i each training image belongs to, by the run that ranks them for `spec`.
 
-    Raises: BadInput if that run is not there, has no gradient norms, or was trained on other images.
+    data_sha256: of the prepared data set.
+    Raises: BadInput if that run is not there, has no gradient norms or not the ones it wrote, or has other images.
     """
     path = results / "runs" / spec.ranked_by.name / "instances.safetensors"
     try:
+        about = seals.read(path.parent / "run.json")
+        if "files" in about and seals.sha256(path) != about["files"].get(path.name):  # runs of before it say nothing
+            raise ValueError("it is not what that run wrote: run.json has another sha256")
+        if about.get("data_sha256", data_sha256) != data_sha256:
+            raise ValueError("it is of other images than these")
         norms = load_file(path)["grad_norm"]
         if len(norms) != n_train:
             raise ValueError(f"it has {len(norms)} images, this run {n_train}: n_train and hold_out must be the same")

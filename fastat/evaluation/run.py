@@ -125,8 +125,8 @@ class Finished:
             )
         model = self.untrained()
         try:
-            found = seals.sha256(path)
-            if found != self.about.get("files", {}).get(file, found):
+            found, wrote = seals.sha256(path), self.about.get("files")  # runs of before it say nothing of their files
+            if wrote is not None and found != wrote.get(file):
                 raise BadInput(f"{path} is not what this run wrote: run.json has another sha256. {self.again}")
             held = load_file(path)
             model.load_state_dict(held)
@@ -348,8 +348,13 @@ def shares(protocol: dict[str, Any], labels: Tensor) -> tuple[Tensor, ...]:
 def kept_rows(run: Finished, protocol: dict[str, Any], epoch: str, index: Tensor) -> Path:
     """Where AutoAttack's finished images of a share are kept, so that they are not attacked again."""
     made_from = [protocol["autoattack"], protocol["seed"], index.tolist(), run.weights[WEIGHTS[epoch]]]
-    made_from += ["portable"] if protocol["numerics"] == "portable" else []  # before it had a name: all native
+    made_from += [run.about["data_sha256"], protocol["numerics"], packages()]
     return run.folder / f"state/autoattack-{fingerprint(*made_from, *run.of_checkpoint)}.csv"
+
+
+def packages() -> dict[str, str]:
+    """The versions that verdicts are made with, but ours."""
+    return {key: version for key, version in versions().items() if key != "fastat"}
 
 
 def attack_share(
@@ -384,8 +389,7 @@ def evaluate_attacks(run: Finished, protocol: dict[str, Any], attacks: tuple[str
         for name in to_do:
             broken = named.broken_before(name, found)
             whole = [name, by_name[name], run.spec.eps_255, run.about["data_sha256"], run.weights[WEIGHTS["last"]]]
-            packages = {key: version for key, version in versions().items() if key != "fastat"}
-            whole += [protocol["numerics"], packages, *run.of_checkpoint, *([broken] if parse(name).before else [])]
+            whole += [protocol["numerics"], packages(), *run.of_checkpoint, *([broken] if parse(name).before else [])]
             partial = run.folder / f"state/attack-{fingerprint(*whole)}.csv"
             found += named.attack_all(
                 model, data.test, name, eps=run.spec.eps, protocol=by_name[name], partial=partial, broken=broken
@@ -455,7 +459,7 @@ def probe(spec: RunSpec, results: Path, device: torch.device, wanted: str, door:
         run.write("surfaces_by_epoch", [], protocol)
         return
     data = run.data()
-    tenth = subsets.ranks(spec, results, len(data.train)).to(device)
+    tenth = subsets.ranks(spec, results, len(data.train), data.sha256).to(device)
     groups = {f"D{k}": torch.nonzero(tenth == k).flatten()[:128] for k in (1, 10)}
     rows: list[dict[str, Any]] = []
     for epoch in probes.around(run.collapse().first, run.about["epochs_done"]):

@@ -68,12 +68,13 @@ def build(door: Door, n_channels: int, n_classes: int) -> nn.Module:
     return normalised(network, door, n_channels)
 
 
+def contiguous(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The batches in the usual layout: a hook, which a copy of the network may keep and pickle can name."""
+    return tuple(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
+
+
 def usual_layout(network: nn.Module) -> list[RemovableHandle]:
     """Let it see usual batches: they come in channels_last, where `x.view(len(x), -1)` in others' code would fail."""
-
-    def contiguous(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(arg.contiguous() if isinstance(arg, Tensor) else arg for arg in args)
-
     entered = [network, *(part for name, part in network.named_children() if name == "stem")]
     return [module.register_forward_pre_hook(contiguous) for module in entered]
 

@@ -60,13 +60,13 @@ def checksums(tensors: dict[str, Tensor], about: dict[str, Any]) -> dict[str, in
     return {**sums, "about": zlib.crc32(json.dumps(about, sort_keys=True).encode())}
 
 
-def load(path: Path, made_from: str, device: torch.device) -> tuple[dict[str, dict[str, Tensor]], Standing]:
-    """The inverse of `save`.
+def load(path: Path, made_from: str) -> tuple[dict[str, dict[str, Tensor]], Standing]:
+    """The inverse of `save`; all tensors are on the CPU.
 
     Raises: BadInput if the file is damaged or belongs to another run, recipe, data or version.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})["fastat"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         kept = about.pop("checksums", None)

@@ -52,7 +52,7 @@ def run(
     data, held_out = subsets.held_out(of_run(spec, recipe, results, device), recipe.hold_out)
     everyone, images = data.train, data.sha256
     if spec.subset:
-        chosen = subsets.of_tenths(subsets.ranks(spec, results, len(everyone)), spec.subset)
+        chosen = subsets.of_tenths(subsets.ranks(spec, results, len(everyone), data.sha256), spec.subset)
         data = replace(data, train=data.train.only(chosen.to(device)))
         images = fingerprint(images, chosen.tolist())
     if recipe.network:
@@ -62,6 +62,8 @@ def run(
         raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
     model = build_network(spec, recipe).to(device).to(memory_format=torch.channels_last)
     numerics.without_onednn(model)
+    if isinstance(method, nn.Module):
+        numerics.without_onednn(method, numerics.BROKEN)
     processes.synchronise_batchnorm(model, together)
     example = torch.zeros((task.batch_size, *task.image_shape), device=device)
     made_from = fingerprint(spec.name, recipe.to_json(), images)

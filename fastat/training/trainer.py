@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from fastat.errors import BadInput, of_memory
 from fastat.machine import devices, files, platforms, seals
 from fastat.machine.processes import Processes
 from fastat.machine.seeds import generator, seed_globals
+from fastat.networks.models import Network
 from fastat.training import captured, checkpoint
 from fastat.training.checkpoint import Standing
 from fastat.training.instances import Instances
@@ -118,9 +120,9 @@ def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
         path = folder / "state" / "state.safetensors"
         now, totals, instances, best = Standing(), Totals(run.task.device), Instances(run.task), Best()
         if path.exists():
-            state, now = checkpoint.load(path, run.made_from, run.task.device)
+            state, now = checkpoint.load(path, run.made_from)
             check_standing(now, run.recipe.epochs, path)
-            totals.sums = state.pop("totals", {})
+            totals.sums = {name: total.to(run.task.device) for name, total in state.pop("totals", {}).items()}
             instances.load_state_dict(state.pop("instances", {}))
             best.weights = state.pop("best", {})
             try:
@@ -130,7 +132,10 @@ def train(run: Training, folder: Path) -> tuple[list[dict[str, Any]], str]:
                     raise
                 cause = " ".join(str(error).split())[:300]
                 raise BadInput(f"{path} is damaged: {cause}. {checkpoint.way_out(path)}") from error
+            del state  # a store may be as large as what is left of the memory
             log.info("%s: resumed at epoch %d, batch %d", run.name, now.epoch, now.batch)
+        elif processes.rank == 0:
+            shutil.rmtree(folder / "snapshots", ignore_errors=True)  # of a training that this one replaces
         cause = run_epochs(run, now, totals, instances, best, path, stop)
         seen = instances.state_dict()
         if processes.rank == 0:
@@ -171,7 +176,8 @@ def run_epochs(
         run.data.train, batch_size=recipe.batch_size, drop_last=recipe.drop_last, pad=recipe.pad, crop=recipe.crop,
         flip=recipe.flip, cutout=recipe.cutout, seed=run.seed, shards=recipe.shards, processes=processes,
     )  # fmt: skip
-    draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules()) or bool(recipe.network)
+    draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in model.modules())
+    draws |= not isinstance(model, Network)  # nobody knows what others' code draws
     bar = progress_bar(run.name, recipe.epochs * stream.n_batches, processes.rank == 0)
     bar.update((now.epoch - 1) * stream.n_batches + now.batch)
     saves = Saves()

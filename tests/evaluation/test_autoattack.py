@@ -1,6 +1,7 @@
 """Our driver against pyautoattack's own standard evaluation, image by image."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -105,3 +106,19 @@ def test_a_partial_file_made_before_there_was_a_checksum_goes_on_and_says_so(int
     partial.write_text("\n".join(lines[: len(lines) // 2]) + "\n")
     assert "checksum" in lines[-1] and sorted(map(str, run())) == sorted(map(str, expected))
     assert "has no checksum" in caplog.text
+
+
+def test_what_was_attacked_is_that_of_these_weights_data_numerics_and_packages(tmp_path, monkeypatch):
+    """Verdicts on test images that were replaced came back as those on the new ones: their labels were the same."""
+    from fastat.evaluation import run
+
+    def kept(sha="a", data="b", numerics="portable", torch_version="2.14"):
+        monkeypatch.setattr(run, "versions", lambda: {"fastat": "9", "torch": torch_version})
+        one = SimpleNamespace(
+            weights={"weights.safetensors": sha}, about={"data_sha256": data}, of_checkpoint=[], folder=tmp_path
+        )
+        protocol = {"autoattack": {"n_images": 3, "batch_size": 3}, "seed": 0, "numerics": numerics}
+        return run.kept_rows(one, protocol, "last", torch.arange(3))
+
+    others = [kept(sha="c"), kept(data="c"), kept(numerics="native"), kept(torch_version="2.15")]
+    assert len({kept(), kept(), *others}) == 5

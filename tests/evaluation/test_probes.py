@@ -124,6 +124,7 @@ def test_a_subset_run_needs_the_run_that_ranks_and_says_so(results, capsys):
     path = results / "runs" / other / "instances.safetensors"
     path.parent.mkdir(parents=True)
     save_file({"delta_l2": torch.zeros(3)}, path)  # as of a method without a single step
+    seals.write(path.parent / "run.json", {"status": "finished"})
     assert train(results, "digits/preact_tiny/eps77/pgd10/paper_d1_2/seed0") == 2
     assert "grad_norm" in capsys.readouterr().err
 
@@ -143,6 +144,40 @@ def test_snapshots_give_the_surfaces_around_the_collapse(results, capsys):
         (epoch, group, "128") for epoch in ("1", "2") for group in ("D1", "D10")
     }
     path = results / "runs" / name / "run.json"
-    seals.write(path, seals.read(path) | {"status": "diverged"})
+    about = seals.read(path)
+    listed = {file: sha for file, sha in about["files"].items() if not file.startswith("snapshots/")}
+    seals.write(path, about | {"files": listed})  # as of a training without, over one that had kept its weights
+    assert main(probe) == 2 and "epoch001.safetensors is not what this run wrote" in capsys.readouterr().err
+    seals.write(path, about | {"status": "diverged"})
     assert main(probe) == 0  # its last epoch left no snapshot: no rows, and the report goes on
     assert (results / "runs" / name / "eval/surfaces_by_epoch.csv").read_text() == "epoch,group,n,u,w,loss\n"
+
+
+def test_a_training_that_replaces_another_keeps_none_of_its_snapshots(results):
+    name = "digits/preact_tiny/eps77/atas/paper/seed2"
+    old = results / "runs" / name / "snapshots/epoch009.safetensors"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"of a longer one")
+    assert train(results, name, "--snapshots") == 0
+    assert sorted(path.name for path in old.parent.iterdir()) == ["epoch001.safetensors", "epoch002.safetensors"]
+    listed = [file for file in seals.read(results / "runs" / name / "run.json")["files"] if "snapshots" in file]
+    assert listed == ["snapshots/epoch001.safetensors", "snapshots/epoch002.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["norms", "data"])
+def test_norms_that_the_ranking_run_did_not_write_and_those_of_other_images_rank_nothing(results, capsys, damage):
+    run, subset = results / "runs" / ATAS, "digits/preact_tiny/eps77/atas/paper_d1_2/seed0"
+    path = run / ("instances.safetensors" if damage == "norms" else "run.json")
+    before = path.read_bytes()
+    if damage == "norms":
+        changed = bytearray(before)
+        changed[-3] ^= 64
+        path.write_bytes(changed)
+    else:
+        seals.write(path, seals.read(path) | {"data_sha256": "0" * 64})
+    try:
+        assert train(results, subset) == 2
+    finally:
+        path.write_bytes(before)
+    said = "run.json has another sha256" if damage == "norms" else "it is of other images than these"
+    assert said in capsys.readouterr().err

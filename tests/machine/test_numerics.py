@@ -131,3 +131,19 @@ for n in (64, 29) * 30:
 def test_what_is_compiled_is_the_processors_own():
     recipe = replace(resolve(RunSpec.parse(NAME), load_config()), numerics="portable", compile="default")
     assert run.compiled(torch.nn.Linear(1, 1), recipe, torch.zeros(1, 1), "atas") == "off: numerics are portable"
+
+
+@pytest.mark.skipif(not HAS_AVX2, reason="this processor has no AVX2")
+def test_a_method_s_own_network_of_four_channels_is_kept_off_onednn_too():
+    """The shipped generator's last layer has 1 or 3 channels, ran clean, and keeps its bits."""
+    code = """
+from fastat.machine import numerics
+numerics.pin("portable", "digits", "cpu", 1)
+import torch
+from torch import nn
+for channels, used in ((1, True), (3, True), (16, True), (4, False)):
+    numerics.without_onednn(nn.Conv2d(2, channels, 3), numerics.BROKEN)
+    assert torch.backends.mkldnn.enabled == used, channels
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -207,7 +207,7 @@ def resume_at_every_cut(name, recipe, tmp_path):
     expected = go_on(fresh(0), 0, save=True)
     for first, (epoch, number) in enumerate(cuts):
         task, model, method, learner = fresh(1)
-        parts, standing = checkpoint.load(tmp_path / f"{epoch}{number}", "test", task.device)
+        parts, standing = checkpoint.load(tmp_path / f"{epoch}{number}", "test")
         assert (standing.epoch, standing.batch) == (epoch, number)
         model.load_state_dict(parts["model"])
         method.load_state_dict(parts.get("method", {}))

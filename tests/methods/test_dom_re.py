@@ -95,3 +95,12 @@ def test_impossible_parameters_are_refused(refused):
     refused("dom_re", "threshold must be 0 or more, got -1", threshold=-1)
     refused("dom_re", "threshold must be 0 or more, got nan", threshold=float("nan"))
     refused("dom_re", "after must be between 0 and 1, got 2", after=2)
+
+
+def test_in_bf16_its_convolutions_learn(start, tiny_model, tiny_batch):
+    """Its first forward is under no_grad inside autocast: older torch then kept weights without a gradient."""
+    before = {name: p.clone() for name, p in tiny_model.named_parameters()}
+    step = start("dom_re", tiny_model)
+    with torch.autocast("cpu", torch.bfloat16):
+        step.run(tiny_batch)
+    assert all(not p.equal(before[name]) for name, p in tiny_model.named_parameters() if p.ndim == 4)
