@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from fastat.errors import BadInput
 from fastat.report import figure_data, figures, theory
 from fastat.report.contents import FIGURE_SIDES, FIGURES
-from fastat.report.figures import style
+from fastat.report.figures import numbers, style
 from fastat.report.tidy import MEASURED
 from tests import fabricate
 
@@ -339,3 +339,10 @@ def test_d_1_and_d_10_are_the_tenths_with_the_smallest_and_largest_norms(made):
 def test_redraws_are_marked_where_the_run_says_that_it_drew_anew(made):
     rows = pd.read_csv(made / "figures/fig10.csv")
     assert set(rows[rows["reset"] == 1]["epoch"]) == {1, 5}
+
+
+def test_the_note_says_of_how_many_seeds_each_accuracy_is():
+    """Ten were trained, of which five were attacked by AutoAttack."""
+    cell = {"dataset": "digits", "model": "m", "eps": "8/255", "method": "atas", "variant": "paper"}
+    rows = pd.DataFrame([{**cell, "metric": "pgd50", "n_seeds": 10}, {**cell, "metric": "aa", "n_seeds": 5}])
+    assert numbers.runs(rows) == ["10 runs", "5 to 10 seeds a cell"]

@@ -46,18 +46,20 @@ def runs(rows: pd.DataFrame) -> list[str]:
     keys = [key for key in CELL if key in rows]
     if "seed" in rows and rows["seed"].notna().any():
         own = rows.dropna(subset=["seed"])[[key for key in RUN if key in rows]].drop_duplicates()
-        counts = own.groupby(keys, dropna=False).size()
+        counts = each = own.groupby(keys, dropna=False).size()
     elif "n_seeds" in rows or "n" in rows:
         one = "n_seeds" if "n_seeds" in rows else "n"
         more = [key for key in ("base", "subset") if key in rows]
-        counts = rows.dropna(subset=[one]).groupby([*keys, *more], dropna=False)[one].max().astype(int)
-        counts = counts[counts > 0]
+        apart = ["metric"] if "metric" in rows else []  # of which some seeds have one and not another
+        each = rows.dropna(subset=[one]).groupby([*keys, *more, *apart], dropna=False)[one].max().astype(int)
+        each = each[each > 0]
+        counts = each.groupby([*keys, *more], dropna=False).max()
     else:
         return []
     if counts.empty:
         return []
     n = int(counts.sum())
-    return [f"{n} run{'s' * (n != 1)}", f"{style.span(counts, 'seed')} a cell"]
+    return [f"{n} run{'s' * (n != 1)}", f"{style.span(each, 'seed')} a cell"]
 
 
 def images(about: pd.DataFrame, wanted: dict[str, str]) -> list[str]:
