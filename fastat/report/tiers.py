@@ -60,14 +60,15 @@ def about(found: Results) -> dict[str, Any]:
 
     runs, data; seconds: of training and evaluation by one process each, without starting them; devices: by name.
     """
-    seconds = 0.0
-    for run in found.runs["name"]:
+    seconds, runs = 0.0, found.runs
+    runs = runs[runs["left_out"].isna() | runs["diverged"].notna()]  # that are there
+    for run in runs["name"]:
         said = found.evidence.get(run) or {}
         evaluations = (said.get("evaluations") or {}).values()
         seconds += (said.get("train_seconds") or 0.0) + sum(one.get("seconds", 0.0) for one in evaluations)
-    devices = sorted(set(found.runs["device"].dropna()))
-    data = sorted(set(found.runs["dataset"]))
-    return {"runs": len(found.runs), "seconds": round(seconds), "data": data, "devices": devices}
+    devices = sorted(set(runs["device"].dropna()))
+    data = sorted(set(runs["dataset"]))
+    return {"runs": len(runs), "seconds": round(seconds), "data": data, "devices": devices}
 
 
 def table(folder: Path) -> str:
