@@ -54,6 +54,7 @@ def measured(who: list[tuple[str, ...]], epochs: int = 6, seed: int = 0) -> pd.D
             "diverged": (0, None), "train_seconds": (rng.uniform(10, 90), None), "peak_memory_mb": (740, None),
             "device": ("made-up GPU", None), "collapse_epoch": (4 if collapses else None, None),
             "collapsed_at_end": (int(collapses), None), "collapsed_for_a_while": (0, None),
+            "robustness_lost": (1 if collapses else None, None),
             "train_pgd10_last": (pgd10[-1], None),
             "train_pgd10_best": (pgd10.max(), None), "train_pgd10_best_epoch": (int(pgd10.argmax()) + 1, None),
             "clean": (clean, 1000), "fgsm": (pgd10[-1] + 5, 1000), "pgd10": (pgd10[-1], 1000),

@@ -162,7 +162,10 @@ def trained(spec: RunSpec, run: Checked) -> str:
     fgsm, pgd10 = (run.log[f"{attack}_acc"].tolist() for attack in ("fgsm", "pgd10"))
     fell = collapse.detect(fgsm, pgd10, catalog.required(spec.dataset).n_classes)
     if fell.first:
-        said += f"; catastrophic overfitting from epoch {fell.first}, {'' if fell.at_end else 'not '}at the end"
+        kept = "at the end" if fell.at_end else "not at the end"
+        said += f"; catastrophic overfitting from epoch {fell.first}, {kept}" + (
+            ", never robust" if not fell.lost else ""
+        )
     return f"{said}; best of the held-out images at epoch {about['best_epoch']}" if "best_epoch" in about else said
 
 

@@ -321,10 +321,12 @@ def fallen(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(rows: pd.DataFrame) -> str:
-    """`2 of 4 runs`, and where some collapsed, `(1 at the end, 1 for a while)`."""
+    """`3 of 4 runs`, and where some collapsed, `(2 at the end, 1 of them never robust, 1 for a while)`."""
     k = int(rows["collapsed"].sum())
-    at_end = int((rows["collapsed"] & (rows["collapsed_at_end"] == 1)).sum())
-    return f"{k} of {len(rows)} runs" + (f" ({at_end} at the end, {k - at_end} for a while)" if k else "")
+    ended = rows[rows["collapsed"] & (rows["collapsed_at_end"] == 1)]
+    never = int((ended["robustness_lost"] == 0).sum())
+    said = f"{len(ended)} at the end" + (f", {never} of them never robust" if never else "")
+    return f"{k} of {len(rows)} runs" + (f" ({said}, {k - len(ended)} for a while)" if k else "")
 
 
 def rs_and_atas(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -33,9 +33,9 @@ RIVAL = "FastAT_Benchmark"  # the `table` of its numbers
 TEXTS = ("cause", "device", "left_out")  # metrics that are no numbers
 ALWAYS = [
     "diverged", "train_seconds", "peak_memory_mb", "collapse_epoch", "collapsed_at_end", "collapsed_for_a_while",
-    "train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm", "pgd10", "pgd50",
-    "aa", "aa_n",
-    "best_clean", "best_pgd10", "best_pgd50", "best_aa", "best_epoch", "robust_train_loss", "ratio", *TEXTS,
+    "robustness_lost", "train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch", "unverified", "clean", "fgsm",
+    "pgd10", "pgd50", "aa", "aa_n", "best_clean", "best_pgd10", "best_pgd50", "best_aa", "best_epoch",
+    "robust_train_loss", "ratio", *TEXTS,
 ]  # fmt: skip
 DEFAULTS = {one.name: one.default for one in fields(Recipe) if one.default is not MISSING}
 STEP_SIZES = {"fgsm_rs": ["alpha"], "atta": ["alpha"], "atas": ["gamma_over_c", "c"]}  # what Fig. 4 and Table IV vary

@@ -91,8 +91,8 @@ LEGEND = (
     "Mean and standard deviation over seeds (their number: seeds, and in brackets where fewer have it); AA: with the "
     "number of attacked images n and the 95 % interval that so many leave (Wilson; other seeds are attacked on the "
     "same ones), - where it was not asked for. CO, by seed: the epoch in which catastrophic overfitting began, `end` "
-    "where the network is collapsed at the end, `while` where it was for a while, - none. train PGD10: on training "
-    "images, last epoch (best, its epoch), first seed."
+    "where it lasts to the end, `never` where the network withstands FGSM to the end and never withstood PGD10, "
+    "`while` where it was over, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "
@@ -124,7 +124,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """One line per cell: mean and standard deviation over seeds, how many, and the paper's value where it has one."""
     if runs.empty:
         return pd.DataFrame(columns=[*CELL, "seeds"])
-    collapse = [co(*pair) for pair in zip(runs["collapse_epoch"], runs["collapsed_at_end"], strict=True)]
+    fell = ("collapse_epoch", "collapsed_at_end", "robustness_lost")
+    collapse = [co(*one) for one in zip(*(runs[name] for name in fell), strict=True)]
     known = np.where(runs["method"] == EXTERNAL, "", collapse)  # of a training elsewhere nobody knows
     by, found = runs.assign(co=known).groupby(CELL, sort=False), cells(runs, metrics)
     table = found[["seeds", "diverged", "cause", "left_out", "unverified"]].assign(
@@ -171,11 +172,11 @@ def suspected(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.merge(failed.reset_index(), on=RUN, how="left").fillna({"masking": ""})
 
 
-def co(first: float, at_end: float) -> str:
-    """`12 end` if it is collapsed at the end, `12 while` if it recovered, `-` if there was no collapse."""
+def co(first: float, at_end: float, lost: float) -> str:
+    """`12 end`: robustness was lost, to the end; `12 never`: it never came; `12 while`: it was regained; `-`: neither."""
     if pd.isna(first):
         return "-"
-    return f"{int(first)} end" if at_end == 1 else f"{int(first)} while"
+    return f"{int(first)} {'while' if at_end != 1 else 'never' if lost == 0 else 'end'}"
 
 
 def is_accuracy(metric: str) -> bool:

@@ -162,6 +162,7 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     yield "collapse_epoch", "", fell.first or "", ""
     yield "collapsed_at_end", "", int(fell.at_end), ""
     yield "collapsed_for_a_while", "", int(fell.for_a_while), ""
+    yield "robustness_lost", "", int(fell.lost) if fell.first else "", ""
     for column in [c for c in (*PERCENT, *AS_IT_IS) if c in log]:
         scale = 100 if column in PERCENT else 1
         n = about["recipe"].get("monitor_images", "") if column in (*PERCENT, "pgd10_loss") else ""

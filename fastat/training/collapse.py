@@ -15,8 +15,8 @@ for one epoch is noise: entering a collapse and leaving it each take LASTING suc
 3. It is over with the first of LASTING successive epochs in each of which PGD10 leaves at least GAP of what FGSM
    leaves, and at least REGAINED of what was reached.
 4. A network is *collapsed at the end* if the last collapse is not over. It was collapsed *for a while* if all are over.
-   A collapse that began before the network was robust counts only if it lasts to the end: then robustness never came.
-   One that is over was slow learning.
+   A collapse that began before the network was robust counts only if it lasts to the end: then robustness never came,
+   which `lost` tells from the collapse of a robust network. One that is over was slow learning.
 
 Fewer than LASTING epochs are no evidence: what begins in the last two epochs is not told from a dip, and a training of
 one or two epochs has no collapse. Why these constants: docs/decisions/collapse-rule.md.
@@ -40,6 +40,7 @@ class Collapse:
     first: int | None  # first epoch of the first collapse; None: there was none
     n_epochs: int  # how many epochs were collapsed
     at_end: bool  # what is reported is a collapsed network
+    lost: bool  # the first collapse took robustness that was there; otherwise it never came, or there was no collapse
 
     @property
     def for_a_while(self) -> bool:
@@ -57,9 +58,11 @@ def detect(fgsm_acc: Sequence[float], pgd_acc: Sequence[float], n_classes: int) 
         if not (0 <= fgsm <= 1 and 0 <= pgd <= 1):
             raise ValueError(f"accuracies must be in [0, 1], got {fgsm} (FGSM) and {pgd} (PGD10) in epoch {epoch}")
     floor, end = max(2 / n_classes, 0.05), len(curves)
-    counted = [(begin, over) for begin, over, robust in collapses(curves, floor) if robust or over == end]
-    first = counted[0][0] + 1 if counted else None
-    return Collapse(first, sum(over - begin for begin, over in counted), bool(counted) and counted[-1][1] == end)
+    counted = [one for one in collapses(curves, floor) if one[2] or one[1] == end]
+    if not counted:
+        return Collapse(None, 0, at_end=False, lost=False)
+    (begin, _, lost), (_, last, _) = counted[0], counted[-1]
+    return Collapse(begin + 1, sum(over - begin for begin, over, _ in counted), last == end, lost)
 
 
 def collapses(curves: list[tuple[float, float]], floor: float) -> Iterator[tuple[int, int, bool]]:

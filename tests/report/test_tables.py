@@ -45,15 +45,17 @@ def test_a_row_that_stands_there_twice_counts_once():
     assert summary(seen).loc[0, ["seeds", "aa"]].tolist() == [2, 42.0]
 
 
-def test_the_collapse_of_every_seed_is_shown_and_whether_it_is_collapsed_at_the_end_or_was_for_a_while():
+def test_the_collapse_of_every_seed_is_shown_and_whether_it_lasts_was_over_or_robustness_never_came():
     seen = rows(
         ("fgsm_rs", "0", "collapse_epoch", 12), ("fgsm_rs", "0", "collapsed_at_end", 1),
         ("fgsm_rs", "1", "collapse_epoch", None), ("fgsm_rs", "1", "collapsed_at_end", 0),
         ("fgsm_rs", "2", "collapse_epoch", 7), ("fgsm_rs", "2", "collapsed_at_end", 0),
-        ("fgsm_rs", "2", "collapsed_for_a_while", 1),
+        ("fgsm_rs", "2", "collapsed_for_a_while", 1), ("fgsm_rs", "2", "robustness_lost", 1),
+        ("fgsm_rs", "3", "collapse_epoch", 9), ("fgsm_rs", "3", "collapsed_at_end", 1),
+        ("fgsm_rs", "3", "robustness_lost", 0), ("fgsm_rs", "0", "robustness_lost", 1),
     )  # fmt: skip
     found = summary(seen).loc[0, ["collapse", "collapsed_at_end", "collapsed_for_a_while"]]
-    assert found.tolist() == ["12 end, -, 7 while", 1, 1]
+    assert found.tolist() == ["12 end, -, 7 while, 9 never", 2, 1]
 
 
 def test_a_diverged_run_keeps_its_row_and_says_why():

@@ -37,7 +37,7 @@ def test_every_number_of_a_run_is_gathered_with_its_n(results):
     assert float(value["robust_train_loss"]) == 1.75 and value["device"] == "a V100"
     assert pd.isna(value["collapse_epoch"]) and float(value["collapsed_at_end"]) == 0
     assert "left_out" not in value and float(value["unverified"]) == 0
-    assert float(value["collapsed_for_a_while"]) == 0
+    assert float(value["collapsed_for_a_while"]) == 0 and pd.isna(value["robustness_lost"])
     by_epoch = measured[measured["metric"] == "train_pgd10_acc"].set_index("epoch")["value"].astype(float)
     assert by_epoch.to_dict() == {1: 12.5, 2: 25.0}
 
@@ -52,8 +52,8 @@ def test_the_collapse_is_that_of_the_log_whatever_run_json_says(results):
     seals.write(log.with_name("run.json"), {key: value for key, value in about.items() if key != "made_from"})
     measured, _ = gathered(results)
     value = measured.set_index("metric")["value"]
-    names = ("collapse_epoch", "collapsed_at_end", "collapsed_for_a_while")
-    assert [float(value[name]) for name in names] == [4, 0, 1]
+    names = ("collapse_epoch", "collapsed_at_end", "collapsed_for_a_while", "robustness_lost")
+    assert [float(value[name]) for name in names] == [4, 0, 1, 1]
 
 
 def test_the_ratio_is_that_of_the_largest_norms_and_of_the_mean_norms(results):

@@ -10,7 +10,7 @@ import pytest
 from fastat import ROOT
 from fastat.training.collapse import LASTING, Collapse, detect
 
-NONE = Collapse(None, 0, False)
+NONE = Collapse(None, 0, at_end=False, lost=False)
 LEARNT = [(30, 20), (45, 35), (55, 45), (60, 50), (65, 55)]  # % under FGSM and under PGD10, epochs 1 to 5
 FELL = (95, 2)
 
@@ -26,7 +26,7 @@ def test_no_collapse_when_pgd_follows_fgsm():
 
 def test_a_lasting_drop_to_the_end_is_dated_by_its_first_epoch():
     found = said(*LEARNT, *[FELL] * 4)
-    assert found == Collapse(6, 4, True) and not found.for_a_while
+    assert found == Collapse(6, 4, True, True) and not found.for_a_while
 
 
 @pytest.mark.parametrize("length", [1, 2])
@@ -42,30 +42,30 @@ def test_the_dip_that_two_machines_did_not_agree_on_is_no_collapse():
 
 def test_a_collapse_that_is_over_was_one_for_a_while():
     found = said(*LEARNT, *[FELL] * 4, *[(70, 50)] * 3)
-    assert found == Collapse(6, 4, False) and found.for_a_while
+    assert found == Collapse(6, 4, False, True) and found.for_a_while
 
 
 def test_robustness_that_comes_back_for_less_than_three_epochs_is_not_back():
-    assert said(*LEARNT, *[FELL] * 3, *[(70, 50)] * 2, *[FELL] * 3) == Collapse(6, 8, True)
-    assert said(*LEARNT, *[FELL] * 3, *[(70, 50)] * 2) == Collapse(6, 5, True)
+    assert said(*LEARNT, *[FELL] * 3, *[(70, 50)] * 2, *[FELL] * 3) == Collapse(6, 8, True, True)
+    assert said(*LEARNT, *[FELL] * 3, *[(70, 50)] * 2) == Collapse(6, 5, True, True)
 
 
 def test_a_part_of_what_was_reached_is_not_robustness_regained():
-    assert said(*LEARNT, *[FELL] * 3, *[(60, 30)] * 5) == Collapse(6, 8, True)  # no gap, but 30 of 50
+    assert said(*LEARNT, *[FELL] * 3, *[(60, 30)] * 5) == Collapse(6, 8, True, True)  # no gap, but 30 of 50
 
 
 def test_a_loss_of_less_than_half_is_none():
     assert said(*LEARNT, *[(95, 30)] * 5) == NONE  # a gap, and 30 of 50
-    assert said(*LEARNT, *[(95, 27)] * 5) == Collapse(6, 5, True)
+    assert said(*LEARNT, *[(95, 27)] * 5) == Collapse(6, 5, True, True)
 
 
 def test_two_collapses_are_counted_together_and_dated_by_the_first():
-    assert said(*LEARNT, *[FELL] * 3, *LEARNT[2:], *[FELL] * 4) == Collapse(6, 7, True)
+    assert said(*LEARNT, *[FELL] * 3, *LEARNT[2:], *[FELL] * 4) == Collapse(6, 7, True, True)
 
 
 def test_what_begins_in_the_last_two_epochs_is_not_told_from_a_dip():
     assert said(*LEARNT, FELL) == said(*LEARNT, FELL, FELL) == NONE
-    assert said(*LEARNT, FELL, FELL, FELL) == Collapse(6, 3, True)
+    assert said(*LEARNT, FELL, FELL, FELL) == Collapse(6, 3, True, True)
 
 
 def test_one_high_epoch_is_not_what_was_reached():
@@ -84,7 +84,7 @@ def test_a_slow_learner_is_not_collapsed():
     slow = [(25, 1), (30, 2), (40, 3), (50, 8), (55, 15), (60, 20)]
     assert said(*slow, (60, 25), (60, 30), (60, 35)) == NONE
     assert said(*slow, (60, 25), (60, 30), (60, 35), *[FELL] * 3) == Collapse(
-        10, 3, True
+        10, 3, True, True
     )  # what it grew out of is not counted
 
 
@@ -94,9 +94,11 @@ def test_a_gap_that_stays_half_open_without_robustness_is_slow_learning_too():
     )  # between a tenth and a third of FGSM's, and never robust
 
 
-def test_a_network_that_never_was_robust_while_fgsm_is_withstood_is_collapsed_at_the_end():
-    assert said((10, 0), (15, 0), (30, 2), (80, 5), (90, 0), (95, 0)) == Collapse(3, 4, True)
-    assert said(*[(30, 0)] * 3, *[(60, 8), (90, 18), (95, 12)] * 3) == Collapse(1, 12, True)  # it came to no third
+def test_a_network_that_never_was_robust_while_fgsm_is_withstood_is_collapsed_at_the_end_and_lost_nothing():
+    assert said((10, 0), (15, 0), (30, 2), (80, 5), (90, 0), (95, 0)) == Collapse(3, 4, True, False)
+    assert said(*[(30, 0)] * 3, *[(60, 8), (90, 18), (95, 12)] * 3) == Collapse(
+        1, 12, True, False
+    )  # it came to no third
 
 
 def test_a_network_at_guessing_has_not_learnt_and_is_not_collapsed():
@@ -105,8 +107,8 @@ def test_a_network_at_guessing_has_not_learnt_and_is_not_collapsed():
 
 def test_the_floor_is_five_percent_with_many_classes_and_twice_guessing_with_few():
     assert said(*[(4, 0)] * 5, n_classes=1000) == NONE
-    assert said(*[(6, 0)] * 5, n_classes=1000) == Collapse(1, 5, True)
-    assert said(*[(19, 0)] * 5) == NONE and said(*[(20, 0)] * 5) == Collapse(1, 5, True)
+    assert said(*[(6, 0)] * 5, n_classes=1000) == Collapse(1, 5, True, False)
+    assert said(*[(19, 0)] * 5) == NONE and said(*[(20, 0)] * 5) == Collapse(1, 5, True, False)
     assert said(*[(99, 0)] * 5, n_classes=2) == NONE  # guessing is 50 %: no accuracy under an attack says anything
 
 
@@ -119,7 +121,7 @@ def test_noise_around_a_plateau_is_no_collapse():
 
 def test_trainings_too_short_for_evidence_have_no_verdict():
     assert said() == said(FELL) == said(FELL, FELL) == NONE
-    assert said(*[FELL] * LASTING) == Collapse(1, LASTING, True)
+    assert said(*[FELL] * LASTING) == Collapse(1, LASTING, True, False)
 
 
 @pytest.mark.parametrize("pair", [(math.nan, 10), (50, math.nan), (-1, 0), (50, 101), (math.inf, 0)])
