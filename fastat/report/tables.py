@@ -173,7 +173,7 @@ def suspected(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def co(first: float, at_end: float, lost: float) -> str:
-    """`12 end`: robustness was lost, to the end; `12 never`: it never came; `12 while`: it was regained; `-`: neither."""
+    """`12 end`: robustness lost to the end; `12 never`: it never came; `12 while`: lost and regained; `-`: neither."""
     if pd.isna(first):
         return "-"
     return f"{int(first)} {'while' if at_end != 1 else 'never' if lost == 0 else 'end'}"
