@@ -102,7 +102,9 @@ class Method(nn.Module):
         """g <- P^T (P g), with P of orthonormal rows (train_adv_psgd.py:446-455)."""
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
         basis = self.snapshots[1 : 1 + self.config.n_components]
-        unflatten(basis.T @ (basis @ flat(grads)), grads)
+        device = "cuda" if basis.is_cuda else "cpu"
+        with torch.autocast(device, enabled=False):  # in bf16 it would leave the subspace
+            unflatten(basis.T @ (basis @ flat(grads)), grads)
 
     def row_after(self, batch: Batch) -> int | None:
         """Where the weights after this batch are kept; None: nowhere, as in the subspace."""

@@ -87,5 +87,5 @@ def hamiltonian_gradient(stem: nn.Module, p: Tensor, x_adv: Tensor) -> Tensor:
     """grad of <p, f_1(clamp(x_adv, 0, 1))>: zero where x_adv lies outside the pixel range."""
     inside = (x_adv >= 0) & (x_adv <= 1)
     leaf = x_adv.clamp(0, 1).requires_grad_()
-    (grad,) = torch.autograd.grad((p * stem(leaf)).sum(), leaf)
+    (grad,) = torch.autograd.grad(stem(leaf), leaf, grad_outputs=p)
     return grad * inside

@@ -106,12 +106,16 @@ class SharedGenerator(torch.Generator):
         self.processes = processes
 
 
-def synchronise_batchnorm(model: nn.Module, processes: Processes) -> None:
-    """Make every BatchNorm of the model one over the whole batch: torch's on CUDA, ours elsewhere: torch has none."""
+def synchronise_batchnorm(model: nn.Module, processes: Processes, twice: bool = False) -> None:
+    """Make every BatchNorm of the model one over the whole batch, as `is_torchs` says.
+
+    twice: whether the method differentiates a gradient.
+    """
     if processes.size == 1:
         return
-    check_batchnorm(model, next(model.parameters()).device.type)
-    if next(model.parameters()).device.type == "cuda":
+    device = next(model.parameters()).device.type
+    check_batchnorm(model, device, twice)
+    if is_torchs(device, twice):
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return
     for module in model.modules():
@@ -119,16 +123,20 @@ def synchronise_batchnorm(model: nn.Module, processes: Processes) -> None:
             module.__class__ = WholeBatchNorm2d
 
 
-def check_batchnorm(model: nn.Module, device: str) -> None:
+def is_torchs(device: str, twice: bool) -> bool:
+    """Whether BatchNorm over processes is torch's: on CUDA alone, and it has no second derivative (pytorch#61222)."""
+    return device == "cuda" and not twice
+
+
+def check_batchnorm(model: nn.Module, device: str, twice: bool = False) -> None:
     """Raises: BadInput for a BatchNorm that cannot be made one over the whole batch, as those of other libraries."""
-    known = (
-        (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm) if device == "cuda" else (nn.BatchNorm2d,)
-    )
+    torchs = is_torchs(device, twice)
+    known = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm) if torchs else (nn.BatchNorm2d,)
     for name, module in model.named_modules():
         if not isinstance(module, _BatchNorm):
             continue
         whole = module.affine and module.track_running_stats and module.momentum is not None
-        if type(module) not in known or (device != "cuda" and not whole):
+        if type(module) not in known or not (torchs or whole):
             raise BadInput(
                 f"its training cannot be shared by several processes on {device}: the {type(module).__name__} {name} "
                 "cannot be computed over the whole batch. Start one process, or take another norm."

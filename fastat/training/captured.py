@@ -48,6 +48,7 @@ class CudaGraphs:
         index = rng.device.index  # None: of a device that is called `cuda` alone
         default = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
         self.generators = [rng, default]
+        self.graph: torch.cuda.CUDAGraph | None = None  # of the part that is being recorded
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -68,6 +69,8 @@ class CudaGraphs:
                     fresh.set_state(state)
                     rng.graphsafe_set_state(fresh)
                 raise
+            finally:
+                self.graph = None  # it would hold the parts' memory beyond their replays
         torch.cuda.synchronize(device)
 
     def begin(self) -> None:
@@ -78,6 +81,7 @@ class CudaGraphs:
 
     def end(self) -> Callable[[], None]:
         """The replay draws from `rng` what the step would have drawn, and moves it as far."""
+        assert self.graph is not None
         self.graph.capture_end()
         return self.graph.replay
 
@@ -196,6 +200,7 @@ class Steps:
                 recorder.cut()
         except RuntimeError as error:  # whatever a driver, a library or a full memory says
             set_gradients(self.model, grads)
+            torch.clear_autocast_cache()  # of bf16 copies of the weights, which were recorded and never computed
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             self.graphs, self.said = None, f"off: {reason}"
             log.warning("no CUDA graphs (%s): the training goes on without", reason)

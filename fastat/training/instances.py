@@ -47,4 +47,5 @@ class Instances:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state_dict`."""
-        self.kept = {name: self.task.processes.mine(rows).clone() for name, rows in state.items()}
+        mine, device = self.task.processes.mine, self.task.device
+        self.kept = {name: mine(rows).to(device, copy=True) for name, rows in state.items()}

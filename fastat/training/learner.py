@@ -1,12 +1,13 @@
 """The outer minimisation: SGD whose learning rate and momentum are pure functions of progress in epochs."""
 
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from fastat.config.recipe import Recipe, Schedule
 from fastat.machine.processes import ALONE, Processes
@@ -70,16 +71,39 @@ def follow(average: AveragedModel, model: nn.Module, decay: Tensor) -> None:
 
     Whole numbers are copied. Nothing waits for the device.
     """
-    means, now = ([*module.parameters(), *module.buffers()] for module in (average.module, model))
-    pairs = list(zip(means, now, strict=True))
-    for mean, whole in pairs:
-        if not mean.is_floating_point():
-            mean.copy_(whole)
-    means, now = map(list, zip(*((mean, t) for mean, t in pairs if mean.is_floating_point()), strict=True))
+    (means, now), whole = averaged_pairs(average, model)
+    for mean, number in whole:
+        mean.copy_(number)
     way = torch._foreach_sub(now, means)
     torch._foreach_mul_(way, 1 - decay)
     torch._foreach_add_(means, way)
     average.n_averaged.add_(1)
+
+
+@torch.no_grad()
+def follow_steadily(average: AveragedModel, model: nn.Module, decay: float) -> None:
+    """The same with one decay for all steps, from the weights after the first step on.
+
+    To the bit what AveragedModel does with torch's get_ema_multi_avg_fn, which waits for the device twice a step.
+    """
+    (means, now), whole = averaged_pairs(average, model)
+    if int(average.n_averaged) == 0:  # it lies on the host
+        torch._foreach_copy_(means, now)
+        for mean, number in whole:
+            mean.copy_(number)
+    else:
+        torch._foreach_lerp_(means, now, 1 - decay)
+        for mean, number in whole:
+            mean.copy_(mean * decay + number * (1 - decay))
+    average.n_averaged.add_(1)
+
+
+def averaged_pairs(average: AveragedModel, model: nn.Module) -> tuple[list[list[Tensor]], list[tuple[Tensor, Tensor]]]:
+    """[the averages, what they follow], of weights and BatchNorm statistics; and pairs of those in whole numbers."""
+    both = (chain(module.parameters(), module.buffers()) for module in (average.module, model))
+    pairs = list(zip(*both, strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    return [list(side) for side in zip(*floats, strict=True)], [p for p in pairs if not p[0].is_floating_point()]
 
 
 class SGDLearner:
@@ -91,7 +115,7 @@ class SGDLearner:
         self.average_decay = recipe.average
         self.average: AveragedModel | None = None
         if recipe.average:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+            self.average = AveragedModel(model, use_buffers=True)
         self.seek(0.0)
 
     def _fresh(self) -> torch.optim.SGD:
@@ -139,7 +163,7 @@ class SGDLearner:
         torch.clear_autocast_cache()  # of bf16 copies of the weights that were
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None and decay is None:
-            self.average.update_parameters(self.model)
+            follow_steadily(self.average, self.model, self.average_decay)
         elif self.average is not None and decay is not None:
             follow(self.average, self.model, decay)
 

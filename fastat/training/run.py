@@ -64,7 +64,7 @@ def run(
     numerics.without_onednn(model)
     if isinstance(method, nn.Module):
         numerics.without_onednn(method, numerics.BROKEN)
-    processes.synchronise_batchnorm(model, together)
+    processes.synchronise_batchnorm(model, together, differentiates_twice(spec.method))
     example = torch.zeros((task.batch_size, *task.image_shape), device=device)
     made_from = fingerprint(spec.name, recipe.to_json(), images)
     about = {
@@ -120,10 +120,17 @@ def compiled(model: nn.Module, recipe: Recipe, example: torch.Tensor, method: st
 
 def why_not_compiled(method: str) -> str:
     """Why a network that is trained by the method must not be compiled; '' if it may."""
-    file = methods.module(method)
-    if "double_backward" in file.PASSES:
+    if differentiates_twice(method):
         return "a double backward cannot be compiled"
-    return "the method reads features inside the network" if FEATURES in getattr(file, "NEEDS", ()) else ""
+    needs = getattr(methods.module(method), "NEEDS", ())
+    if FEATURES in needs:
+        return "the method reads features inside the network"
+    return f"the method calls the network's {' and '.join(needs)}, each by itself" if needs else ""
+
+
+def differentiates_twice(method: str) -> bool:
+    """Whether its steps differentiate a gradient."""
+    return "double_backward" in methods.module(method).PASSES
 
 
 def build_method(
@@ -275,7 +282,7 @@ def build_all(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
             what = f"{spec.model} is {shown(recipe.network)}"
             networks[f"{what}: {task.n_params:,} parameters, tried on images as {spec.dataset}'s"] = None
             if n_processes > 1:
-                processes.check_batchnorm(network_on_meta(spec, recipe), "cuda")
+                processes.check_batchnorm(network_on_meta(spec, recipe), "cuda", differentiates_twice(spec.method))
         if n_processes > 1 and hasattr(method, "ONE_PROCESS"):
             raise BadInput(
                 f"config: processes: {spec.dataset} has {n_processes}, but {spec.method} cannot be shared: "

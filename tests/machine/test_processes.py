@@ -20,7 +20,8 @@ from fastat.cli import main
 from fastat.config.grid import launcher
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data.datasets import Part, TrainingStream
-from fastat.machine.processes import Processes, SharedGenerator
+from fastat.errors import BadInput
+from fastat.machine.processes import Processes, SharedGenerator, check_batchnorm, is_torchs
 from tests.variants import PARAMS as OF_VARIANTS
 
 ALONE = {"nuat", "fgsm_sdi", "atas_sdi", "fgsm_fuap"}  # they say why in ONE_PROCESS
@@ -159,3 +160,10 @@ def test_processes_keep_their_rows_of_the_same_random_numbers():
     whole = drawn(Processes(), 8)
     for rank in range(4):
         assert torch.equal(drawn(Processes(rank, 4), 2), whole[rank::4])
+
+
+def test_a_method_that_differentiates_a_gradient_gets_a_batchnorm_that_can_be():
+    assert is_torchs("cuda", twice=False) and not is_torchs("cuda", twice=True) and not is_torchs("cpu", twice=False)
+    check_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), "cuda")
+    with pytest.raises(BadInput, match="the BatchNorm1d 0 cannot be computed over the whole batch"):
+        check_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), "cuda", twice=True)

@@ -160,6 +160,7 @@ def test_held_to_the_start_it_needs_one_forward_less(start, tiny_model, tiny_bat
 def test_a_network_whose_features_are_read_is_not_compiled():
     assert why_not_compiled("fgsm_law") == "the method reads features inside the network"
     assert why_not_compiled("fgsm_ga") == "a double backward cannot be compiled" and why_not_compiled("atas") == ""
+    assert "stem and trunk" in why_not_compiled("yopo")
 
 
 def test_impossible_parameters_are_refused(refused):

@@ -100,6 +100,22 @@ def test_projecting_twice_is_projecting_once(start, tiny_model, tiny_batch):
     torch.testing.assert_close(flat(grads), once, atol=1e-5 * float(once.abs().max()), rtol=1e-4)
 
 
+def test_in_bf16_the_projection_stays_float32(start, tiny_model, tiny_batch):
+    step = start("subat", tiny_model, **SMALL)
+    epochs(step, tiny_batch)
+    step.method.begin_epoch(tiny_model, step.learner, 3)
+    step.learner.accumulate(tiny_model(tiny_batch.x).square().sum())
+    grads = [p.grad for p in tiny_model.parameters()]
+    before = flat(grads)
+    step.method.project(tiny_model)
+    found = flat(grads)
+    for grad, part in zip(grads, before.split([g.numel() for g in grads]), strict=True):
+        grad.copy_(part.reshape(grad.shape))
+    with torch.autocast("cpu", torch.bfloat16):
+        step.method.project(tiny_model)
+    assert torch.equal(flat(grads), found)
+
+
 def test_sampling_is_fgsm_rs(start, tiny_batch, tiny_task, linear):
     weights = []
     for name, params in (("subat", SMALL), ("fgsm_rs", {})):

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import sys
 import warnings
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.utils._pytree import tree_leaves
 
 import fastat
 import methods
@@ -176,6 +179,34 @@ def test_what_cannot_be_recorded_goes_on_plainly_and_says_why_once(kind, why, ta
     assert_same(found, plainly(monkeypatch, "fgsm_rs", epochs=2))
 
 
+class Uncomputed(Tape):
+    """As on CUDA, what is recorded computes nothing: its results hold whatever lay in memory."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
+                leaf.fill_(torch.nan)
+        return out
+
+
+class RestartsLate(fgsm_rs.Method):
+    """It forgets the momentum after a forward pass, of whose weights autocast keeps copies."""
+
+    def train_batch(self, model, batch, learner):
+        model(batch.x)
+        learner.restart()
+        return super().train_batch(model, batch, learner)
+
+
+def test_after_a_recording_that_failed_no_step_in_bf16_uses_weights_that_it_never_computed(tapes, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "Tape", Uncomputed)
+    monkeypatch.setattr(fgsm_rs, "Method", RestartsLate)
+    found = train("fgsm_rs", epochs=2, precision="bf16")
+    assert (len(tapes), tapes[0].replays) == (1, 0)
+    assert_same(found, plainly(monkeypatch, "fgsm_rs", epochs=2, precision="bf16"))
+
+
 def test_a_method_that_promises_nothing_is_never_recorded(tapes, monkeypatch):
     monkeypatch.delattr(fgsm_rs.Method, "REPLAYABLE")
     train("fgsm_rs", epochs=1)
@@ -265,6 +296,16 @@ def test_parts_are_captured_in_one_pool_and_replayed_by_their_graphs(said):
     assert said == ["synchronize", *part, *part, "synchronize"]
     replay()
     assert said[-1] == "replay" and not hasattr(rng, "renewed")
+
+
+def test_the_memory_of_a_recording_goes_with_its_replays(said):
+    graphs = captured.CudaGraphs(Drawing())
+    with graphs.recording():
+        graphs.begin()
+        replay, graph = graphs.end(), weakref.ref(graphs.graph)
+    assert graph() is not None
+    del replay
+    assert graph() is None
 
 
 def test_after_a_capture_that_failed_generators_are_as_they_were(said):

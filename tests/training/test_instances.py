@@ -32,6 +32,12 @@ def test_instances_keep_each_image_s_norm_and_step_by_epoch_and_the_last_perturb
         torch.testing.assert_close(rows, state[name], equal_nan=True)
 
 
+def test_what_was_kept_on_the_host_goes_on_where_the_training_computes():
+    kept = instances("meta")
+    kept.load_state_dict({"grad_norm": torch.zeros(4, 3, dtype=torch.float16)})
+    assert kept.kept["grad_norm"].device.type == "meta"
+
+
 def test_instances_never_wait_for_the_device():
     kept = instances("meta")
     x, zero = torch.zeros(2, 1, 2, 2, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")

@@ -1,10 +1,14 @@
 """Schedules at their landmarks, and what the learner does with them."""
 
+import copy
+
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastat.config.recipe import Recipe, Schedule, lay, named_recipe, recipe_from, variants
-from fastat.training.learner import SGDLearner, learning_rate, momentum
+from fastat.training.learner import SGDLearner, follow_steadily, learning_rate, momentum
 
 
 def test_triangular_rises_to_its_peak_half_way_and_falls_to_zero():
@@ -153,6 +157,32 @@ def test_the_average_is_what_is_reported_and_follows_slowly():
     expected = 0.25 * values[0] + 0.25 * values[1] + 0.5 * values[2]  # the first is taken whole
     torch.testing.assert_close(learner.reported.weight.detach(), expected)
     assert not torch.equal(learner.reported.weight, model.weight)
+
+
+def test_the_average_has_the_bits_of_torchs_and_never_waits_for_the_device():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    learner = SGDLearner(model, Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=5e-4, average=0.9))
+    for _ in range(12):
+        learner.descend(model(torch.randn(4, 2)).square().mean())
+        theirs.update_parameters(model)
+    for name, tensor in theirs.module.state_dict().items():
+        assert torch.equal(learner.reported.state_dict()[name], tensor), name
+    elsewhere = SGDLearner(
+        copy.deepcopy(model).to("meta"), Recipe(10, 4, Schedule("piecewise", 0.1), weight_decay=5e-4, average=0.9)
+    )
+    for _ in range(2):
+        with NothingIsMoved():
+            follow_steadily(elsewhere.average, elsewhere.model, 0.9)
+
+
+class NothingIsMoved(TorchDispatchMode):
+    """Refuses to bring a tensor from one device to another, which waits for it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
 
 
 def test_a_method_sets_the_averages_decay_at_a_step_from_the_first_weights_on():
