@@ -7,7 +7,6 @@ from typing import Any
 from fastat.errors import BadInput
 from fastat.units import eps_text, parse_eps
 
-SUBSET = r"(.+)_d(\d+)_(\d+)"  # a variant that trains on D_i^j
 EXTERNAL = "external"  # the method of a network that was not trained here; its variant is the network's name
 PATTERN = "{dataset}/{model}/eps{eps}/{method}/{variant}/seed{seed}"
 
@@ -82,7 +81,7 @@ class RunSpec:
 
 def split_subset(variant: str) -> tuple[str, tuple[int, int] | None]:
     """`step175_d9_10` -> (`step175`, (9, 10)): a recipe, and the D_9^10 of the ATAS paper (Sec. III, Fig. 3)."""
-    match = re.fullmatch(SUBSET, variant)
+    match = re.fullmatch(r"(.+)_d(\d+)_(\d+)", variant)
     if not match or not 1 <= int(match[2]) <= int(match[3]) <= 10:
         return variant, None
     return match[1], (int(match[2]), int(match[3]))

@@ -166,7 +166,12 @@ def paired(name: str, here: Kept, there: Kept) -> tuple[dict[str, tuple[np.ndarr
     """Attack -> verdicts here and there on the same images; and why some are not among them."""
     mine, theirs = here.verdicts.get(name, {}), there.verdicts.get(name, {})
     a, b = here.facts[name], there.facts[name]
-    pairs, reasons = {}, []
+    pairs = {}
+    reasons = [
+        f"no verdicts under {', '.join(lacking)} {side}"
+        for side, has, wanted in (("here", mine, theirs), ("there", theirs, mine))
+        if (lacking := [attack for attack in ATTACKS if attack in wanted and attack not in has])
+    ]
     for attack in (attack for attack in ATTACKS if attack in mine and attack in theirs):
         suite = "autoattack" if attack == "aa" else "whitebox"
         if both(a, b, suite) and a[suite] != b[suite]:
@@ -179,11 +184,15 @@ def paired(name: str, here: Kept, there: Kept) -> tuple[dict[str, tuple[np.ndarr
 
 
 def rounds_differently(a: Facts, b: Facts) -> bool:
-    """Whether the same weights may give other verdicts: evaluated in other numerics, or natively elsewhere."""
+    """Whether the same weights may give other verdicts: evaluated in other numerics, or natively elsewhere.
+
+    With which torch, an evaluation says of itself; on which processor, the training alone.
+    """
     key = "evaluation_numerics"
     if both(a, b, key) and a[key] != b[key]:
         return True
-    elsewhere = any(both(a, b, fact) and a[fact] != b[fact] for fact in ("processor", "torch"))
+    version = "evaluation_torch" if both(a, b, "evaluation_torch") else "torch"
+    elsewhere = any(both(a, b, fact) and a[fact] != b[fact] for fact in ("processor", version))
     return elsewhere and a[key] != "portable"
 
 

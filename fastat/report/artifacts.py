@@ -43,6 +43,8 @@ class Artifacts:
             except (OSError, ValueError) as error:  # pandas' own errors and those of decoding are values'
                 log.warning("%s cannot be read (%s): left out", path, error)
                 continue
+            if rows.empty:  # of a diverged run
+                continue
             yield rows.assign(**{key: getattr(run, key) for key in about})
 
     def instances(self, runs: pd.DataFrame, *names: str) -> Iterator[tuple[Any, dict[str, NDArray[Any]]]]:

@@ -411,13 +411,13 @@ def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str, within: list
 
 
 def by_norms(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trainings on D_7.. to D_10 and trainings on D_1 to ..D_4, the same recipes.
+    """Trainings on D_i to D_10 and trainings on D_1 to D_j, the same recipes.
 
     Raises: NotRun if one of them is not there.
     """
-    parts = evidence.runs["variant"].str.extract(r"^(?P<of>.+)_d(?P<i>\d+)_(?P<j>\d+)$")
-    rows = fallen(evidence.runs.join(parts).dropna(subset=["of"]))
-    small, large = rows[rows["i"] == "1"], rows[rows["j"] == "10"]
+    rows = fallen(evidence.runs.dropna(subset=["subset"]))
+    first, last = rows["subset"].str.startswith("1-"), rows["subset"].str.endswith("-10")
+    small, large = rows[first & ~last], rows[last & ~first]
     if small.empty or large.empty:
         raise NotRun("no trainings on subsets")
     return large, small
@@ -425,7 +425,7 @@ def by_norms(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def large_norms_collapse(evidence: Evidence) -> Found:
     """Large gradient norms against small ones."""
-    return shares(*by_norms(evidence), ("large gradient norms", "small"), [*PLACE, "method", "of"])
+    return shares(*by_norms(evidence), ("large gradient norms", "small"), [*PLACE, "method", "base"])
 
 
 def bulges_of(evidence: Evidence) -> np.ndarray:

@@ -15,6 +15,7 @@ from fastat.config import catalog
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput, did_you_mean
 from fastat.machine import files
+from fastat.report.progress import SHARD
 
 KINDS = {  # name -> what it is, and what its removal costs
     "states": "what unfinished trainings and evaluations would go on from; without it they start afresh",
@@ -28,7 +29,6 @@ KINDS = {  # name -> what it is, and what its removal costs
 }
 KEPT = "kept"  # everything else: results, and what is no run's
 PART = re.compile(r"\..+\.\d+\.part")
-SHARD = re.compile(r"(?:best_)?shard\d+of\d+")  # of AutoAttack: a folder in state/ with its lock, a .json once done
 LOG = re.compile(rf"(-probe|-best|-attacks|-autoattack|-{SHARD.pattern})?\.log$")
 PART_IS_LEFT = 600.0  # seconds after which nobody is still writing one
 RUN_DEPTH = 6  # folders of a run's name

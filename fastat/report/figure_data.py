@@ -17,12 +17,11 @@ import scipy  # its parts are loaded when they are used
 from numpy.typing import NDArray
 
 from fastat.config import catalog
-from fastat.config.grid import middle
 from fastat.config.spec import EXTERNAL
 from fastat.config.sweep import read_text, text
 from fastat.machine.files import atomic
 from fastat.report.artifacts import Artifacts
-from fastat.report.results import PLACE, Results, read, read_rows, step_in_eps
+from fastat.report.results import PLACE, Results, first_eps, read, read_rows, step_in_eps
 from fastat.report.statistics import exact
 from fastat.report.tidy import CELL, RUN
 from fastat.units import is_eps, length_of
@@ -32,16 +31,17 @@ MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
 LARGEST = 1e15  # number that is drawn; axes cannot have larger ones
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
-CURVE = [*RUN, "epoch", "value", "low", "high", "n_seeds", "at_end", "for_a_while"]
+CURVE = [*RUN, "epoch", "epochs", "value", "low", "high", "n_seeds", "at_end", "never", "for_a_while"]
 SWEEP = [*PLACE, "method", "over", "keys"]  # what a panel of the figure `sweeps` is of
 ABOUT = ["dataset", "model", "metric", "least", "most"]  # images that a metric was measured on
-COLLAPSES = ("at_end", "for_a_while")  # the two kinds, as columns that count them
+COLLAPSES = ("at_end", "never", "for_a_while")  # the kinds, as columns that count them; `never` robust: `at_end` too
 BY_EPOCH = ["train_pgd10_acc", "train_pgd10_loss", "train_alpha_255"]
 OF_RUN = [
-    *RUN, "name", "eps_255", "diverged", "train_seconds", "device", "collapse_epoch", "collapsed_at_end",
-    "collapsed_for_a_while", "clean", "pgd10", "pgd50", "aa", "ratio", "alpha", "epochs", "redrawn", "n_train", "swept",
-    "ablation", "over", "varied",
+    *RUN, "name", "eps_255", "base", "subset", "diverged", "train_seconds", "device", "collapse_epoch",
+    "collapsed_at_end", "collapsed_for_a_while", "robustness_lost", "clean", "pgd10", "pgd50", "aa", "ratio", "alpha",
+    "epochs", "redrawn", "n_train", "swept", "ablation", "over", "varied",
 ]  # fmt: skip
+COUNTED = "preact_resnet18", (3, 32, 32)  # network and images that the cost table's operations are of
 Array = NDArray[np.float64]
 Parts = Iterator[pd.DataFrame]
 
@@ -53,7 +53,7 @@ class Grid:
     files: Artifacts
     runs: pd.DataFrame
     epochs: pd.DataFrame
-    gflop: dict[str, float]  # method -> 1e9 floating-point operations per training image, on preact_resnet18
+    gflop: dict[str, float]  # method -> 1e9 floating-point operations per training image, on COUNTED
 
     def by_epoch(self, runs: pd.DataFrame) -> pd.DataFrame:
         """A row per epoch of these runs (some rows of the grid's), with their columns."""
@@ -78,8 +78,9 @@ def write_all(results: Path, names: list[str] | None, table1_eps: dict[str, str]
 
 
 def on_images(results: Results) -> pd.DataFrame:
-    """How many images each accuracy was measured on, the least and the most of a data set's and network's runs."""
-    rows = results.measured[results.measured["run"].isin(results.runs.index) & (results.measured["n"] > 0)]
+    """How many images each accuracy was measured on, the least and the most of the runs trained here of a place."""
+    here = results.runs.index[results.runs["method"] != EXTERNAL]
+    rows = results.measured[results.measured["run"].isin(here) & (results.measured["n"] > 0)]
     rows = rows[rows["metric"].isin(["clean", "pgd50", "aa", "train_pgd10_acc"])].astype({"metric": str})
     told = rows.groupby(["dataset", "model", "metric"], observed=True)["n"].agg(least="min", most="max")
     return told.astype(int).reset_index().reindex(columns=ABOUT)
@@ -93,17 +94,8 @@ def gather(results: Results, table1_eps: dict[str, str]) -> Grid:
     return Grid(files, runs, results.by_epoch(*BY_EPOCH), gflops(results.folder / "tables/cost.csv"))
 
 
-def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
-    """Data set -> the eps that figures of one eps show: Table I's, or the middle one where no run is at that."""
-    chosen = {}
-    for dataset, part in runs.groupby("dataset"):
-        wanted = table1_eps.get(str(dataset), "")
-        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else middle(part["eps_255"])
-    return chosen
-
-
 def gflops(cost: Path) -> dict[str, float]:
-    """Method -> GFLOP per training image on preact_resnet18 at CIFAR10's size, where the cost table was made."""
+    """Method -> GFLOP per training image on COUNTED, where the cost table was made."""
     try:
         table = pd.read_csv(cost)
         return {str(m): float(v) for m, v in zip(table["method"], table["gflop_per_image"], strict=True)}
@@ -123,6 +115,11 @@ def swept(grid: Grid, method: str) -> pd.DataFrame:
     return runs.dropna(subset=["alpha"])
 
 
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of the runs that did not diverge: the others are in no mean."""
+    return runs[runs["diverged"] != 1]
+
+
 def main(grid: Grid) -> pd.DataFrame:
     """The runs that were trained here and are not ablations."""
     return grid.runs[~grid.runs["ablation"]]
@@ -133,19 +130,27 @@ def main(grid: Grid) -> pd.DataFrame:
 
 def curve(grid: Grid, runs: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
     """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell."""
-    rows = grid.by_epoch(runs).rename(columns={metric: "value"}).dropna(subset=["value"])
+    several = len(runs) > MOST_RUNS
+    rows = grid.by_epoch(finished(runs) if several else runs).rename(columns={metric: "value"})
+    rows = rows.dropna(subset=["value"]).assign(epochs=in_all)
     rows = rows.assign(**begun(rows))
-    if len(runs) <= MOST_RUNS:
+    if not several:
         return rows.assign(n_seeds=1)
     cells = rows.groupby([*CELL, "epoch"], sort=False)
-    told = {"value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
+    told = {"epochs": ("epochs", "max"), "value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
     return cells.agg(**told, n_seeds=("value", "size"), **{word: (word, "sum") for word in COLLAPSES}).reset_index()
+
+
+def in_all(rows: pd.DataFrame) -> pd.Series:
+    """The epochs of each row's training: the recipe's, for it may have diverged, or the last where none is known."""
+    return rows["epochs"].fillna(rows.groupby(level=0)["epoch"].transform("max"))
 
 
 def begun(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """COLLAPSES -> 1 at the epoch in which such a collapse began, 0 at all others, of rows by epoch."""
     begins, ended = rows["epoch"] == rows["collapse_epoch"], rows["collapsed_at_end"] == 1
-    return dict(zip(COLLAPSES, ((begins & ended).astype(int), (begins & ~ended).astype(int)), strict=True))
+    kinds = (begins & ended, begins & ended & (rows["robustness_lost"] == 0), begins & ~ended)
+    return {name: kind.astype(int) for name, kind in zip(COLLAPSES, kinds, strict=True)}
 
 
 def curves(grid: Grid) -> Parts:
@@ -162,7 +167,7 @@ def fig01(grid: Grid) -> Parts:
     here = (grid.runs["method"] == "pgd10") & (grid.runs["variant"] == "paper")
     here |= (grid.runs["method"] == "fgsm_rs") & (grid.runs["variant"].isin(["paper", "fgsm"]) | grid.runs["swept"])
     for _, part in grid.runs[here].groupby(["dataset", "model"]):
-        fallen = part[(part["method"] == "fgsm_rs") & (part["collapsed_at_end"] == 1)]
+        fallen = finished(part[(part["method"] == "fgsm_rs") & (part["collapsed_at_end"] == 1)])
         at_one = part["is_first_eps"]
         if len(fallen) and not fallen["is_first_eps"].any():
             at_one = part["eps_255"] == fallen["eps_255"].min()
@@ -181,13 +186,10 @@ def paper_first(values: pd.Series) -> pd.Series:
 
 def fig03(grid: Grid) -> Parts:
     """PGD10 accuracy by share of the training, of trainings on subsets: mean and standard deviation over seeds."""
-    parts = grid.runs["variant"].str.extract(r"^(?P<base>.+)_d(?P<first>\d+)_(?P<last>\d+)$")
-    runs = grid.runs.assign(subset=parts["first"] + "-" + parts["last"], base=parts["base"]).dropna(subset=["base"])
-    rows = grid.by_epoch(runs).dropna(subset=["train_pgd10_acc"])
+    rows = grid.by_epoch(finished(grid.runs[grid.runs["subset"].notna()])).dropna(subset=["train_pgd10_acc"])
     if rows.empty:
         return
-    rows["progress"] = rows["epoch"] / rows["epochs"].fillna(rows.groupby(level=0)["epoch"].transform("max"))
-    rows = rows.assign(**begun(rows))
+    rows = rows.assign(progress=rows["epoch"] / in_all(rows), **begun(rows))
     keys = ["dataset", "model", "eps", "method", "base", "subset", "progress"]
     cells = rows.groupby(keys, sort=False)
     told = cells.agg(
@@ -203,16 +205,16 @@ def fig05(grid: Grid) -> Parts:
         fixed = swept(grid, constant)
         runs = pd.concat([fixed[np.isclose(fixed["alpha"], 1)], runs_of(grid, adaptive)])
         rows = curve(grid, runs)
-        steps = grid.by_epoch(runs).groupby(CELL)["train_alpha_255"].mean()
+        steps = grid.by_epoch(finished(runs)).groupby(CELL)["train_alpha_255"].mean()
         known = (runs["alpha"] * runs["eps_255"]).groupby([runs[key] for key in CELL]).mean()
         yield rows.join(steps.fillna(known).rename("mean_alpha_255"), on=CELL).assign(panel=panel)
 
 
 def fig07(grid: Grid) -> Parts:
     """The loss under PGD10 by epoch: mean over seeds, and its running mean."""
-    rows = grid.by_epoch(main(grid)).dropna(subset=["train_pgd10_loss"])
-    cells = rows.groupby([*CELL, "epoch"], sort=False)["train_pgd10_loss"]
-    means = cells.agg(loss="mean", n_seeds="size").reset_index()
+    rows = grid.by_epoch(finished(main(grid))).dropna(subset=["train_pgd10_loss"]).assign(epochs=in_all)
+    told = {"loss": ("train_pgd10_loss", "mean"), "n_seeds": ("train_pgd10_loss", "size"), "epochs": ("epochs", "max")}
+    means = rows.groupby([*CELL, "epoch"], sort=False).agg(**told).reset_index()
     running = means.groupby(CELL, sort=False)["loss"].rolling(SMOOTHING, center=True, min_periods=1).mean()
     yield means.assign(smooth=running.reset_index(CELL, drop=True))
 
@@ -229,7 +231,8 @@ def fig08(grid: Grid) -> Parts:
 
 def fig02(grid: Grid) -> Parts:
     """Surfaces of D1 and D10 of every run whose weights were kept by epoch."""
-    yield from grid.files.tables(grid.runs, "eval/surfaces_by_epoch.csv")
+    for rows in grid.files.tables(grid.runs, "eval/surfaces_by_epoch.csv"):
+        yield rows.merge(grid.runs[[*RUN, "robustness_lost"]], on=RUN)
 
 
 def fig09(grid: Grid) -> Parts:
@@ -284,7 +287,7 @@ def histogram(values: Array, top: float, bins: int = 40) -> pd.DataFrame:
 
 def fig06(grid: Grid) -> Parts:
     """The largest gradient norm of each image under ATAS; the ratio of Fig. 6b; rank correlations of methods."""
-    atas = runs_of(grid, "atas")
+    atas = finished(runs_of(grid, "atas"))
     for (dataset, model, eps), part in atas.groupby(["dataset", "model", "eps"]):
         found = [per_image(held["grad_norm"])[1] for _, held in grid.files.instances(part, "grad_norm")]
         if found:
@@ -299,9 +302,10 @@ def fig06(grid: Grid) -> Parts:
             }
             yield drawn.assign(**about, n_seeds=len(found))
     everywhere = grid.runs[(grid.runs["method"] == "atas") & (grid.runs["variant"] == "paper")]
-    yield everywhere.dropna(subset=["ratio"]).assign(panel="ratio")
-    for (dataset, model), part in main(grid)[main(grid)["is_first_eps"]].groupby(["dataset", "model"]):
-        pairs = correlations(grid, part[part["variant"] == "paper"], lambda a, b: a.seed == b.seed)
+    yield finished(everywhere).dropna(subset=["ratio"]).assign(panel="ratio")
+    own = finished(grid.runs[grid.runs["is_first_eps"] & (grid.runs["variant"] == "paper")])
+    for (dataset, model), part in own.groupby(["dataset", "model"]):
+        pairs = correlations(grid, part, lambda a, b: a.seed == b.seed)
         means = pairs.groupby(["method", "method_b"], sort=False)["spearman"].agg(["mean", "size"]).reset_index()
         yield means.rename(columns={"mean": "spearman", "size": "n_seeds"}).assign(
             panel="ranks", dataset=str(dataset), model=str(model)
@@ -310,7 +314,7 @@ def fig06(grid: Grid) -> Parts:
 
 def fig06_ranks(grid: Grid) -> Parts:
     """Rank correlation of the images' mean gradient norms between every two seeds of a cell."""
-    runs = grid.runs[~grid.runs["variant"].str.fullmatch(r".+_d\d+_\d+")]
+    runs = finished(grid.runs[grid.runs["subset"].isna()])
     for _, part in runs.groupby(CELL, sort=False):
         if len(part) > 1:
             yield correlations(grid, part, lambda a, b: True)
@@ -334,7 +338,7 @@ def correlations(grid: Grid, runs: pd.DataFrame, wanted: Callable[..., bool]) ->
 def fig10(grid: Grid) -> Parts:
     """Mean gradient norm and step size of D_1, D_5 and D_10 of ATAS by epoch: mean and deviation over seeds."""
     rows = []
-    for run, held in grid.files.instances(runs_of(grid, "atas"), "grad_norm", "alpha_255"):
+    for run, held in grid.files.instances(finished(runs_of(grid, "atas")), "grad_norm", "alpha_255"):
         means = per_image(held["grad_norm"])[0]
         seen = np.isfinite(means)
         tenth = np.ceil(10 * scipy.stats.rankdata(means[seen], "ordinal") / max(1, seen.sum()))
@@ -353,7 +357,8 @@ def fig10(grid: Grid) -> Parts:
 
 def fig11(grid: Grid) -> Parts:
     """How long the perturbations of ATAS's last epoch are, in eps and in eps x sqrt(d), of all seeds."""
-    for (dataset, model, eps, eps_255), part in runs_of(grid, "atas").groupby(["dataset", "model", "eps", "eps_255"]):
+    runs = finished(runs_of(grid, "atas"))
+    for (dataset, model, eps, eps_255), part in runs.groupby(["dataset", "model", "eps", "eps_255"]):
         found = [held for _, held in grid.files.instances(part, "delta_linf", "delta_l2")]
         pixels = np.prod(facts.shape) if (facts := catalog.facts(str(dataset))) else np.nan
         for quantity, unit in (("delta_linf", 1.0), ("delta_l2", float(pixels) ** 0.5)):
@@ -378,7 +383,7 @@ def fig04(grid: Grid) -> Parts:
 def accuracy_by_eps(grid: Grid) -> Parts:
     """Mean, lowest and highest accuracy over the seeds of a cell."""
     for metric in ("clean", "pgd50", "aa"):
-        cells = main(grid).dropna(subset=[metric]).groupby(CELL, sort=False)[metric]
+        cells = finished(main(grid)).dropna(subset=[metric]).groupby(CELL, sort=False)[metric]
         yield cells.agg(mean="mean", low="min", high="max", n_seeds="size").reset_index().assign(metric=metric)
 
 
@@ -393,6 +398,7 @@ def collapse_map(grid: Grid) -> Parts:
         counts = runs.assign(stands=runs["diverged"] != 1, fell=runs["collapse_epoch"].notna())
         counts = counts.assign(k=counts["stands"] & counts["fell"])
         counts = counts.assign(at_end=counts["k"] & (runs["collapsed_at_end"] == 1))
+        counts = counts.assign(never=counts["at_end"] & (runs["robustness_lost"] == 0))
         counts = counts.assign(for_a_while=counts["k"] & ~counts["at_end"])
         told = {"n": ("stands", "sum"), "n_all": ("stands", "size"), **{w: (w, "sum") for w in ("k", *COLLAPSES)}}
         rows = counts.groupby(CELL, sort=False).agg(**told, alpha=("alpha", "first")).reset_index()
@@ -404,10 +410,15 @@ def collapse_map(grid: Grid) -> Parts:
 
 
 def cost_robustness(grid: Grid) -> Parts:
-    """Training time and, on the network that they were counted on, floating-point operations; accuracy under attack."""
-    runs = main(grid)[main(grid)["is_first_eps"]].dropna(subset=["train_seconds"])
-    runs = runs[(runs["diverged"] != 1) & runs[["pgd50", "aa"]].notna().any(axis=1)]
-    per_image = runs["method"].map(grid.gflop).where(runs["model"] == "preact_resnet18")
+    """Training time, floating-point operations where they were counted, and accuracy under attack.
+
+    They were counted on COUNTED, of each method's `paper`: a variant may make other passes.
+    """
+    runs = finished(main(grid)[main(grid)["is_first_eps"]]).dropna(subset=["train_seconds"])
+    runs = runs[runs[["pgd50", "aa"]].notna().any(axis=1)]
+    of_size = [name for name in set(runs["dataset"]) if (facts := catalog.facts(name)) and facts.shape == COUNTED[1]]
+    counted = (runs["model"] == COUNTED[0]) & runs["dataset"].isin(of_size) & (runs["variant"] == "paper")
+    per_image = runs["method"].map(grid.gflop).where(counted)
     yield runs.assign(gflop=per_image * runs["epochs"] * runs["n_train"])
 
 
@@ -460,7 +471,7 @@ DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
          "collapsed_at_end", "collapsed_for_a_while"], sweeps,
     ),
     "fig01": (["panel", *CURVE, "n", "u", "w", "loss"], fig01),
-    "fig02": ([*SURFACE, "collapse_epoch", "collapsed_at_end"], fig02),
+    "fig02": ([*SURFACE, "collapse_epoch", "collapsed_at_end", "robustness_lost"], fig02),
     "fig03": ([*CELL, "alpha", "subset", "progress", "mean", "std", "n_seeds", *COLLAPSES], fig03),
     "fig04": (["panel", *RUN, "alpha", "gap", "n", "pgd10", "aa", "collapsed_at_end"], fig04),
     "fig05": (["panel", *CURVE, "mean_alpha_255"], fig05),
@@ -469,7 +480,7 @@ DATA: dict[str, tuple[list[str], Callable[[Grid], Parts]]] = {
          "n_seeds"], fig06,
     ),
     "fig06_ranks": ([*CELL, "seed_a", "seed_b", "spearman", "n"], fig06_ranks),
-    "fig07": ([*CELL, "epoch", "loss", "smooth", "n_seeds"], fig07),
+    "fig07": ([*CELL, "epoch", "epochs", "loss", "smooth", "n_seeds"], fig07),
     "fig08": (CURVE, fig08),
     "fig09": (SURFACE, fig09),
     "fig10": ([*CELL, "quantity", "group", "epoch", "mean", "std", "n_seeds", "reset"], fig10),

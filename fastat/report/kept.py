@@ -25,7 +25,7 @@ from fastat.report.tidy import CORRECT, RUN
 ATTACKS = ("clean", "fgsm", "pgd10", "pgd50", "aa")
 FACTS = [
     "recipe", "data_sha256", "status", "collapsed", "numerics", "processor", "torch", "weights", "evaluation_numerics",
-    "whitebox", "autoattack",
+    "evaluation_torch", "whitebox", "autoattack",
 ]  # fmt: skip
 
 
@@ -131,6 +131,7 @@ def facts_of(about: dict[str, Any]) -> dict[str, str]:
     """FACTS, less `recipe` and `collapsed`, of a run.json; runs made before these were written have few."""
     evaluations = {name: said(about, "evaluations", name) for name in ("whitebox", "autoattack")}
     numerics = {text(said(sidecar, "numerics")) for sidecar in evaluations.values()} - {""}
+    torch = {text(said(sidecar, "versions", "torch")) for sidecar in evaluations.values()} - {""}
     protocols = {name: said(sidecar, "protocol") for name, sidecar in evaluations.items()}
     return {
         "data_sha256": text(said(about, "data_sha256")),
@@ -140,6 +141,7 @@ def facts_of(about: dict[str, Any]) -> dict[str, str]:
         "torch": text(said(about, "versions", "torch")),
         "weights": text(said(about, "files", "weights.safetensors")),
         "evaluation_numerics": "+".join(sorted(numerics)),
+        "evaluation_torch": "+".join(sorted(torch)),
         **{name: fingerprint(protocol) if protocol else "" for name, protocol in protocols.items()},
     }
 
@@ -178,6 +180,8 @@ def committed(folder: Path) -> Kept:
     Raises: BadInput, without its full stop, if a file is missing or damaged or the three do not belong together.
     """
     runs = texts(folder / "runs.csv", "run")
+    if "evaluation_torch" not in runs:  # kept before it was
+        runs["evaluation_torch"] = ""
     if absent := [name for name in (*FACTS, *ATTACKS) if name not in runs]:
         raise BadInput(f"runs.csv lacks the columns {', '.join(absent)}")
     for name in runs.index:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from importlib.metadata import distribution
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def write_html(results: Path, figures: Path, out: Path) -> None:
         "pairs": packed(tables["pairs.csv"]),
         "surfaces": surfaces,
     }
-    text = html(data, tables["claims.csv"], gallery(figures, notes), summary(found, board), found.problems, notes)
+    pictures = gallery(figures, results / "figures", notes)
+    text = html(data, tables["claims.csv"], pictures, summary(found, board), found.problems, notes)
     with atomic(out) as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -278,10 +280,11 @@ def short(commit: str) -> str:
 # The page
 
 
-def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
+def gallery(figures: Path, data: Path, notes: list[str]) -> list[dict[str, str]]:
     """Every picture of the folder: name, title, caption, width and data URI; of .svg and .png the smaller one.
 
-    The paper's first, in its order, then those of contents.py.
+    The paper's first, in its order, then those of contents.py; none that is left of an earlier config. data: the folder
+    of what they are drawn from.
     """
     names = sorted({path.stem for ending in ("svg", "png") for path in figures.glob(f"*.{ending}")}, key=order)
     if not names:
@@ -292,16 +295,29 @@ def gallery(figures: Path, notes: list[str]) -> list[dict[str, str]]:
         picture = min(paths, key=lambda path: path.stat().st_size)
         kind = {".svg": "image/svg+xml", ".png": "image/png"}[picture.suffix]
         words = figures / f"{name}.txt"
+        caption = words.read_text(encoding="utf-8").strip() if words.exists() else ""
+        if not caption.startswith("Nothing to draw") and without_rows(data / f"{name}.csv"):
+            notes.append(f"{picture.name} is left of an earlier config, and is not shown: {name}.csv has no rows now.")
+            continue
         shown.append(
             {
                 "name": name,
                 "title": titled(name),
                 "width": f"{width}px" if (width := pixels(figures / f"{name}.png")) else "auto",
-                "caption": words.read_text(encoding="utf-8").strip() if words.exists() else "",
+                "caption": caption,
                 "source": f"data:{kind};base64,{base64.b64encode(picture.read_bytes()).decode()}",
             }
         )
     return shown
+
+
+def without_rows(table: Path) -> bool:
+    """Whether a CSV file is there and has none but its first line."""
+    try:
+        with open(table, encoding="utf-8", errors="replace") as lines:
+            return len(list(islice(lines, 2))) == 1
+    except OSError:
+        return False
 
 
 def order(name: str) -> tuple[bool, int, str]:

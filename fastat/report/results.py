@@ -18,8 +18,9 @@ import pandas as pd
 from fastat import ROOT
 from fastat.config import catalog, sweep
 from fastat.config.attack_names import FEW, WITHOUT_APGD_T, is_name
+from fastat.config.grid import middle
 from fastat.config.recipe import Recipe, fingerprint
-from fastat.config.spec import PATTERN, SUBSET
+from fastat.config.spec import PATTERN, split_subset
 from fastat.errors import BadInput
 from fastat.machine import seals
 from fastat.report.statistics import finite, wilson
@@ -53,8 +54,9 @@ class Results:
     """The results in a folder.
 
     measured: RUN, metric, epoch, value (NaN: no finite number), n, text (of TEXTS), and run, the index of `runs`.
-    runs: a row per run, sorted by name: RUN, `name`, `eps_255`; every metric that is not by epoch (those of ALWAYS even
-    if nobody measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
+    runs: a row per run, sorted by name: RUN, `name`, `eps_255`; of a run on D_9^10 alone `subset`, `9-10` (None of
+    others), and `base`, the variant without it; every metric that is not by epoch (those of ALWAYS even if nobody
+    measured them), NAME_n where it was measured on n images; of ATAS, `loss_gap` and `loss_quotient` to ATTA
     with the same seed; of its recipe `alpha` and `gamma_over_c` (step sizes in eps), `c`, `epochs`, `n_train`, `rest`
     and `redrawn` (before which epochs it drew perturbations anew); of a sweep's run `over`, the variant that it is over
     ('' of others), and `varied`, its (key, value) pairs; `swept`, `ablation` (see `compared_by_step`).
@@ -256,9 +258,12 @@ def read_evidence(path: Path, notes: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `run` -> a row per run: RUN, `eps_255` and `name`."""
+    """Rows with `run` -> a row per run: RUN, `eps_255`, `base`, `subset` and `name`."""
     runs = rows.drop_duplicates("run").set_index("run")[RUN].astype(str).sort_index()
     runs["eps_255"] = runs["eps"].map(parse_eps).astype(int)
+    parts_of = [split_subset(variant) for variant in runs["variant"]]
+    runs["base"] = [base for base, _ in parts_of]
+    runs["subset"] = pd.Series([f"{d[0]}-{d[1]}" if d else None for _, d in parts_of], runs.index, dtype=object)
     columns = (runs[key] for key in ("dataset", "model", "eps_255", "method", "variant", "seed"))
     parts = ("dataset", "model", "eps", "method", "variant", "seed")
     runs["name"] = [
@@ -354,7 +359,7 @@ def compared_by_step(runs: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     trained on a subset, made by a sweep, or swept beside `paper` under another name: not for Tables I and II and the
     figures of all methods.
     """
-    subset = runs["variant"].str.fullmatch(SUBSET).astype(bool)
+    subset = runs["subset"].notna()
     able = runs["method"].isin(STEP_SIZES)
     if unknown := int((able & (runs["rest"] == "")).sum()):
         notes.append(
@@ -398,6 +403,15 @@ def losses(runs: pd.DataFrame) -> pd.DataFrame:
 def labels(rows: pd.DataFrame) -> pd.Series:
     """`atas`, or `atas/released`: a method as config/paper.csv and the tables have it."""
     return rows["method"] + rows["variant"].map(lambda variant: "" if variant == "paper" else f"/{variant}")
+
+
+def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
+    """Data set -> the eps that what shows one eps shows: `table1_eps`, or the middle one where no run is at that."""
+    chosen = {}
+    for dataset, part in runs.groupby("dataset"):
+        wanted = table1_eps.get(str(dataset), "")
+        chosen[str(dataset)] = wanted if wanted in set(part["eps"]) else middle(part["eps_255"])
+    return chosen
 
 
 # Cells

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from fastat.config import catalog
-from fastat.config.spec import SUBSET
 from fastat.machine.files import atomic
 from fastat.report.results import Results
 from fastat.report.tidy import RUN
@@ -30,7 +29,7 @@ def write_csv(results: Results, out: Path) -> None:
 
 def panel(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per run and check (docs/files.md): value and limit in %, holds 1, 0 or empty."""
-    wide = runs[~runs["variant"].str.fullmatch(SUBSET)].set_index(RUN)  # those are not attacked
+    wide = runs[runs["subset"].isna()].set_index(RUN)  # those are not attacked
     if wide.empty:
         return pd.DataFrame(columns=COLUMNS)
     checks = pd.concat([check(wide) for check in CHECKS], ignore_index=True)

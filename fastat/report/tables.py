@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from fastat.config.attack_names import is_name, parse
-from fastat.config.grid import load_config, middle
+from fastat.config.grid import load_config
 from fastat.config.recipe import resolve
-from fastat.config.spec import EXTERNAL, SUBSET, RunSpec
+from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.markup import in_latex, markdown, one_line
 from fastat.report.methods import REFERENCE, SLOW, of_family, row
-from fastat.report.results import PLACE, Results, cells, labels, paper, published
+from fastat.report.results import PLACE, Results, cells, first_eps, labels, paper, published
 from fastat.report.tidy import CELL, RUN
 
 HEADINGS = {
@@ -43,22 +43,23 @@ Marks = dict[tuple[str, ...], str]  # a cell and a metric -> `best` or `second`
 def write_all(results: Results, table1_eps: dict[str, str], out: Path) -> None:
     """Write table1 ... table5 and supplement into the folder `out`, as .csv, .md and .tex.
 
-    table1_eps: data set -> the eps that Table I shows; of one that it does not name, the middle one of its runs.
+    table1_eps: data set -> the eps that Table I shows; of one without runs there, the middle one of its runs.
     """
     runs = suspected(in_order(results.runs))
     main = runs[~runs["ablation"] & (runs["method"] != EXTERNAL)]
     marks, of_all = ranked(results.correct.merge(main[RUN], on=RUN)), ranked(results.correct)
     held_out = bool(runs["best_epoch"].notna().any())
     columns = {number: [*COLUMNS[number], *(BEST_COLUMNS[number] if held_out else ())] for number in COLUMNS}
-    shown = {name: middle(every) for name, every in main.groupby("dataset")["eps_255"]} | table1_eps
+    shown = first_eps(main, table1_eps)
     one = summary(main[main["eps"] == main["dataset"].map(shown)], columns[1])
     two = summary(main, columns[2])
-    none = "No run is at the eps that `table1_eps` in the config names. " if one.empty else ""
+    others = [name for name, eps in shown.items() if table1_eps.get(name, eps) != eps]
+    none = f"At the middle eps, as no run is at that of `table1_eps`: {', '.join(others)}. " if others else ""
     note = SUSPECT if runs["masking"].any() else ""
     every = [*(name for name in HEADINGS if held_out or not name.startswith("best_")), *results.attacks]
     by_name = "".join(f" `{name}`: {parse(name).in_words()}." for name in results.attacks)
     note += HELD_OUT if held_out else ""
-    attacked = summary(runs[~runs["variant"].str.fullmatch(SUBSET)], every)
+    attacked = summary(runs[runs["subset"].isna()], every)
     write_table(out / "table1", one, readable(one, columns[1], marks), none + note + CAPTIONS[1], by_model(one, marks))
     write_table(out / "table2", two, readable(two, columns[2], marks), note + CAPTIONS[2], by_eps(two, marks))
     write_table(
@@ -212,7 +213,7 @@ def table3(runs: pd.DataFrame) -> pd.DataFrame:
         assert isinstance(cell, tuple)
         line: dict[str, Any] = dict(zip(PLACE, cell, strict=True))
         for name, metric in (("ratio", "ratio"), ("gap", "loss_gap"), ("quotient", "loss_quotient")):
-            each = part[metric]
+            each = part[metric].mask(part["diverged"] == 1)
             line |= {name: each.mean(), f"{name} std": each.std(ddof=1), f"n {name}": each.count()}
             line[f"{name}, paper"] = published(metric).get((*cell, "atas"), math.nan)
         line["why empty"] = "" if line["n gap"] else "no run of ATTA with the same seed, or no loss"

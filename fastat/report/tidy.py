@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from fastat.config import catalog
 from fastat.config.grid import every_run
+from fastat.config.recipe import n_held_out
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.machine.files import atomic
@@ -157,15 +158,17 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     for metric in ("train_seconds", "peak_memory_mb"):
         yield metric, "", about.get(metric, ""), ""
     yield "device", "", in_csv(about.get("device", "")), ""
-    n_classes = catalog.required(RunSpec.parse(run.name).dataset).n_classes
+    spec = RunSpec.parse(run.name)
+    n_classes = catalog.required(spec.dataset).n_classes
     fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
     yield "collapse_epoch", "", fell.first or "", ""
     yield "collapsed_at_end", "", int(fell.at_end), ""
     yield "collapsed_for_a_while", "", int(fell.for_a_while), ""
     yield "robustness_lost", "", int(fell.lost) if fell.first else "", ""
+    n_images = watched(spec, about)
     for column in [c for c in (*PERCENT, *AS_IT_IS) if c in log]:
         scale = 100 if column in PERCENT else 1
-        n = about["recipe"].get("monitor_images", "") if column in (*PERCENT, "pgd10_loss") else ""
+        n = n_images.get(column, "")
         for epoch, value in zip(log["epoch"].tolist(), (log[column] * scale).tolist(), strict=True):
             yield f"train_{column}", epoch, "" if value != value else value, n
     best = int(log["pgd10_acc"].argmax())
@@ -175,6 +178,17 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     yield "train_pgd10_best", "", float(100 * log["pgd10_acc"][best]), ""
     yield "train_pgd10_best_epoch", "", int(log["epoch"][best]), ""
     yield from tails(folder / "instances.safetensors")
+
+
+def watched(spec: RunSpec, about: dict[str, Any]) -> dict[str, object]:
+    """Column of log.csv -> on how many training images it was measured: on `monitor_images`, or all that there are."""
+    n_train, recipe = verify.sizes(spec, about)[0], about["recipe"]
+    sample, held_out = recipe.get("monitor_images", ""), 0
+    if n_train and sample:
+        held_out = n_held_out(recipe.get("hold_out", 0), n_train)
+        sample = min(sample, n_train - held_out)
+    sampled = dict.fromkeys(("clean_acc", "fgsm_acc", "pgd10_acc", "pgd10_loss"), sample)
+    return {**sampled, "held_out_pgd10_acc": held_out or ""}
 
 
 def evaluated(rows: dict[str, Rows]) -> Iterator[Number]:

@@ -210,6 +210,22 @@ def test_equal_weights_with_other_verdicts_differ_unless_they_were_evaluated_oth
     assert code == 0 and lines[-1].startswith("within noise: 36 of 36 runs; 33 bit for bit")
 
 
+@pytest.mark.parametrize("version, code", [("2.14", 1), ("2.15", 0), (None, 1)])
+def test_a_native_evaluation_says_itself_with_which_torch_it_was_made(tmp_path, version, code):
+    """The trainings' torch is the same; that of an evaluation made again need not be."""
+
+    def made_with(version):
+        def change(about):
+            for sidecar in about["evaluations"].values():
+                sidecar |= {"numerics": "native", "versions": {"torch": version} if version else {}}
+
+        return change
+
+    write(tmp_path / "here", change=made_with("2.14"))
+    weaken(write(tmp_path / "there", change=made_with(version)), by=1, only="atas")
+    assert answer(tmp_path)[0] == code
+
+
 def test_evaluations_under_another_protocol_are_not_compared(tmp_path):
     def harder(about):
         about["evaluations"]["whitebox"]["protocol"] = {"pgd_restarts": 10}
@@ -222,6 +238,17 @@ def test_evaluations_under_another_protocol_are_not_compared(tmp_path):
     code, lines = answer(tmp_path)
     assert code == 0 and lines[-1] == "bit for bit: all 36 runs."
     assert any(line.startswith("not compared: another protocol of whitebox: ") for line in lines)
+
+
+def test_verdicts_that_one_side_lacks_are_said(tmp_path):
+    write(tmp_path / "here")
+    rows = pd.read_csv(write(tmp_path / "there") / "correct.csv")
+    rows[(rows["attack"] != "aa") | (rows["method"] != "atas")].to_csv(tmp_path / "there/correct.csv", index=False)
+    code, lines = answer(tmp_path)
+    assert code == 0 and lines[-1] == "bit for bit: all 36 runs."
+    assert lines[-2] == f"not compared: no verdicts under aa there: {ATAS} and 2 more runs"
+    rows[(rows["attack"] != "aa") & (rows["attack"] != "pgd50")].to_csv(tmp_path / "here/correct.csv", index=False)
+    assert f"no verdicts under pgd50 here, no verdicts under aa there: {ATAS}" not in answer(tmp_path)[1]
 
 
 def test_broken_portable_numerics_are_found_with_both_hashes_and_no_difference_alone(tmp_path):

@@ -222,6 +222,9 @@ def test_subsets_with_large_norms_collapse(folder):
 
     assert verdict("norm-collapse", *runs(9, None), tmp_path=folder)["verdict"] == "holds"
     assert verdict("norm-collapse", *runs(None, 9), tmp_path=folder)["verdict"] == "does not hold"
+    called_so = [(77, f"fgsm_rs/step175_d{part}", 0, {"collapse_epoch": 9}) for part in ("28_10", "1_10", "4_6")]
+    found = verdict("norm-collapse", *runs(9, None), *called_so, tmp_path=folder)
+    assert found["evidence"].startswith("large gradient norms 6 of 6 runs") and "small 0 of 6 runs" in found["evidence"]
 
 
 def test_surfaces_tell_where_the_distortion_is(folder):

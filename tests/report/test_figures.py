@@ -12,6 +12,8 @@ from fastat.errors import BadInput
 from fastat.report import figure_data, figures, theory
 from fastat.report.contents import FIGURE_SIDES, FIGURES
 from fastat.report.figures import numbers, style
+from fastat.report.figures.comparisons import ends
+from fastat.report.figures.curves import along, collapsed
 from fastat.report.tidy import MEASURED
 from tests import fabricate
 
@@ -119,8 +121,10 @@ def test_figure_3_counts_the_collapses_on_small_and_on_large_norms(stepped):
     assert rows["progress"].max() == 1 and rows.groupby("subset")["at_end"].sum().to_dict() == {"1-2": 0, "9-10": 0}
     fallen = rows.assign(for_a_while=((rows["subset"] == "9-10") & (rows["progress"] == 0.5)).astype(int))
     fallen["at_end"] = fallen["for_a_while"]
-    words = "Collapsed at the end: FGSM-RS, small norms: 0 of 2, large norms: 1 of 2, 1 for a while."
+    words = "Collapsed at the end: FGSM-RS, small norms: 0 of 2, large norms: 1 of 2 (1 for a while)."
     assert words in figures.FIGURES["fig03"][0](fallen)[1]
+    fallen.loc[fallen["subset"] == "9-10", "subset"] = "4-6"
+    assert "small norms: 0 of 2, middle norms: 1 of 2 (1 for a while)." in figures.FIGURES["fig03"][0](fallen)[1]
 
 
 def test_figures_4_and_5_find_step_sizes_in_the_recipes(stepped):
@@ -177,6 +181,159 @@ def test_the_collapse_map_counts_seeds_with_exact_intervals_and_leaves_diverged_
     assert rows.loc["atas", columns].tolist() == [1, 1, 0, 3, 2]
     # Clopper-Pearson of 1 of 5: 0.5 % to 71.6 %
     assert rows.loc["fgsm_rs", ["low", "high"]].tolist() == pytest.approx([0.00505, 0.71642], abs=1e-5)
+
+
+@pytest.fixture
+def diverged(tmp_path):
+    """The last seed of FGSM-RS, collapsed before, the first of ATAS, and the only one of ATTA, after three epochs."""
+    folder = results(
+        tmp_path / "results", [*named(["fgsm_rs/paper"], 5), *named(["atas/paper"]), *named(["atta/paper"], 1)]
+    )
+    measured = pd.read_csv(folder / "measured.csv", dtype=str)
+    for method, seed in (("fgsm_rs", "4"), ("atas", "0"), ("atta", "0")):
+        mine = (measured["method"] == method) & (measured["seed"] == seed)
+        measured.loc[mine & (measured["metric"] == "diverged"), "value"] = "1"
+        evaluation = folder / f"runs/digits/preact_tiny/eps8/{method}/paper/seed{seed}/eval"
+        for path in evaluation.glob("*.csv"):
+            path.write_text(path.read_text().splitlines()[0] + "\n")
+    late = (measured["method"] == "atta") & (measured["epoch"].astype(float) > 3)
+    measured[~late].to_csv(folder / "measured.csv", index=False)
+    return drawn(folder)
+
+
+def test_a_diverged_seed_has_no_landscape_and_stops_no_other(diverged):
+    assert set(pd.read_csv(diverged / "figures/fig01.csv")["panel"]) == {"curve"}
+    assert set(pd.read_csv(diverged / "figures/fig09.csv")["seed"]) == {1}
+    assert "No run of fast AT is collapsed at the end, so there is no landscape." in words(diverged, "fig01")
+    assert "seed 1; one range" in words(diverged, "fig09")
+
+
+def test_a_diverged_seed_is_in_no_mean(diverged, tmp_path, monkeypatch):
+    accuracies = pd.read_csv(diverged / "figures/accuracy_by_eps.csv")
+    assert accuracies.groupby("method")["n_seeds"].max().to_dict() == {"fgsm_rs": 4, "atas": 1}
+    monkeypatch.setattr(figure_data, "MOST_RUNS", 3)
+    figure_data.write_all(diverged, None, EPS, tmp_path / "means")
+    assert set(pd.read_csv(tmp_path / "means/curves.csv").query("method == 'fgsm_rs'")["n_seeds"]) == {4}
+    read = {name: pd.read_csv(diverged / f"figures/{name}.csv") for name in ("fig06", "fig06_ranks", "fig07")}
+    n_seeds = read["fig07"].groupby("method")["n_seeds"].max().to_dict()
+    assert n_seeds == {"fgsm_rs": 4, "atas": 1}
+    assert set(read["fig06_ranks"]["method"]) == {"fgsm_rs"} and len(read["fig06_ranks"]) == 6  # pairs of four
+    (pairs,) = read["fig06"].query("panel == 'ranks'").to_dict("records")
+    assert (pairs["n_seeds"], {pairs["method"], pairs["method_b"]}) == (1, {"atas", "fgsm_rs"})
+    assert set(read["fig06"].query("panel == 'histogram'")["n_seeds"]) == {1}
+    for name in ("fig10", "fig11"):
+        assert set(pd.read_csv(diverged / f"figures/{name}.csv")["n_seeds"]) == {1}
+
+
+def test_a_training_that_diverged_is_drawn_as_far_as_it_came(diverged):
+    rows = pd.read_csv(diverged / "figures/curves.csv")
+    assert rows[rows["method"] == "atta"]["epoch"].max() == 3 and set(rows["epochs"]) == {6}
+    by_epoch, label = along(rows)
+    assert label == "epoch" and by_epoch["x"].max() == 6
+    longer = rows.assign(epochs=np.where(rows["method"] == "atta", 12, 6))
+    assert along(longer)[0].groupby(longer["method"])["x"].max().to_dict() == {"atas": 1, "atta": 0.25, "fgsm_rs": 1}
+
+
+def test_a_variant_that_is_only_called_like_a_subset_is_none(tmp_path):
+    who = named(["fgsm_rs/paper", "pgd10/mine_d16_32", "pgd10/paper_d9_10"])
+    folder = results(tmp_path / "results", who)
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    read = {name: pd.read_csv(folder / f"figures/{name}.csv") for name in ("curves", "fig03", "fig06_ranks")}
+    assert set(read["curves"]["variant"]) == set(read["fig06_ranks"]["variant"]) == {"paper", "mine_d16_32"}
+    assert set(zip(read["fig03"]["variant"], read["fig03"]["subset"], strict=True)) == {("paper", "9-10")}
+
+
+def test_captions_say_how_many_networks_were_never_robust(tmp_path):
+    folder = results(tmp_path / "results", named(["fgsm_rs/paper", "fgsm_rs/step175"], 5))
+    measured = pd.read_csv(folder / "measured.csv", dtype=str)
+    mine = (measured["variant"] == "paper") & (measured["seed"] == "4")
+    measured.loc[mine & (measured["metric"] == "robustness_lost"), "value"] = "0"
+    measured.to_csv(folder / "measured.csv", index=False)
+    surfaces = folder / "runs/digits/preact_tiny/eps8/fgsm_rs/paper/seed4/eval/surfaces_by_epoch.csv"
+    shutil.copy(str(surfaces).replace("paper", "step175"), surfaces)
+    drawn(folder)
+    assert "FGSM-RS 1 of 5 (1 never robust)." in words(folder, "fig08")
+    assert "1 of 5 collapsed at the end (1 of them never robust), 0 for a while" in words(folder, "collapse_map")
+    assert "seed 4, which, never robust, collapsed in epoch 4, and is collapsed at the end." in words(folder, "fig02")
+    assert "never" not in words(folder, "fig03")
+
+
+def places(*where):
+    """Runs of ATAS, two seeds, on each of (data set, model)."""
+    return [(*place, "8/255", "atas", "paper", str(seed)) for place in where for seed in range(2)]
+
+
+CIFAR10 = ("cifar10", "preact_resnet18"), ("cifar10", "wrn28_10")
+
+
+def test_captions_tell_networks_apart(tmp_path):
+    folder = drawn(results(tmp_path / "results", places(*CIFAR10)))
+    assert "30 images x 2 seeds of preact_resnet18, 30 images x 2 seeds of wrn28_10" in words(folder, "fig06")
+    lengths = words(folder, "fig11")
+    assert "(cifar10, preact_resnet18, 8/255);" in lengths and "(cifar10, wrn28_10, 8/255)." in lengths
+    one = {"dataset": "cifar10", "method": "atta", "n": 500, "collapsed_at_end": 0}
+    gaps = pd.DataFrame(
+        [{**one, "model": model, "alpha": alpha, "gap": gap}
+         for (_, model), gap in zip(CIFAR10, (0.1, 0.3), strict=True) for alpha in (0.5, 1.0)]
+        + [{**one, "model": "wrn28_10", "alpha": 1.0, "gap": 5.0, "collapsed_at_end": 1}]
+    )  # fmt: skip
+    assert ends(gaps) == (
+        ": ATTA on preact_resnet18 0.10 at 0.5 eps, 0.10 at 1 eps; ATTA on wrn28_10 0.30 at 0.5 eps, 0.30 at 1 eps; "
+        "ATTA on wrn28_10, collapsed at the end, 5.00 at 1 eps, 5.00 at 1 eps"
+    )
+
+
+def test_the_images_of_checkpoints_and_of_other_networks_are_not_counted(tmp_path):
+    who = [*places(*CIFAR10), ("cifar10", "wrn28_10", "8/255", "external", "theirs", "0")]
+    folder = results(tmp_path / "results", who)
+    measured = pd.read_csv(folder / "measured.csv", dtype=str)
+    measured.loc[measured["method"] == "external", "n"] = "10000"
+    measured.loc[(measured["model"] == "wrn28_10") & (measured["metric"] == "aa"), "n"] = "77"
+    measured.to_csv(folder / "measured.csv", index=False)
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    about = numbers.read(folder / "figures")
+    assert about[["least", "most"]].max(axis=None) == 1000
+    rows = pd.read_csv(folder / "figures/accuracy_by_eps.csv")
+    (line,) = numbers.told("accuracy_by_eps", rows[rows["model"] == "preact_resnet18"], about)
+    assert line.endswith("; 1000 test images, 200 under AutoAttack.")
+
+
+def test_operations_are_drawn_where_they_were_counted_alone(tmp_path):
+    who = [(*place, "8/255", "atas", variant, "0") for place in (*CIFAR10, ("tiny_imagenet", "preact_resnet18"))
+           for variant in ("paper", "released")]  # fmt: skip
+    folder = results(tmp_path / "results", who)
+    (folder / "tables").mkdir()
+    pd.DataFrame({"method": ["atas"], "gflop_per_image": [2.0]}).to_csv(folder / "tables/cost.csv", index=False)
+    figure_data.write_all(folder, None, EPS, folder / "figures")
+    rows = pd.read_csv(folder / "figures/cost_robustness.csv").dropna(subset=["gflop"])
+    ((*where, gflop),) = rows[["dataset", "model", "variant", "gflop"]].itertuples(index=False, name=None)
+    assert where == ["cifar10", "preact_resnet18", "paper"] and gflop == 2 * 6 * 50_000
+    assert "Operations are those of each method's `paper`." in figures.FIGURES["cost_robustness"][0](rows)[1]
+
+
+def test_figure_10_leaves_the_first_epochs_out_of_long_trainings_alone(made):
+    short = figure_data.read_data(made / "figures/fig10.csv", figure_data.DATA["fig10"][0])
+    long = pd.concat([short, short.assign(epoch=short["epoch"] + 6)]).assign(dataset="fashion")
+    draw = figures.FIGURES["fig10"][0]
+    assert "ATAS by epoch, of the tenths" in draw(short)[1] and "ATAS after epoch 5, of the tenths" in draw(long)[1]
+    figure, caption = draw(pd.concat([short, long]))
+    assert "ATAS, of more than 6 epochs after epoch 5, of the tenths" in caption
+    assert [min(line.get_xdata()[0] for line in axes.lines) for axes in figure.axes] == [1, 1, 6, 6]
+
+
+def test_collapses_are_counted_where_both_methods_were_run():
+    def cell(dataset, method, n, fell):
+        return [{"dataset": dataset, "model": "m", "eps": "8/255", "method": method, "variant": "paper", "epoch": 1,
+                 "seed": str(k), "n_seeds": 1, "at_end": int(k < fell), "never": 0, "for_a_while": 0, "panel": "b"}
+                for k in range(n)]  # fmt: skip
+
+    both = [*cell("digits", "atta", 3, 1), *cell("digits", "atas", 3, 0)]
+    alone = cell("fashion", "atta", 5, 5)
+    assert collapsed(pd.DataFrame(both), ["panel"]) == "Collapsed at the end: ATTA 1 of 3, ATAS 0 of 3"
+    told = "Collapsed at the end, where both were run: ATTA 1 of 3, ATAS 0 of 3"
+    assert collapsed(pd.DataFrame([*both, *alone]), ["panel"]) == told
+    assert collapsed(pd.DataFrame([*both, *alone]), []) == told
+    assert collapsed(pd.DataFrame(alone), []) == "Collapsed at the end: ATTA 5 of 5"
 
 
 def test_bad_rows_leave_gaps_and_no_figure_fails(tmp_path):

@@ -284,6 +284,19 @@ def test_pictures_are_inside_with_their_captions(tmp_path: Path) -> None:
     assert HOSTILE not in text
 
 
+def test_a_picture_of_what_is_in_its_data_no_more_is_left_out_and_said(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (data := tmp_path / "results/figures").mkdir(parents=True)
+    captions = {"sweeps": "Of a sweep.", "fig02": "Nothing to draw: no run.", "curves": "Of curves."}
+    for name, caption in captions.items():
+        (tmp_path / f"figures/{name}.png").write_bytes(PIXEL)
+        (tmp_path / f"figures/{name}.txt").write_text(caption)
+        (data / f"{name}.csv").write_text("dataset\n" + "digits\n" * (name == "curves"))
+    text = made(tmp_path).read_text()
+    assert re.findall(r"<figcaption><strong>(.*?)</strong>", text) == ["Figure 2", "Curves"]
+    assert "sweeps.png is left of an earlier config, and is not shown: sweeps.csv has no rows now." in text
+
+
 def test_the_paper_s_figures_come_first_in_its_order_and_one_without_a_picture_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     for name in ("accuracy_by_eps", "curves", "fig02", "fig10", "fig01", "zzz"):

@@ -7,7 +7,8 @@ import time
 import pytest
 import torch
 
-from fastat.config.grid import load_config, overlay, result_files
+from fastat.config.grid import load_config, overlay, protocol_for, protocol_of, result_files
+from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.evaluation import autoattack
@@ -321,14 +322,34 @@ def test_durations_are_from_the_lock_to_run_json_and_from_eval_to_its_last_file(
     os.utime(folder, (150, 150))
     run = look(SPEC, at(tmp_path))
     assert (run.trained, run.evaluated) == (8.0, None)
-    for name, seconds in (("whitebox", 2.0), ("surfaces", 1.0), ("steps", 1.5), ("autoattack", 30.0)):
-        (folder / f"eval/{name}.json").write_text(json.dumps({"protocol": {}, "seconds": seconds}))
-    os.utime(folder, (150, 150))
+    write_sidecars(folder)
     assert look(SPEC, at(tmp_path)).evaluated == 34.5
-    sharded = {"protocol": {"autoattack": {"shards": 3}}, "seconds": 0.1}
-    (folder / "eval/autoattack.json").write_text(json.dumps(sharded))
-    os.utime(folder, (150, 150))
-    assert look(SPEC, at(tmp_path)).evaluated is None
+    sharded = overlay(CONFIG, {"evaluation": {"autoattack": {"shards": 3}}})
+    write_sidecars(folder, sharded)
+    assert look(SPEC, at(tmp_path, config=sharded)).evaluated is None
+
+
+def write_sidecars(folder, config=CONFIG):
+    """Of evaluations by this config, of 34.5 s in all; the times of files do not tell."""
+    protocol = protocol_for(config, "digits")
+    for name, seconds in (("whitebox", 2.0), ("surfaces", 1.0), ("steps", 1.5), ("autoattack", 30.0)):
+        about = {"protocol": protocol_of(name, protocol), "numerics": "portable", "seconds": seconds}
+        (folder / f"eval/{name}.json").write_text(json.dumps(about))
+    os.utime(folder, (time.time(),) * 2)
+
+
+def test_seconds_of_another_recipe_or_protocol_than_the_config_s_tell_nothing(tmp_path, folder):
+    finish(folder, recipe=json.loads(resolve(SPEC, CONFIG).to_json()))
+    write_sidecars(folder)
+
+    def seconds(**config):
+        run = look(SPEC, at(tmp_path, config=overlay(CONFIG, config)))
+        return run.trained, run.evaluated
+
+    assert seconds() == (8.0, 34.5)
+    assert seconds(evaluation={"pgd_restarts": 2}) == (8.0, None)
+    assert seconds(numerics="native") == (None, None)  # it is part of the recipe
+    assert seconds(recipes={"digits": {"atas": {"epochs": 9}}}) == (None, None)
 
 
 def test_without_autoattack_a_run_is_done_with_its_last_probe(tmp_path, folder):

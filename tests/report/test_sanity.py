@@ -14,8 +14,8 @@ HONEST = {
 }  # fmt: skip
 
 
-def panel(n=1000, **changes) -> pd.DataFrame:
-    who = ("digits", "preact_tiny", "77/255", "atas", "paper", "0")
+def panel(n=1000, variant="paper", **changes) -> pd.DataFrame:
+    who = ("digits", "preact_tiny", "77/255", "atas", variant, "0")
     metrics = {key.replace("__", "-"): value for key, value in {**HONEST, **changes}.items()}
     made = [(*who, metric, None, value, n) for metric, value in metrics.items() if value is not None]
     return sanity.panel(of_rows(pd.DataFrame(made, columns=MEASURED)).runs)
@@ -31,6 +31,11 @@ def failed(**changes) -> set[str]:
 def test_an_honest_network_stands_all_checks():
     assert failed() == set()
     assert len(panel()) == len(sanity.CHECKS)
+
+
+def test_a_run_on_a_subset_is_not_asked_and_one_that_is_only_called_so_is():
+    assert panel(variant="paper_d9_10").empty
+    assert len(panel(variant="wrn_d28_10")) == len(sanity.CHECKS)
 
 
 @pytest.mark.parametrize(

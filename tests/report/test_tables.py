@@ -156,6 +156,10 @@ def test_table_3_pairs_the_losses_by_seed_and_says_what_is_missing():
     assert table.loc["digits", ["gap", "quotient", "n gap"]].tolist() == pytest.approx([0.2, 1.2, 2])
     assert table.loc["digits", "ratio"] == pytest.approx(1.5)
     assert "no run of ATTA" in table.loc["fashion_mnist", "why empty"]
+    diverged = runs(pd.concat([seen, rows(("atas", "1", "diverged", 1))]))
+    assert tables.table3(diverged).loc[0, ["ratio", "n ratio", "gap", "n gap"]].tolist() == pytest.approx(
+        [1.45, 2, 0.1, 1]
+    )
 
 
 def table4(*variants, **configs) -> pd.DataFrame:
@@ -240,9 +244,21 @@ def test_all_tables_are_written_whatever_was_run_and_compile(n_cells, written):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_a_run_at_no_eps_of_table_i_leaves_an_empty_table_and_says_why(written):
-    folder = written(fabricate.runs(2), {"digits": "51/255"})
-    assert "table1_eps" in (folder / "table1.md").read_text()
+def test_a_data_set_without_a_run_at_its_eps_of_table_i_is_shown_at_the_middle_one_and_said(written):
+    who = [(data, "m", f"{eps}/255", "atas", "paper", "0") for data in ("digits", "fashion") for eps in (4, 8, 12)]
+    folder = written(who, {"digits": "51/255", "fashion": "4/255"})
+    table = pd.read_csv(folder / "table1.csv")
+    assert dict(zip(table["dataset"], table["eps"], strict=True)) == {"digits": "8/255", "fashion": "4/255"}
+    told = "At the middle eps, as no run is at that of `table1_eps`: digits. "
+    assert told in (folder / "table1.md").read_text()
+
+
+def test_a_checkpoint_and_a_recipe_that_are_only_called_like_a_subset_are_in_the_tables(tmp_path):
+    names = ["external/wrn_d28_10", "fgsm_rs/mine_d16_32", "fgsm_rs/paper_d9_10", "fgsm_rs/paper"]
+    seen = rows(*((name, "0", "aa", 40.0) for name in names))
+    tables.write_all(of_rows(seen), {"digits": "77/255"}, tmp_path)
+    assert set(pd.read_csv(tmp_path / "supplement.csv")["variant"]) == {"wrn_d28_10", "mine_d16_32", "paper"}
+    assert set(pd.read_csv(tmp_path / "table1.csv")["variant"]) == {"mine_d16_32", "paper"}
 
 
 def test_a_text_cannot_break_the_latex():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 from fastat.machine import seals
 from fastat.report import statistics, tidy
@@ -40,6 +41,20 @@ def test_every_number_of_a_run_is_gathered_with_its_n(results):
     assert float(value["collapsed_for_a_while"]) == 0 and pd.isna(value["robustness_lost"])
     by_epoch = measured[measured["metric"] == "train_pgd10_acc"].set_index("epoch")["value"].astype(float)
     assert by_epoch.to_dict() == {1: 12.5, 2: 25.0}
+
+
+def test_a_number_by_epoch_says_on_how_many_images_it_was_measured(results):
+    measured, _ = gathered(results)
+    n = measured.dropna(subset=["epoch"]).groupby("metric")["n"].first()
+    names = ["train_clean_acc", "train_fgsm_acc", "train_pgd10_acc", "train_pgd10_loss"]
+    assert n[names].tolist() == [30] * 4 and pd.isna(n["train_loss"])  # of `monitor_images: 128` there are no more
+
+
+@pytest.mark.parametrize("recipe, sample", [({}, 27), ({"monitor_images": 12}, 12), ({"n_train": None}, 128)])
+def test_the_sample_is_of_images_that_are_not_held_out(recipe, sample):
+    about = {"recipe": {"n_train": 30, "monitor_images": 128, "hold_out": 0.1, **recipe}}
+    n = tidy.watched(RunSpec.parse(NAME), about)
+    assert n["pgd10_acc"] == sample and n["held_out_pgd10_acc"] == (144 if sample == 128 else 3)  # of all 1437 digits
 
 
 def test_the_collapse_is_that_of_the_log_whatever_run_json_says(results):

@@ -63,7 +63,6 @@ def write_all(data: Path, out: Path, only: list[str] | None = None) -> None:
             log.info("%s: %s", name, caption)
 
 
-TEXT = ("panel", "dataset", "model", "eps", "method", "method_b", "variant", "seed", "device", "subset", "group")
 STYLE = {
     "svg.hashsalt": "fastat", "axes.grid": True, "grid.color": "#dddddd", "axes.spines.top": False,
     "axes.spines.right": False, "axes.axisbelow": True, "font.size": 9, "axes.titlesize": 9.5, "lines.linewidth": 1.5,
@@ -94,14 +93,10 @@ def drawn(name: str, path: Path) -> tuple[Figure, str]:
     return style.blank(words), words
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A figure's data."""
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), low_memory=False)
-
-
 def write_picture(data: Path, out: Path) -> None:
     """Write the SVG file `out`, README's picture, from the CSV file that docs.py keeps."""
+    rows = pd.read_csv(data, dtype=dict.fromkeys(figure_data.TEXT, str))
     with plt.style.context(STYLE, after_reset=True), atomic(out) as partial:
-        figure = curves.collapse(read(data))
+        figure = curves.collapse(rows)
         figure.savefig(partial, format="svg", metadata={"Date": None})
         plt.close(figure)

@@ -22,7 +22,7 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
     rows = rows.assign(eps_255=rows["eps"].map(parse_eps).astype(int))
     places, words = style.places(rows, ["dataset", "model"])
     metrics = [metric for metric in ATTACKS if metric in set(rows["metric"])]
-    n_names = int(rows.groupby(["dataset", "model", "metric"])[["method", "variant"]].apply(n_different).max())
+    n_names = style.most_names(rows, ["dataset", "model", "metric"])
     height = style.tall(min(n_names, style.MOST_LINES), 3.2)
     figure, axes = style.panels(len(places), len(metrics), height=height)
     for row, (dataset, model) in zip(axes, places, strict=True):
@@ -39,11 +39,6 @@ def accuracy_by_eps(rows: pd.DataFrame) -> tuple[Figure, str]:
         "Accuracy on test images by eps: clean, under PGD50 and under AutoAttack, means with the range of seeds. At 0 "
         "no image withstands the attack. Thin and grey: the paper's numbers, at its own eps."
     )
-
-
-def n_different(rows: pd.DataFrame) -> int:
-    """How many of the rows are different."""
-    return len(rows.drop_duplicates())
 
 
 def by_eps(axes: Axes, rows: pd.DataFrame, where: tuple[str, str, str], words: list[str]) -> None:
@@ -126,12 +121,15 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
         words.append("No map of step sizes: fgsm_rs or atta has not been trained with several; " + MORE_STEPS)
     style.note(figure, words)
     only = at(rows, panel="eps")
-    at_end, passed, ran, left = (int(only[key].sum()) for key in ("at_end", "for_a_while", "n", "diverged"))
+    at_end, never, passed, ran, left = (
+        int(only[key].sum()) for key in ("at_end", "never", "for_a_while", "n", "diverged")
+    )
+    lost = f" ({never} of them never robust)" if never else ""
     diverged = f"; {left} diverged and do not count" if left else ""
     return figure, (
         "How many trainings collapsed, of how many, by method and eps, and by step size in eps: `end`, collapsed at "
         "the end; `while`, for a while; exact 95 % intervals in % of both together. Of the runs by eps "
-        f"{at_end} of {ran} collapsed at the end, {passed} for a while{diverged}. Empty: no run."
+        f"{at_end} of {ran} collapsed at the end{lost}, {passed} for a while{diverged}. Empty: no run."
     )
 
 
@@ -185,7 +183,7 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
     attacks = [attack for attack in ("aa", "pgd50") if rows[attack].notna().any()]
     wanted = [(cost, attack) for cost in costs for attack in attacks]
     shapes = [wanted[k : k + 2] for k in range(0, len(wanted), 2)]
-    n_names = int(rows.groupby(["dataset", "model", "eps", "device"])[["method", "variant"]].apply(n_different).max())
+    n_names = style.most_names(rows, ["dataset", "model", "eps", "device"])
     height = style.tall(min(n_names, style.MOST_LINES), 3.6)
     figure, axes = style.panels(len(places) * len(shapes), max(map(len, shapes)), 4.6, height)
     bands = [(where, shape) for where in places for shape in shapes]
@@ -203,6 +201,7 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
             single = list(known[[cost, attack]].itertuples(index=False, name=None))
             clouds.append((panel, cloud(panel, known, cost, attack, cells), single))
         style.off(row[len(shape) :])
+    operations = " Operations are those of each method's `paper`." if "gflop" in costs else ""
     devices = sorted(set(rows["device"]))
     words.append(f"Measured on: {'; '.join(devices)}.")
     style.note(figure, words)
@@ -211,7 +210,7 @@ def cost_robustness(rows: pd.DataFrame) -> tuple[Figure, str]:
     return figure, (
         "What robustness costs: training against accuracy under attack on test images (small: single seeds, large: "
         "means). Grey line: the Pareto front, the methods that none beats in both. Times of different machines stand "
-        "in different rows."
+        f"in different rows.{operations}"
     )
 
 
@@ -346,13 +345,15 @@ def shapes(rows: pd.DataFrame) -> list[Line2D]:
 
 
 def ends(gaps: pd.DataFrame) -> str:
-    """The mean gap after the smallest and the largest step, in words."""
+    """The mean gap after the smallest and the largest step in words, of what is one line of a panel."""
+    keys = ["dataset", "model"]
+    every, _ = style.places(gaps, keys, len(gaps))
     told = []
-    several = gaps["dataset"].nunique() > 1
-    for (dataset, method), part in gaps.groupby(["dataset", "method"], sort=False):
+    for (*where, method, end), part in gaps.groupby([*keys, "method", gaps["collapsed_at_end"] == 1], sort=False):
         means = part.groupby("alpha")["gap"].mean()
         steps = (f"{means[step]:.2f} at {step:g} eps" for step in (means.index.min(), means.index.max()))
-        told.append(f"{called(str(method))}{f' on {dataset}' if several else ''} {', '.join(steps)}")
+        who = called(str(method)) + (f" on {on}" if (on := style.title(where, every)) else "")
+        told.append(f"{who}{', collapsed at the end,' if end else ''} {', '.join(steps)}")
     return f": {'; '.join(told)}" if told else ""
 
 

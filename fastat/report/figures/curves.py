@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fastat.config import catalog
+from fastat.report.figure_data import COLLAPSES
 from fastat.report.figures import landscapes, printed, style
 from fastat.report.figures.style import End, at
 from fastat.report.methods import called, colour, place
@@ -55,7 +56,7 @@ def from_zero(panels: list[Axes]) -> None:
 
 def along(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows with `x`, and its name: the epoch or, where trainings differ in length, the share of the training."""
-    ends = rows.groupby(["dataset", "model", "eps", "method", "variant"])["epoch"].transform("max")
+    ends = rows["epochs"]
     if ends.nunique() < 2:
         return rows.assign(x=rows["epoch"]), "epoch"
     return rows.assign(x=rows["epoch"] / ends), f"share of the training ({ends.min():g} to {ends.max():g} epochs)"
@@ -84,7 +85,7 @@ def facets(rows: pd.DataFrame) -> tuple[Figure, list[Drawn], list[str]]:
         bands += [
             [(dataset, model, eps) for eps in every[k : k + style.WIDE]] for k in range(0, len(every), style.WIDE)
         ]
-    n_names = int(rows.groupby(["dataset", "model", "eps"])[["method", "variant"]].apply(names).max())
+    n_names = style.most_names(rows, ["dataset", "model", "eps"])
     height = style.tall(min(n_names, style.MOST_LINES))
     figure, axes = style.panels(len(bands), max(map(len, bands)), height=height, sharey="row")
     drawn: list[Drawn] = []
@@ -96,11 +97,6 @@ def facets(rows: pd.DataFrame) -> tuple[Figure, list[Drawn], list[str]]:
             ticks(panel, label)
         style.off(row[len(band) :])
     return figure, drawn, words
-
-
-def names(cells: pd.DataFrame) -> int:
-    """How many different (method, variant) there are."""
-    return len(cells.drop_duplicates())
 
 
 def finished(figure: Figure, drawn: list[Drawn], words: list[str], label: str = ACCURACY) -> None:
@@ -153,9 +149,9 @@ def fig01(rows: pd.DataFrame) -> tuple[Figure, str]:
     end = "No run of fast AT is collapsed at the end, so there is no landscape."
     if len(surfaces):
         end = (
-            f"Right: mean loss of {int(surfaces['n'].iloc[0])} test images of a run collapsed at the end, along the "
-            f"sign of the gradient (v1) and random signs (v2); along v1 alone highest at {peaks(surfaces)} eps, where "
-            "FGSM would expect 1."
+            f"Right: mean loss of {style.span(surfaces['n'].astype(int), 'test image')} of a run collapsed at the end, "
+            f"along the sign of the gradient (v1) and random signs (v2); along v1 alone highest at {peaks(surfaces)} "
+            "eps, where FGSM would expect 1."
         )
     return figure, f"PGD10 accuracy of standard and fast AT by epoch, {of_seeds(by_epoch)}. {CROSS}. {end}"
 
@@ -225,16 +221,26 @@ def tenths(subset: str) -> str:
 
 
 def fallen(rows: pd.DataFrame) -> list[str]:
-    """`small norms: 0 of 3, 1 for a while`, and of large norms: how many are collapsed at the end, and were before."""
-    runs = rows.groupby(["dataset", "model", "eps", "method", "variant", "subset"])
-    counts = runs.agg(k=("at_end", "sum"), passed=("for_a_while", "sum"), n=("n_seeds", "max")).reset_index()
-    small = counts["subset"].str.startswith("1-")
-    sums = {word: counts[side][["k", "passed", "n"]].sum() for word, side in (("small", small), ("large", ~small))}
+    """`small norms: 0 of 3 (1 for a while)`, and so of large norms, D_i^10, and of those between, where there are any.
+
+    How many are collapsed at the end, and were before.
+    """
+    cells = rows.groupby(["dataset", "model", "eps", "method", "variant", "subset"])
+    counts = cells.agg({**dict.fromkeys(COLLAPSES, "sum"), "n_seeds": "max"}).reset_index()
+    first, last = counts["subset"].str.startswith("1-"), counts["subset"].str.endswith("-10")
+    sides = {"small": first & ~last, "middle": ~first & ~last, "large": last & ~first, "all": first & last}
     return [
-        f"{word} norms: {k:g} of {n:g}" + (f", {passed:g} for a while" if passed else "")
-        for word, (k, passed, n) in sums.items()
-        if n
+        f"{side} norms: {how_many(*(int(counts.loc[here, name].sum()) for name in (*COLLAPSES, 'n_seeds')))}"
+        for side, here in sides.items()
+        if here.any()
     ]
+
+
+def how_many(at_end: int, never: int, passed: int, n: int) -> str:
+    """`2 of 5 (1 never robust, 1 for a while)`: how many of n are collapsed at the end, and how many were."""
+    more = [f"{never} never robust"] if never else []
+    more += [f"{passed} for a while"] if passed else []
+    return f"{at_end} of {n}" + (f" ({', '.join(more)})" if more else "")
 
 
 ADAPTED = {"a": "fgsm_rs", "b": "atta"}
@@ -266,7 +272,7 @@ def fig05(rows: pd.DataFrame) -> tuple[Figure, str]:
     style.note(figure, words)
     return figure, (
         "PGD10 accuracy by epoch of (a) FGSM-RS and (b) ATTA with a step of eps, against the same with the adaptive "
-        f"step, {of_seeds(rows)}; beside the names: the mean step. {CROSS}. {collapsed(rows)}."
+        f"step, {of_seeds(rows)}; beside the names: the mean step. {CROSS}. {collapsed(rows, ['panel'])}."
     )
 
 
@@ -286,16 +292,22 @@ def with_steps(ends: dict[tuple[str, str], End], rows: pd.DataFrame) -> list[End
     return told
 
 
-def collapsed(rows: pd.DataFrame) -> str:
-    """`Collapsed at the end: FGSM-RS 2 of 5, ATAS 0 of 5 (1 for a while)`."""
-    told = []
+def collapsed(rows: pd.DataFrame, within: list[str]) -> str:
+    """`Collapsed at the end: FGSM-RS 2 of 5, ATAS 0 of 5 (1 for a while)`, of places with both methods, if any has.
+
+    within: what else sets the pairs of methods apart.
+    """
+    told, words = [], "Collapsed at the end"
+    n_methods = rows.groupby(["dataset", "model", "eps", *within])["method"].transform("nunique")
+    most = n_methods.groupby([rows[key] for key in within]).transform("max") if within else n_methods.max()
+    if (n_methods < most).any():
+        rows, words = rows[n_methods == most], f"{words}, where both were run"
     for method, variant in style.in_order(zip(rows["method"], rows["variant"], strict=True)):
         part = at(rows, method=method, variant=variant)
         runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
         n = int(runs["n_seeds"].max().sum())
-        at_end, passed = (int(part[kind].sum()) for kind in MARKS)
-        told.append(f"{called(method, variant)} {at_end} of {n}" + (f" ({passed} for a while)" if passed else ""))
-    return f"Collapsed at the end: {', '.join(told)}"
+        told.append(f"{called(method, variant)} {how_many(*(int(part[kind].sum()) for kind in COLLAPSES), n)}")
+    return f"{words}: {', '.join(told)}"
 
 
 def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
@@ -303,7 +315,7 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     rows = rows[rows["method"] != "clean"]
     if rows.empty:
         return style.blank("Nothing to draw: no adversarial training."), "Nothing to draw: no adversarial training."
-    smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, at_end=0, for_a_while=0)
+    smooth = rows.assign(value=rows["smooth"], seed="", low=np.nan, high=np.nan, **dict.fromkeys(COLLAPSES, 0))
     figure, drawn, words = facets(smooth)
     for row in drawn:
         panel = row[0][0]
@@ -341,7 +353,7 @@ def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
     for row in drawn:
         from_zero([panel for panel, _ in row])
     finished(figure, drawn, words)
-    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch, {of_seeds(rows)}. {CROSS}. {collapsed(rows)}."
+    return figure, f"Repeated trainings of FGSM-RS and ATAS by epoch, {of_seeds(rows)}. {CROSS}. {collapsed(rows, [])}."
 
 
 def collapse(rows: pd.DataFrame) -> Figure:

@@ -109,7 +109,9 @@ def correlations(panel: Axes, ranks: pd.DataFrame) -> str:
 
 def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Gradient norm and step size of three tenths of the images by epoch."""
-    rows = rows[rows["epoch"] > 5] if rows["epoch"].max() > 6 else rows
+    long = rows.groupby(["dataset", "model", "eps"])["epoch"].transform("max") > 6
+    rows = rows[~long | (rows["epoch"] > 5)]
+    since = " after epoch 5" if long.all() else ", of more than 6 epochs after epoch 5" if long.any() else " by epoch"
     places, words = style.places(rows, ["dataset", "model", "eps"])
     figure, axes = style.panels(len(places), 2, 4.2)
     quantities = {"grad_norm": "mean gradient norm", "alpha_255": "mean step size (1/255)"}
@@ -123,7 +125,7 @@ def fig10(rows: pd.DataFrame) -> tuple[Figure, str]:
             panel.set(title=style.title(where, places), ylabel=label)
     style.note(figure, words)
     return figure, (
-        "Gradient norm and step size of ATAS after epoch 5, of the tenths of the training images with the smallest, "
+        f"Gradient norm and step size of ATAS{since}, of the tenths of the training images with the smallest, "
         "middle and largest norms: mean and deviation over seeds; dotted: perturbations drawn anew. If the order "
         "stays, the norm is a property of the image."
     )
@@ -169,28 +171,27 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
         f"Norms of the perturbations that ATAS trained on in its last epoch ({of_images(rows)}), in units of what the "
         "budget allows. Where some pixel of an image reaches the budget it is on the left in the last bin; did all "
         "pixels of all images, the lengths on the right would be 1. "
-        f"In the last bin, and mean length: {'; '.join(filled(rows, where) for where in places)}."
+        f"In the last bin, and mean length: {'; '.join(filled(rows, where, places) for where in places)}."
     )
 
 
-def filled(rows: pd.DataFrame, where: tuple[str, ...]) -> str:
-    """`99.8 % of the images, 0.72 (digits, 77/255)`."""
+def filled(rows: pd.DataFrame, where: tuple[str, ...], every: list[tuple[str, ...]]) -> str:
+    """`99.8 % of the images, 0.72 (digits, 77/255)`, with the network where `every` place is not of one."""
     here = at(rows, dataset=where[0], model=where[1], eps=where[2])
     full = 100 * here[(here["quantity"] == "delta_linf") & (here["right"] > 0.999)]["share"].sum()
     lengths = at(here, quantity="delta_l2")
     middle = (lengths["right"] * lengths["share"]).sum() - 0.5 * (lengths["right"] - lengths["left"]).mean()
-    return f"{full:.1f} % of the images, {middle:.2f} ({where[0]}, {where[2]})"
+    model = [where[1]] if len({one[1] for one in every}) > 1 else []
+    return f"{full:.1f} % of the images, {middle:.2f} ({', '.join([where[0], *model, where[2]])})"
 
 
 def of_images(rows: pd.DataFrame) -> str:
-    """`1437 images x 3 seeds` and, of several data sets, of which."""
+    """`1437 images x 3 seeds` and, of several data sets or networks, of which."""
+    keys = ["dataset", "model"]
+    every, _ = style.places(rows, keys, len(rows))
     told = []
-    for dataset, part in rows.groupby("dataset", sort=False):
+    for where, part in rows.groupby(keys, sort=False):
         n, seeds = int(part["n"].iloc[0]), int(part["n_seeds"].iloc[0])
-        told.append(f"{n // seeds} images x {seeds} seed{'s' * (seeds != 1)}" + in_which(rows, str(dataset)))
+        own = f" of {one}" if (one := style.title(where, every)) else ""
+        told.append(f"{n // seeds} images x {seeds} seed{'s' * (seeds != 1)}{own}")
     return ", ".join(told)
-
-
-def in_which(rows: pd.DataFrame, dataset: str) -> str:
-    """` of digits`, where there are several data sets."""
-    return f" of {dataset}" if rows["dataset"].nunique() > 1 else ""

@@ -64,15 +64,19 @@ def fig02(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 def who_fell(run: pd.DataFrame) -> str:
     """When the run collapsed, in words, and whether it recovered."""
-    epoch, at_end = run[["collapse_epoch", "collapsed_at_end"]].iloc[0]
+    epoch, at_end, lost = run[["collapse_epoch", "collapsed_at_end", "robustness_lost"]].iloc[0]
     if np.isnan(epoch):
         return "which did not collapse"
-    return f"which collapsed in epoch {epoch:g}, " + ("and is collapsed at the end" if at_end == 1 else "for a while")
+    early = ", never robust," if lost == 0 else ""
+    return f"which{early} collapsed in epoch {epoch:g}, " + (
+        "and is collapsed at the end" if at_end == 1 else "for a while"
+    )
 
 
 def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Three test images after ATAS, a row of panels for each data set and network."""
     places, words = style.places(rows, ["dataset", "model", "eps"])
+    seeds = sorted(set(map(str, rows["seed"])))
     columns = min(3, rows["group"].nunique())
     figure, axes = style.panels(len(places), columns, 3, 2.7)
     for row, where in zip(axes, places, strict=True):
@@ -86,7 +90,7 @@ def fig09(rows: pd.DataFrame) -> tuple[Figure, str]:
         style.off(row[len(groups) :])
     style.note(figure, words)
     return figure, (
-        "Loss (nats) of single test images after ATAS along the sign of the gradient (v1) and random signs (v2), seed "
-        f"{rows['seed'].iloc[0]}; one range of loss a row. A landscape without ridges inside the budget is not "
-        "distorted."
+        "Loss (nats) of single test images after ATAS along the sign of the gradient (v1) and random signs (v2), seed"
+        f"{'s' * (len(seeds) > 1)} {', '.join(seeds)}; one range of loss a row. A landscape without ridges inside the "
+        "budget is not distorted."
     )

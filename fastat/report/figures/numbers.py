@@ -30,7 +30,7 @@ def told(name: str, rows: pd.DataFrame, about: pd.DataFrame) -> list[str]:
     if "dataset" not in rows:
         return []
     parts = [", ".join(runs(rows))] if runs(rows) else []
-    here = about[about["dataset"].isin(rows["dataset"].unique())]
+    here = about.merge(rows[["dataset", "model"]].drop_duplicates())
     parts += [", ".join(images(here, IMAGES[name]))] if name in IMAGES and len(here) else []
     return [f"{style.where(rows)}{one_eps(rows)}: {'; '.join(filter(None, parts))}."] if any(parts) else []
 

@@ -258,6 +258,11 @@ def fewer(cells: list[tuple[str, str]], words: list[str], most: int = MOST_LINES
     return in_order(sorted(cells, key=lambda cell: cell[1] != "paper")[:most])
 
 
+def most_names(rows: pd.DataFrame, by: list[str]) -> int:
+    """How many methods and variants are in the fullest panel, if there is one for each different `by`."""
+    return int(rows.drop_duplicates([*by, "method", "variant"]).groupby(by).size().max())
+
+
 def seeds(rows: pd.DataFrame) -> str:
     """`2 seeds`, `1 to 3 seeds`: of a cell."""
     return span(rows.groupby(["dataset", "model", "eps", "method", "variant"])["seed"].nunique(), "seed")
