@@ -131,7 +131,7 @@ def test_a_checkpoint_that_runs_code_is_refused(trap, tmp_path, wrapped, how):
     path, content = tmp_path / "theirs.pt", wrapped(Evil(trap))
     path.write_bytes(pickle.dumps(content)) if how is None else torch.save(content, path, **how)
     with pytest.raises(BadInput, match="is no file of plain tensors"):
-        checkpoints.read(path)
+        checkpoints.packed(path)
 
 
 def test_a_state_and_weights_that_run_code_are_refused(trap, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Arrays as a data set of the user's own: in an npz file, of which nothing is unpickled, or from a function."""
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastat.config import own_data
-from fastat.data import fit, split
+from fastat.data import fit, prepared, split
 from fastat.data.measure import Found
 from fastat.errors import BadInput
 from fastat.machine import seals
@@ -20,7 +21,7 @@ PAIRS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 ONE = ("images", "labels")
 KEYS = "It must hold x_train, y_train, x_test and y_test, or images and labels (with `test: 0.2` in the config)"
 LAYOUTS = {"NHWC": 3, "NCHW": 1, "NHW": None}  # where the channels are
-BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+BROKEN = (*prepared.BROKEN, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)  # runtime: encrypted
 
 
 def read(options: dict[str, Any], source: Path) -> Found:
@@ -30,8 +31,7 @@ def read(options: dict[str, Any], source: Path) -> Found:
     """
     path, where = own_data.path_of(options["npz"], "npz"), f"npz {options['npz']}"
     held = loaded(path, where)
-    origin = {"file": path.name, "bytes": path.stat().st_size, "sha256": seals.sha256(path)}
-    return in_parts(held, origin, options, where)
+    return in_parts(held, seals.of_file(path), options, where)
 
 
 def read_by(options: dict[str, Any], source: Path) -> Found:
@@ -40,10 +40,11 @@ def read_by(options: dict[str, Any], source: Path) -> Found:
     Raises: BadInput if there is no such function, it fails, or what it gives cannot be used.
     """
     where = f"reader {options['reader']}"
-    try:
-        function = imported(options["reader"])
-    except BadInput as error:
-        raise BadInput(f"{where}: {error}") from error
+    with in_a_sentence(where, "its module cannot be imported"):
+        try:
+            function = imported(options["reader"])
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
     with in_a_sentence(where, "it fails"):
         given = function()
     if not isinstance(given, Mapping) or not all(isinstance(value, np.ndarray) for value in given.values()):
@@ -143,7 +144,7 @@ def part(
             way_out = f"Write np.unique({y}, return_inverse=True)[1]"
         rule = f"{y} must be whole numbers, one an image, of shape (n,)"
         raise BadInput(f"{where}: {rule}, got {labels.dtype} {labels.shape}. {way_out}")
-    if len(images) != len(labels) or not len(images):
+    if images.ndim and (len(images) != len(labels) or not len(images)):
         raise BadInput(
             f"{where}: {x} and {y} must be as many and not none, got {len(images)} and {len(labels)}. "
             "Give each image its label"

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from fastat.config import own_data
 from fastat.data import fit, parallel, split
 from fastat.data.fit import Fit, listed
-from fastat.data.measure import PARTS, Found
+from fastat.data.measure import Found
+from fastat.data.prepared import PARTS
 from fastat.errors import BadInput
 from fastat.machine.foreign import head, instead
 
@@ -139,13 +140,18 @@ def images_of(folder: Path, where: str) -> list[Labelled]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Every file in a folder and in those below it; hidden ones are none (macOS leaves `._x.jpg` beside x.jpg)."""
+    """Every file in a folder and in those below it; hidden ones are none (macOS leaves `._x.jpg` beside x.jpg).
+
+    Raises: BadInput for a folder that cannot be read, and for a link to one, which may lead anywhere, also back.
+    """
 
     def refuse(error: OSError) -> None:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}. Its owner can give the right to.") from error
 
     for path, inner, names in os.walk(folder, onerror=refuse):
         inner[:] = [name for name in inner if not name.startswith(".")]
+        for link in (f"{path}/{name}" for name in inner if os.path.islink(f"{path}/{name}")):
+            raise BadInput(f"{link} is a link to a folder, and is not followed. Put the folder itself there.")
         yield from (f"{path}/{name}" for name in names if not name.startswith("."))
 
 

@@ -13,8 +13,9 @@ import torchvision
 from PIL import Image
 
 from fastat.data import arrays, fit, split
-from fastat.data.measure import PARTS, Found
-from fastat.errors import BadInput, did_you_mean
+from fastat.data.measure import Found
+from fastat.data.prepared import PARTS
+from fastat.errors import BadInput, did_you_mean, of_memory
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def read(options: dict[str, Any], source: Path) -> Found:
     name, where = options["torchvision"], f"torchvision {options['torchvision']}"
     cls = class_of(name, where)
     sets = {part: opened(cls, arguments(cls, k, options, where), source, where) for k, part in enumerate(PARTS)}
+    if getattr(sets["test"], "train", False) is True:
+        raise BadInput(f"{where}: its test part is of training images. Save its images as class folders: folder: PATH")
     seen = {part: [look(one, k, where) for k in range(len(one))] for part, one in sets.items()}
     every = [each for part in seen.values() for each in part]
     if not all(seen.values()):
@@ -62,19 +65,29 @@ def class_of(name: str, where: str) -> Any:
 
 
 def arguments(cls: Any, k: int, options: dict[str, Any], where: str) -> dict[str, Any]:
-    """What asks the class for part number k, 0 for training: `split` or `train`; and whether it may download.
+    """What asks the class for part number k, 0 for training: `split`, `train` or both; and whether it may download.
 
     Raises: BadInput if it takes neither.
     """
-    takes = inspect.signature(cls).parameters
-    if "split" in takes:
-        asked: dict[str, Any] = {"split": options.get("parts", PARTS)[k]}
-    elif "train" in takes and "parts" not in options:
-        asked = {"train": k == 0}
-    else:
+    takes = parameters(cls)
+    asked: dict[str, Any] = {"train": k == 0} if "train" in takes else {}
+    if "split" in takes:  # of EMNIST a split has both parts
+        asked["split"] = options.get("parts", PARTS)[k]
+    elif not asked or "parts" in options:
         what = "`parts` belongs to classes with `split`" if "train" in takes else "it has neither `split` nor `train`"
         raise BadInput(f"{where}: {what}. Save its images as class folders, and use folder: PATH")
     return {**asked, "download": bool(options.get("download"))} if "download" in takes else asked
+
+
+def parameters(cls: Any) -> set[str]:
+    """What the class can be called with; where it hands `**kwargs` on, also what the class below it takes."""
+    names: set[str] = set()
+    for one in (one for one in cls.__mro__ if "__init__" in vars(one)):
+        found = inspect.signature(one.__init__).parameters
+        names |= found.keys()
+        if inspect.Parameter.VAR_KEYWORD not in {each.kind for each in found.values()}:
+            break
+    return names
 
 
 def opened(cls: Any, asked: dict[str, Any], source: Path, where: str) -> Any:
@@ -92,9 +105,12 @@ def said_as_bad_input(where: str, place: Path, downloads: bool) -> Iterator[None
     """Raises: BadInput for whatever the class says against its files or arguments."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, TypeError, ImportError, LookupError) as error:
+    except Exception as error:  # anything may come out of damaged files, and code that is not ours
+        if of_memory(error):
+            raise
         way_out = "" if downloads else ", or say `download: true`"
         text = " ".join(str(error).split())[:300].replace(" You can use download=True to download it", "")
+        text = text or type(error).__name__
         raise BadInput(
             f"{where}: {text.rstrip('.')}. Put its files, unpacked, where torchvision looks for them: {place}{way_out}"
         ) from error
@@ -107,6 +123,8 @@ def look(images: Any, k: int, where: str) -> tuple[tuple[int, int], str, int]:
     """
     with said_as_bad_input(f"{where}, image {k}", Path(images.root), False):
         image, label = images[k]
+        if isinstance(image, Image.Image):
+            image.load()
     if not isinstance(image, Image.Image) or isinstance(label, bool) or not isinstance(label, int | np.integer):
         kinds = f"{type(image).__name__} and {type(label).__name__}"
         raise BadInput(f"{where}: it must give images with whole numbers as labels, got {kinds}. It is no labelled set")

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("train", "test")
+from fastat.data.prepared import PARTS
+
 ROWS = 1000  # images whose values are counted at a time
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import tokenize
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from fastat.machine.foreign import head, instead
 
 PARTS = ("train", "test")
 PAGE = 4096
+# what numpy raises for a file that it did not write
+BROKEN = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, tokenize.TokenError)
 SAMPLE_BYTES = 2**28  # of mapped pixels, a part: what `read` compares with its checksums
 
 
@@ -116,17 +119,6 @@ def facts_of(about: dict[str, str]) -> DatasetFacts:
     return found
 
 
-def content_sha256(path: Path) -> str:
-    """The sha256 that the header should have, from the content; mapped pixels count by their chunks' checksums.
-
-    Raises: BadInput if the file is damaged so that there is nothing to hash, or has no checksums of its pixels.
-    """
-    arrays = _tensors(path)
-    if facts_of(header(path)).stored and "train_chunks" not in arrays:
-        raise BadInput(f"{path} was prepared before its pixels had checksums. {way_out(path)}")
-    return content_hash(arrays)
-
-
 def content_hash(arrays: dict[str, np.ndarray]) -> str:
     """sha256 of images and labels, by name; of mapped pixels that of their chunks' hashes, with the labels."""
     digest = hashlib.sha256()
@@ -179,7 +171,7 @@ def mapped(path: Path, shape: tuple[int, ...], way_out: str) -> np.memmap:
         raise BadInput(f"{path} is damaged: it is no numpy file.{instead(beginning)} {way_out}")
     try:
         pixels = np.load(path, mmap_mode="c")
-    except (OSError, ValueError, EOFError, OverflowError) as error:
+    except BROKEN as error:
         raise BadInput(f"{path} is damaged ({error}). {way_out}") from error
     if pixels.dtype != np.uint8 or not pixels.flags.c_contiguous:
         raise BadInput(f"{path} holds no plain bytes, expected uint8 {shape}. {way_out}")

@@ -27,6 +27,7 @@ from fastat.config.catalog import CATALOG
 from fastat.data import measure, prepared
 from fastat.data.measure import Found
 from fastat.errors import BadInput, did_you_mean
+from fastat.machine import seals
 from fastat.machine.files import atomic
 from fastat.machine.foreign import head, instead
 
@@ -224,12 +225,7 @@ def origin(library: str | Callable[[Path], list[Path]], source: Path) -> dict[st
     """What a data set was read from: file -> bytes and sha256, or library -> version."""
     if isinstance(library, str):
         return {library: version(library)}
-    files = []
-    for path in library(source):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
-    return {"files": files}
+    return {"files": [seals.of_file(path) for path in library(source)]}
 
 
 def _folder(options: dict[str, Any], source: Path) -> Found:

@@ -24,6 +24,7 @@ from fastat.data.subsets import stratified
 from fastat.errors import BadInput
 from fastat.evaluation import run, whitebox
 from fastat.machine import devices, files, numerics, seals
+from fastat.machine.foreign import head
 from fastat.networks import own
 from fastat.networks.external import NAMED_STATISTICS, Opened, opened
 from fastat.training.run import git_commit
@@ -44,11 +45,24 @@ def evaluate(
     """
     numerics.settled(protocol["numerics"], device)
     devices.set_precision("float32")
+    source = of_file(one)
     every = opened(one, catalog.required(one.spec.dataset))
+    if of_file(one) != source:
+        raise BadInput(f"{one.weights} changed while it was read. Evaluate it again when nothing writes it any more.")
     data = load(one, results, device)
     chosen, looked = choose(one, every, data.test)
-    keep(one, chosen, looked, data, results)
+    keep(one, chosen, source, looked, data, results)
     run.evaluate(one.spec, one.protocol(protocol), results, device, one.suite, None, one.door, attacks)
+
+
+def of_file(one: External) -> dict[str, Any]:
+    """Name, size and sha256 of the checkpoint's file.
+
+    Raises: BadInput if it cannot be read.
+    """
+    path = Path(one.weights).expanduser()
+    head(path, "Download it.")
+    return seals.of_file(path)
 
 
 def load(one: External, results: Path, device: torch.device) -> ImageSet:
@@ -134,8 +148,10 @@ def warn(one: External, looked: dict[str, float], index: torch.Tensor) -> None:
         )  # fmt: skip
 
 
-def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet, results: Path) -> None:
-    """Write weights.safetensors and run.json; those of an earlier evaluation of the same stay.
+def keep(
+    one: External, chosen: Opened, source: dict[str, Any], looked: dict[str, float], data: ImageSet, results: Path
+) -> None:
+    """Write weights.safetensors and run.json; those of an earlier evaluation of the same stay. source: `of_file`.
 
     Raises: BadInput if another checkpoint has the name.
     """
@@ -143,7 +159,7 @@ def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet
     weights = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in chosen.network.state_dict().items()}
     )
-    about = described(one, chosen, looked, data, hashlib.sha256(weights).hexdigest())
+    about = described(one, chosen, source, looked, data, hashlib.sha256(weights).hexdigest())
     path, to_weights = folder / "run.json", folder / "weights.safetensors"
     with files.exclusive(folder / "state"):
         if path.exists():
@@ -161,9 +177,11 @@ def keep(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet
             seals.write(path, about)
 
 
-def described(one: External, chosen: Opened, looked: dict[str, float], data: ImageSet, weights: str) -> dict[str, Any]:
-    """What run.json says. weights: the sha256 of weights.safetensors."""
-    path, found = Path(one.weights).expanduser(), chosen.found
+def described(
+    one: External, chosen: Opened, source: dict[str, Any], looked: dict[str, float], data: ImageSet, weights: str
+) -> dict[str, Any]:
+    """What run.json says. source: `of_file`. weights: the sha256 of weights.safetensors."""
+    found = chosen.found
     about = {
         "run": one.spec.name,
         "status": "external",
@@ -174,9 +192,7 @@ def described(one: External, chosen: Opened, looked: dict[str, float], data: Ima
         "data_sha256": data.sha256,
         "n_parameters": sum(p.numel() for p in chosen.network.parameters()),
         "source": {
-            "file": path.name,
-            "bytes": path.stat().st_size,
-            "sha256": seals.sha256(path),
+            **source,
             "entry": found.entry,
             "others": list(found.others),
             "prefix": found.prefix,

@@ -271,11 +271,10 @@ def target(name: str, where: str) -> str:
         return ""
     if name != below and below in BESIDE_RUNS:
         return below
-    run, _, file = below.removeprefix("runs/").partition("/seed")
-    seed, _, file = file.partition("/")
-    if name != below and below.startswith("runs/") and contents.is_of_a_run(file):
-        if below == f"runs/{RunSpec.parse(f'{run}/seed{seed}').name}/{file}":
-            return below
+    top, *words = below.split("/")
+    run, file = "/".join(words[:6]), "/".join(words[6:])
+    if name != below and top == "runs" and contents.is_of_a_run(file) and RunSpec.parse(run).name == run:
+        return below
     raise BadInput(f"{where} holds {name[:100]!r}, which no archive of `export` has: nothing is imported.")
 
 

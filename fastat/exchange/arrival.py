@@ -3,10 +3,11 @@
 An import that is killed while it moves is finished by the next: files that are there already stay.
 """
 
+import errno
 import filecmp
 import os
 import shutil
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 
 from fastat.config import catalog, external
@@ -89,10 +90,16 @@ def settle(source: Path, staging: Path, results: Path) -> list[str]:
     for path in sorted(paths, key=lambda path: path.name == "run.json"):
         if not (results / path).exists():
             new.setdefault(run_of(path), []).append(path)
-    move(staging, results, new.pop("", []))
-    for run, mine in new.items():
-        with files.exclusive(results / "runs" / run / "state"):
-            move(staging, results, mine)
+    of_grid = new.pop("", [])
+    states = {run: results / "runs" / run / "state" for run in new}
+    at_work = {run for run, state in states.items() if state.exists()}  # somebody may be, and then nothing is moved
+    with ExitStack() as held:
+        for run in at_work:
+            held.enter_context(files.exclusive(states[run]))
+        move(staging, results, of_grid)
+        for run, mine in new.items():
+            with nullcontext() if run in at_work else files.exclusive(states[run]):
+                move(staging, results, mine)
     return [*described(runs, known, new, results), *foreign_code(code, results), *missing_data(runs, results)]
 
 
@@ -181,14 +188,20 @@ def same(one: Path, other: Path) -> bool:
 
 
 def move(staging: Path, results: Path, paths: list[Path]) -> None:
-    """Into their places, in this order.
+    """Into their places, in this order; copied where a link leads to another disk.
 
     Raises: BadInput if one cannot be written.
     """
     for path in paths:
         try:
             (results / path).parent.mkdir(parents=True, exist_ok=True)
-            (staging / path).replace(results / path)
+            try:
+                (staging / path).replace(results / path)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with files.atomic(results / path) as partial:
+                    contents.copy(staging / path, partial)
         except OSError as error:
             raise files.unwritable(str(results / path), error.errno) from error
 

@@ -47,7 +47,7 @@ def cure(run: Checked) -> str:
 def evidence(results: Path, run: Checked, with_weights: bool) -> list[str]:
     """The files of a run that prove its numbers: run.json, what that names and what was believed of eval/.
 
-    Snapshots stay, weights too unless asked for. A diverged run has evaluations without rows.
+    Snapshots stay, weights too unless asked for.
     Raises: BadInput for a file that is not what run.json names.
     """
     assert run.about is not None
@@ -57,7 +57,7 @@ def evidence(results: Path, run: Checked, with_weights: bool) -> list[str]:
     for file in named:
         if seals.sha256(folder / file) != said[file]:
             raise BadInput(f"{folder / file} is not what this run wrote: run.json has another sha256. Train it again.")
-    pairs = (f"eval/{name}.{ending}" for name in run.rows or verify.COLUMNS for ending in ("csv", "json"))
+    pairs = (f"eval/{name}.{ending}" for name in run.evaluations for ending in ("csv", "json"))
     return ["run.json", *named, *(file for file in pairs if (folder / file).is_file())]
 
 

@@ -4,11 +4,13 @@ Nothing is written before everything is read, and nothing is written over. A mer
 same command: files that are there already stay.
 """
 
+import csv
 import json
 import os
 import re
 import shutil
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,8 +20,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fastat.config import catalog
-from fastat.config.grid import COLUMNS
+from fastat.config import catalog, grid
 from fastat.config.spec import RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
@@ -32,6 +33,7 @@ from fastat.report.versus import counted
 
 NOTHING = "Nothing was written."
 DATA, TRAINING, STATE, ROWS, EVALUATION = range(5)  # in the order in which they are written
+CHECKSUM = "checksum"  # the attack of the row that seals an unfinished attack's file
 STATE_FILE = "state/state.safetensors"
 SNAPSHOT = re.compile(r"snapshots/epoch\d+\.safetensors")
 
@@ -167,15 +169,34 @@ def of_run(folder: Path, name: str, checker: verify.Checker, left: list[str]) ->
     images = (*verify.sizes(RunSpec.parse(name), run.about), run.about.get("data_sha256"))
     said = f"weights {weights[:16]}, {of_whom(run.about)}"
     yield Unit(TRAINING, name, folder, training, under(name, parts), said, training, images)
-    for suite in COLUMNS if not run.rows and not run.problems else run.rows:
+    for suite in run.evaluations:
         if parts := [file for file in (f"eval/{suite}.csv", f"eval/{suite}.json") if (below / file).is_file()]:
             found = seals.sha256(below / parts[0])
             said = f"rows {found[:16]}"
             yield Unit(EVALUATION, f"{name}/eval/{suite}", folder, found, under(name, parts), said, training)
     for path in sorted((below / "state").glob("*")):
         if path.suffix in (".csv", ".json") and path.is_file() and contents.SMALL.fullmatch(path.name.replace("-", "")):
+            if not is_whole(path):
+                left.append(f"{path} is damaged, of another evaluation, or made before it had a checksum")
+                continue
             file = f"state/{path.name}"
             yield Unit(ROWS, f"{name}/{file}", folder, seals.sha256(path), under(name, [file]), "", training)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an unfinished attack's file is what was written: the last row of one is its checksum, as `seal` makes it.
+
+    That one is in fastat/evaluation/autoattack.py, with torch.
+    """
+    try:
+        if path.suffix == ".json":
+            return seals.SEAL in seals.read(path)
+        with open(path, encoding="utf-8", newline="") as file:
+            columns, *rows, last = csv.reader(file)
+    except (BadInput, OSError, ValueError, csv.Error):
+        return False
+    seal = [CHECKSUM, str(len(rows)), str(zlib.crc32("\n".join(map(",".join, rows)).encode())), "0"]
+    return columns == grid.ROWS and last in ([*seal, path.stem], [*seal, ""])  # '': a version before this one made it
 
 
 def is_there(path: Path) -> bool:

@@ -54,7 +54,7 @@ def atomic(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
+        sweep(path.parent, unnamed=path.suffix == ".safetensors")
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
@@ -97,18 +97,18 @@ def remove(partial: Path) -> None:
         log.debug("%s stays: %s", partial, error)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, unnamed: bool) -> None:
     """Remove the unfinished files in `folder` that nobody writes any more.
 
-    Of this host: those whose process has ended. Of other hosts, whose processes cannot be asked, and what safetensors
-    was writing: those older than a day.
+    Of this host: those whose process has ended. Of other hosts, whose processes cannot be asked: those older than a
+    day. unnamed: likewise what safetensors was writing, whose names other programs' files have, too.
     """
     for path in folder.glob(".*"):
         named = PART.fullmatch(path.name)
         if named and named[1] == HOST:
             dead = not lives(int(named[2]))
         else:
-            dead = bool(named or UNNAMED.fullmatch(path.name)) and age(path) > DAY
+            dead = bool(named or (unnamed and UNNAMED.fullmatch(path.name))) and age(path) > DAY
         if dead:
             remove(path)
 

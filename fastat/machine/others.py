@@ -59,8 +59,9 @@ def in_a_sentence(whose: str, problem: str, way_out: str = "") -> Iterator[None]
 
 
 def place(error: BaseException) -> str:
-    """` (mynets.py:12)`: the deepest line that is neither torch's nor the suite's; ''."""
+    """` (mynets.py:12)`: the deepest line that is neither torch's, the suite's nor of what imports; ''."""
     torch = find_spec("torch")
-    ours = (str(Path(__file__).parent.parent), *(torch.submodule_search_locations or () if torch else ()))
+    importing = (str(Path(importlib.__file__).parent), "<frozen importlib")
+    ours = (str(Path(__file__).parent.parent), *importing, *(torch.submodule_search_locations or () if torch else ()))
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

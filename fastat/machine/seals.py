@@ -21,6 +21,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_file(path: Path) -> dict[str, Any]:
+    """Name, size and sha256 of a file, as evidence keeps them of what was read."""
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
 def seal(about: dict[str, Any]) -> str:
     """sha256 of what a JSON object says, less the seal that it may carry."""
     said = json.loads(json.dumps({key: value for key, value in about.items() if key != SEAL}))

@@ -85,17 +85,12 @@ class Checkpoint:
     kinds: tuple[str, ...] = ("float32",)
 
 
-def read(path: Path, part: str | None = None) -> Checkpoint:
-    """The file's tensors, under names that no wrapper is left of. Nothing in it is executed (weights_only).
+def packed(path: Path, part: str | None = None) -> Checkpoint:
+    """The file's tensors, by their names in the file. Nothing in it is executed (weights_only).
 
     Raises: BadInput if it is missing, no checkpoint, has no such part, several that may be meant, holds objects that
     only code can rebuild, or weights that are no numbers.
     """
-    return unwrapped(packed(path, part))[-1]
-
-
-def packed(path: Path, part: str | None = None) -> Checkpoint:
-    """As `read`, with the names as they are in the file."""
     content = content_of(path)
     tables = dict(state_dicts(content))
     entry = chosen(path, content, tables, part)
@@ -171,10 +166,16 @@ def chosen(path: Path, content: Any, tables: dict[str, dict[str, Tensor]], part:
 
 
 def rank(name: str) -> tuple[bool, tuple[int, ...]]:
-    """A sorting key for the places of state dicts: averages last, then as WRAPPERS has them."""
-    parts = name.split(".") if name else []
-    averaged = any(AVERAGED.search(part) for part in parts)
-    return averaged, tuple(WRAPPERS.index(part) if part in WRAPPERS else len(WRAPPERS) for part in parts)
+    """A sorting key for the places of state dicts: averages last, then as WRAPPERS has them.
+
+    What lies below a word that is not among these, as `student`, does not put it before `teacher`.
+    """
+    parts, places = name.split(".") if name else [], list[int]()
+    for part in parts:
+        places.append(WRAPPERS.index(part) if part in WRAPPERS else len(WRAPPERS))
+        if part not in WRAPPERS:
+            break
+    return any(AVERAGED.search(part) for part in parts), tuple(places)
 
 
 def in_float32(path: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -224,11 +225,6 @@ def unwrapped(found: Checkpoint) -> list[Checkpoint]:
         if not cut or not weights:
             return stages
         stages.append(replace(last, weights=without_prefix(weights, cut), prefix=last.prefix + cut))
-
-
-def unwrap(state: dict[str, Tensor]) -> Checkpoint:
-    """Take off `module.` (DataParallel) and the like, and put the normalising layer aside."""
-    return unwrapped(Checkpoint(state, {}))[-1]
 
 
 def without_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from fastat.config import catalog
 from fastat.config.catalog import DatasetFacts
 from fastat.config.external import External
 from fastat.config.networks import Door, shown
+from fastat.data.fit import listed
 from fastat.errors import BadInput
 from fastat.machine import numerics
 from fastat.networks import models, own, released
@@ -103,10 +104,10 @@ def of_ours(one: External, found: Checkpoint, facts: DatasetFacts) -> Iterator[O
     n_channels, n_classes, name = facts.shape[0], facts.n_classes, one.spec.model
     path = Path(one.weights)
     archs = [one.recipe["arch"]] if one.recipe["arch"] else released.archs_of(name)
-    wrong = {arch: released.differences(found, name, n_channels, n_classes, arch, constants=False) for arch in archs}
+    wrong = {arch: released.differences(found, name, n_channels, n_classes, arch) for arch in archs}
     nearest = min(archs, key=lambda arch: len(wrong[arch]))
     if wrong[nearest]:
-        released.check(found, path, name, n_channels, n_classes, nearest, constants=False)
+        released.check(found, path, name, n_channels, n_classes, nearest)
     seen: list[models.Rules] = []
     for arch in (arch for arch in archs if not wrong[arch]):
         network = released.filled(found, name, n_channels, n_classes, arch)
@@ -132,6 +133,7 @@ def of_others(one: External, stages: list[Checkpoint], facts: DatasetFacts) -> O
     n_channels = facts.shape[0]
     numerics.without_onednn()
     network = own.build(one.door, n_channels, facts.n_classes)
+    own.check_kept(shown(one.door), network)
     wanted = network.state_dict()
     found = min(stages, key=lambda stage: len(wanted.keys() ^ stage.weights.keys()))
     counters = {key: tensor for key, tensor in wanted.items() if key.endswith(COUNTER)}
@@ -156,7 +158,7 @@ def check_keys(one: External, found: Checkpoint, wanted: dict[str, Tensor]) -> N
         if key in found.weights and wanted[key].is_floating_point() and not found.weights[key].is_floating_point()
     ]
     parts = {"missing": missing, "extra": extra, "of another shape": shapes, "whole numbers": whole}
-    said = [f"{what}: {listed(keys)}" for what, keys in parts.items() if keys]
+    said = [f"{what}: {listed(keys, NAMED)}" for what, keys in parts.items() if keys]
     if said:
         raise BadInput(
             f"{one.weights} is not of network {shown(one.door)}: {'; '.join(said)}. Name the network that it was "
@@ -174,19 +176,19 @@ def check_once(one: External, wanted: dict[str, Tensor]) -> None:
         )
 
 
-def listed(keys: list[str]) -> str:
-    """The first of them, and how many more."""
-    return ", ".join(keys[:NAMED]) + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
-
-
 def settled(one: External, found: Checkpoint, n_channels: int) -> Normalize | None:
     """What comes before the network: as it was said, else as the file has it; None: what the network itself has.
 
-    Raises: BadInput if the file says another thing.
+    Raises: BadInput if the file says another thing, or half of one and nobody the whole.
     """
     stated, stored, held = one.recipe["normalise"], found.statistics, None
     if {"mean", "std"} <= stored.keys():
         held = layer({key: stored[key].float() for key in ("mean", "std")}, n_channels, one.weights)
+    elif stored:
+        half = f"{one.weights} holds {''.join(stored)} of a normalising layer, and not the other of mean and std"
+        if not stated:
+            raise BadInput(f"{half}. Say how its input is normalised: --normalise MEAN STD, or inside")
+        log.warning("%s: it is normalised as said, by %s", half, stated)
     if not stated:
         return held
     wanted = None
@@ -224,8 +226,8 @@ def same(one: Normalize, other: Normalize) -> bool:
 
 
 def said_by(normalize: Normalize) -> dict[str, list[float]]:
-    """{mean, std}, a number a channel."""
-    return {key: [round(value, 6) for value in getattr(normalize, key).flatten().tolist()] for key in ("mean", "std")}
+    """{mean, std}, a number a channel: of the decimals that are this float32 the shortest."""
+    return {key: [float(str(value)) for value in getattr(normalize, key).flatten().numpy()] for key in ("mean", "std")}
 
 
 def normalised(network: nn.Module, door: Door, stated: dict[str, list[float]] | None, n_channels: int) -> nn.Module:

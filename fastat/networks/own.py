@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from fastat.config.networks import Door, kind_of, shown
@@ -222,14 +222,22 @@ def made_up(shape: tuple[int, int, int]) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def check_kept(called: str, network: nn.Module) -> None:
+    """What it keeps: tensors, of a known size."""
+    for name, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            way_out = "Keep it in a buffer"
+            raise refusal(called, f"its state_dict must hold tensors, got {type(value).__name__} ({name})", way_out)
+        if is_lazy(value):
+            way_out = "Write its size, in place of a Lazy layer"
+            raise refusal(called, f"{name} has no size before an image is seen", way_out)
+
+
 def check_state(called: str, network: nn.Module) -> None:
     """What it is made of: parameters that learn, in float32, on the CPU; nothing kept but tensors."""
+    check_kept(called, network)
     parameters = dict(network.named_parameters())
     for name, p in parameters.items():
-        if isinstance(p, UninitializedParameter):
-            raise refusal(
-                called, f"{name} has no size before an image is seen", "Write its size, in place of a Lazy layer"
-            )
         if p.dtype != torch.float32:
             way_out = "Leave out .half() and .bfloat16(): `precision: bf16` in a recipe computes in half precision"
             raise refusal(called, f"its parameters must be float32, got {p.dtype} ({name})", way_out)
@@ -241,10 +249,6 @@ def check_state(called: str, network: nn.Module) -> None:
         raise refusal(
             called, f"{problem}: nothing can be trained", "Hold them as nn.Parameter or in layers of torch.nn"
         )
-    for name, value in network.state_dict().items():
-        if not isinstance(value, Tensor):
-            way_out = "Keep it in a buffer"
-            raise refusal(called, f"its state_dict must hold tensors, got {type(value).__name__} ({name})", way_out)
 
 
 def check_logits(called: str, logits: Any, n_images: int, n_classes: int, mode: str) -> None:

@@ -20,7 +20,6 @@ Names and shapes cannot tell a shortcut from the raw input from one after BatchN
 a loader normalised by: which arch a file was trained with is for the caller to know.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from torch import nn
 
 from fastat.errors import BadInput
 from fastat.networks import models
-from fastat.networks.checkpoints import COUNTER, Checkpoint, read
+from fastat.networks.checkpoints import COUNTER, Checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,28 +60,12 @@ SPARE = {  # arch -> prefixes of tensors that its files hold twice, or that its 
 }
 
 
-def load(
-    path: Path, name: str, n_classes: int, arch: str = "shared", part: str | None = None, n_channels: int = 3
-) -> models.Network:
-    """The released network, in eval mode: x (B, C, H, W) in [0, 1] -> logits.
-
-    `part` is the entry of the file that holds the state dict; None: one of WRAPPERS, or the file itself.
-
-    Raises: BadInput if the file cannot be read, or holds another network than `name` by the rules of `arch`.
-    """
-    found = read(path, part)
-    check(found, path, name, n_channels, n_classes, arch)
-    return filled(found, name, n_channels, n_classes, arch)
-
-
-def check(
-    found: Checkpoint, path: Path, name: str, n_channels: int, n_classes: int, arch: str, constants: bool = True
-) -> None:
+def check(found: Checkpoint, path: Path, name: str, n_channels: int, n_classes: int, arch: str) -> None:
     """Raises: BadInput if the file at `path` holds another network than `name` by the rules of `arch`."""
-    if wrong := differences(found, name, n_channels, n_classes, arch, constants):
+    if wrong := differences(found, name, n_channels, n_classes, arch):
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         none = "no network of fastat/networks/models.py: build its own by --model module:factory (docs/checkpoints.md)"
-        fits = "; ".join(fitting(found, n_channels, constants)) or none
+        fits = "; ".join(fitting(found, n_channels)) or none
         raise BadInput(
             f"{path} is no {name} of arch {arch} for {n_classes} classes: {'; '.join(wrong[:3])}{more}. It fits {fits}."
         )
@@ -125,13 +108,8 @@ def key_map(network: models.Network, name: str, arch: str, found: Checkpoint) ->
     return {parts[prefix[key]] + key.removeprefix(prefix[key]): key for key in keys}
 
 
-def differences(
-    found: Checkpoint, name: str, n_channels: int, n_classes: int, arch: str, constants: bool = True
-) -> list[str]:
-    """What keeps a checkpoint from being `name` by the rules of `arch`, in the network's order.
-
-    constants: whether those that it normalises by must be the arch's, too.
-    """
+def differences(found: Checkpoint, name: str, n_channels: int, n_classes: int, arch: str) -> list[str]:
+    """What keeps a checkpoint from being `name` by the rules of `arch`, in the network's order."""
     with torch.device("meta"):
         network = models.build(name, n_channels, n_classes, arch)
     state, known, wrong = network.state_dict(), key_map(network, name, arch, found), []
@@ -142,24 +120,15 @@ def differences(
             wrong.append(f"{theirs} is missing")
         elif found.weights[theirs].shape != state[ours].shape:
             wrong.append(f"{theirs} is {tuple(found.weights[theirs].shape)}, not {tuple(state[ours].shape)}")
+        elif state[ours].is_floating_point() and not found.weights[theirs].is_floating_point():
+            wrong.append(f"{theirs} holds whole numbers ({found.weights[theirs].dtype}), as of a quantised network")
     for key in found.weights:
         if key not in known and not key.startswith(SPARE.get(arch, ())):
             wrong.append(f"{key} is extra")
-    return [*wrong, *(other_constants(found, name, n_channels, n_classes, arch) if constants else ())]
+    return wrong
 
 
-def other_constants(found: Checkpoint, name: str, n_channels: int, n_classes: int, arch: str) -> Iterator[str]:
-    """In what the file's normalising layer is not that of `arch`."""
-    statistics = models.ARCHS[arch][models.MODELS[name].kind].statistics_of(n_classes)
-    normalize = models.Normalize(n_channels, statistics)
-    for part, numbers in (("mean", normalize.mean.flatten()), ("std", normalize.std.flatten())):
-        stored = found.statistics.get(part, numbers).float().flatten()
-        if len(stored) != len(numbers) or not stored.allclose(numbers):
-            one, other = ([round(number, 6) for number in numbers.tolist()] for numbers in (stored, numbers))
-            yield f"it normalises by {part} {one}, not {other}"
-
-
-def fitting(found: Checkpoint, n_channels: int = 3, constants: bool = True) -> list[str]:
+def fitting(found: Checkpoint, n_channels: int = 3) -> list[str]:
     """The networks that have the checkpoint's keys and shapes, as `preact_resnet18 for 10 classes (arch ssat)`."""
     fits: dict[str, list[str]] = {}
     for name in models.MODELS:
@@ -167,7 +136,7 @@ def fitting(found: Checkpoint, n_channels: int = 3, constants: bool = True) -> l
             continue
         for arch in archs_of(name):
             n_classes = classes_of(found, name, arch)
-            if n_classes and not differences(found, name, n_channels, n_classes, arch, constants):
+            if n_classes and not differences(found, name, n_channels, n_classes, arch):
                 fits.setdefault(f"{name} for {n_classes} classes", []).append(arch)
     return [f"{network} (arch {' or '.join(archs)})" for network, archs in fits.items()]
 

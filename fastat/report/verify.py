@@ -86,17 +86,17 @@ class Wrong(Exception):
 
 @dataclass
 class Checked:
-    """What can be believed of a run. `about` is None if nothing is; `rows` has the evaluations that can be.
+    """What can be believed of a run. `about` is None if nothing is; `evaluations` has those that can be.
 
-    sidecars: what each of these was made from.
-
-    unverified: what nothing could be held against, as weights that are not there.
+    rows: theirs, if they are in tables: not of a training that diverged, or on a subset. sidecars: what each was made
+    from. unverified: what nothing could be held against, as weights that are not there.
     packed: its packed.json; left_out: what is not there, and was whole when the run was packed.
     """
 
     name: str
     about: dict[str, Any] | None = None
     log: Rows = field(default_factory=dict)
+    evaluations: list[str] = field(default_factory=list)
     rows: dict[str, Rows] = field(default_factory=dict)
     sidecars: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -157,12 +157,14 @@ class Checker:
             run.about = None
             run.wrong(file, error if isinstance(error, Wrong) else Wrong("is no run's", error), "train")
             return run
-        if run.about["status"] in ("finished", EXTERNAL) and not spec.subset:  # a training on a subset is not attacked
-            for name in self.evaluations(spec, run.about):
-                try:
-                    run.rows[name] = self.evaluation(spec, name, run)
-                except Wrong as wrong:
-                    run.wrong(f"eval/{name}.csv", wrong, "probe" if name == "surfaces_by_epoch" else "evaluate")
+        attacked = run.about["status"] in ("finished", EXTERNAL) and not spec.subset
+        for name in self.evaluations(spec, run.about) if attacked else self.made_by_hand(spec):
+            try:
+                rows = self.evaluation(spec, name, run)
+                run.evaluations.append(name)
+                run.rows |= {name: rows} if attacked else {}
+            except Wrong as wrong:
+                run.wrong(f"eval/{name}.csv", wrong, "probe" if name == "surfaces_by_epoch" else "evaluate")
         return run
 
     # The training
@@ -328,6 +330,10 @@ class Checker:
         if there or (self.config is not None and keeps_snapshots(spec, self.config)):
             yield "surfaces_by_epoch"
 
+    def made_by_hand(self, spec: RunSpec) -> list[str]:
+        """Which files are there of a run that no table has accuracies of: it diverged, or was trained on a subset."""
+        return [name for name in COLUMNS if (self.results / "runs" / spec.name / f"eval/{name}.csv").exists()]
+
     def is_under_autoattack(self, spec: RunSpec) -> bool:
         """Whether AutoAttack's rows should be there; without a config, also where they are."""
         if self.config is not None:
@@ -345,13 +351,17 @@ class Checker:
             return None
 
     def evaluation(self, spec: RunSpec, name: str, run: Checked) -> Rows:
-        """The rows of eval/NAME.csv, if they are of these weights, data and protocol, and whole."""
+        """The rows of eval/NAME.csv, if whole and of these weights, data and protocol; none of a run that diverged."""
         path = self.results / "runs" / spec.name / f"eval/{name}.csv"
         content = whole(path)
+        assert run.about is not None
+        if run.about["status"] == "diverged":
+            if n := len(read_rows(content, COLUMNS[name])[COLUMNS[name][0]]):
+                raise Wrong("has rows, of another training than this one, which diverged", n)
+            return {}
         protocol = self.sidecar(spec, name, path.with_suffix(".json"), hashlib.sha256(content).hexdigest(), run)
         rows = read_rows(content, COLUMNS[name])
         if name.endswith(("whitebox", "autoattack", "attacks")):
-            assert run.about is not None
             part = run.about["recipe"].get("part", "test")
             n_test = sizes(spec, run.about)[0 if part == "train" else 1]
             check_values(rows, n_test, self.labels(spec.dataset, part))
@@ -376,7 +386,8 @@ class Checker:
         wanted = None
         if self.config is not None:
             whole_protocol = protocol_of_run(spec, self.config)
-            whole_protocol["attacks"] = protocols_of(attacks_for(self.config, spec.dataset), whole_protocol)
+            asked = attacks_for(self.config, spec.dataset) if is_attacked_by_name(spec, self.config) else ()
+            whole_protocol["attacks"] = protocols_of(asked, whole_protocol)
             wanted = {**protocol_of(name, whole_protocol), "numerics": whole_protocol["numerics"]}
         if not path.exists():
             run.unverified.append(f"eval/{name}.csv was made before evaluations named their weights")

@@ -272,6 +272,13 @@ def swapped_images(path):
     pixels.flush()
 
 
+def spoilt_header(path):
+    with open(path, "rb+") as file:
+        content = file.read(200)
+        file.seek(content.index(b"{"))
+        file.write(b"(")
+
+
 @pytest.mark.parametrize(
     "spoil,message",
     [
@@ -283,6 +290,7 @@ def swapped_images(path):
         (lambda path: np.save(path, np.zeros((6, 3, 256, 256), np.int8)), "holds no plain bytes, expected uint8"),
         (lambda path: np.save(path, np.asfortranarray(np.load(path))), "holds no plain bytes, expected uint8"),
         (lambda path: os.truncate(path, 500_000), "is damaged"),
+        (spoilt_header, "is damaged"),
         (lambda path: os.truncate(path, 0), "is damaged: it is no numpy file. It is empty."),
         (lambda path: (path.unlink(), os.mkfifo(path)), "must be a file, but it is a pipe. It is missing or damaged"),
     ],

@@ -1,12 +1,15 @@
 """Data sets of one's own: every door, every rule of what it takes, and the way from a config to the page."""
 
+import io
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,7 @@ from fastat.cli import main
 from fastat.config import catalog, grid, own_data
 from fastat.config.recipe import resolve
 from fastat.config.spec import RunSpec
-from fastat.data import datasets, fit, folder, prepared, sources
+from fastat.data import datasets, fit, folder, image_sets, prepared, sources
 from fastat.errors import BadInput
 from tests.tars import SAFELY
 
@@ -326,6 +329,17 @@ def test_an_interrupted_preparation_leaves_what_was_there(tmp_path, monkeypatch)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.safetensors"]
 
 
+def test_a_link_to_a_folder_is_named_and_one_to_a_class_or_an_image_is_followed(tmp_path):
+    root = tree(tmp_path / "in")
+    shutil.move(root / "train/cat", tmp_path / "cat")
+    (root / "train/cat").symlink_to(tmp_path / "cat")
+    (root / "train/cat/4.png").symlink_to(picture(tmp_path / "other.png"))
+    assert made(tmp_path, {"folder": str(root)})[1]["n_train"] == 9
+    (tmp_path / "cat/more").symlink_to(tmp_path / "cat")
+    said = refused(tmp_path, {"folder": str(root)})
+    assert f"{root}/train/cat/more is a link to a folder, and is not followed. Put the folder itself there" in said
+
+
 # Arrays
 
 
@@ -388,6 +402,7 @@ def test_channels_are_where_the_shape_or_the_layout_says(tmp_path, shape, option
             {},
             "must be NHWC or NCHW with 1 or 3 channels, or NHW, got (12, 5, 6, 4)",
         ),
+        ({"images": np.uint8(7)}, {}, "must be NHWC or NCHW with 1 or 3 channels, or NHW, got ()"),
         ({}, {"layout": "NCHW"}, "or NHW, got (12, 5, 6, 3) and layout: NCHW. Reshape it, or say its layout"),
         ({}, {"test": None}, "has images and labels, and no test part. Say how many: `test: 0.2`"),
     ],
@@ -446,6 +461,29 @@ def test_what_is_no_npz_is_refused(tmp_path):
     assert "holds one array, and is no npz file" in refused(tmp_path, options)
 
 
+@pytest.mark.parametrize("byte", [b"(", b'"', b"\\", b"[", b"\0"])
+def test_an_npz_with_a_damaged_header_inside_is_refused(tmp_path, byte):
+    x, y = four()
+    whole = io.BytesIO()
+    np.save(whole, x)
+    spoilt = whole.getvalue().replace(b"{", byte, 1)
+    with zipfile.ZipFile(npz(tmp_path / "a.npz", labels=y), "a") as archive:
+        archive.writestr("images.npy", spoilt)
+    assert "is damaged (" in refused(tmp_path, {"npz": str(tmp_path / "a.npz"), "test": 0.5})
+
+
+def test_an_encrypted_npz_is_refused(tmp_path):
+    x, y = four()
+    content = bytearray(npz(tmp_path / "a.npz", images=x, labels=y).read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.find(signature)
+        while at >= 0:
+            content[at + flags] |= 1  # as an archive with a password has it
+            at = content.find(signature, at + 1)
+    (tmp_path / "a.npz").write_bytes(content)
+    assert "is encrypted, password required" in refused(tmp_path, {"npz": str(tmp_path / "a.npz"), "test": 0.5})
+
+
 # torchvision's sets
 
 
@@ -482,9 +520,25 @@ class FakeTrain(Fake):
         super().__init__(root, "train" if train else "test", download=download)
 
 
+class FakeBoth(FakeTrain):
+    """As EMNIST: a `split` has both parts, and `train` and `download` are handed on."""
+
+    def __init__(self, root, split, **kwargs):
+        self.asked = split
+        super().__init__(root, **kwargs)
+
+
+class FakeHidden(Fake):
+    """It has both parts, and says neither how."""
+
+    def __init__(self, root, split="train", download=False):
+        super().__init__(root, download=download)
+        self.train = True
+
+
 @pytest.fixture
 def fakes(monkeypatch):
-    for cls in (Fake, FakeTrain):
+    for cls in (Fake, FakeTrain, FakeBoth, FakeHidden):
         monkeypatch.setattr(torchvision.datasets, cls.__name__, cls, raising=False)
 
 
@@ -495,6 +549,31 @@ def test_a_set_with_split_or_train_is_read_in_both_parts(tmp_path, fakes, name, 
     assert (facts["n_train"], facts["n_test"], facts["n_classes"], facts["classes"]) == (12, 12, 3, classes)
     assert (data.train.images[:, 1] == 1).all() and (data.test.images[:, 1] == 2).all()
     assert (data.train.images[:, 0, 0, 0] % 3 == data.train.labels).all()
+
+
+def test_of_a_split_that_has_both_parts_each_is_read(tmp_path, fakes):
+    options = {"torchvision": "FakeBoth", "parts": ["digits", "digits"], "download": True}
+    data, _ = made(tmp_path, options, source=tmp_path / "data")
+    assert (data.train.images[:, 1] == 1).all() and (data.test.images[:, 1] == 2).all()
+    said = refused(tmp_path, {"torchvision": "FakeHidden", "download": True}, tmp_path / "data")
+    assert "its test part is of training images" in said
+
+
+@pytest.mark.parametrize("name,takes", [("EMNIST", {"split", "train", "download"}), ("QMNIST", {"train", "download"}),
+                                        ("SVHN", {"split", "download"}), ("MNIST", {"train", "download"})])  # fmt: skip
+def test_what_a_class_hands_on_it_takes(name, takes):
+    found = image_sets.parameters(getattr(torchvision.datasets, name))
+    assert found & {"split", "train", "download"} == takes
+
+
+@pytest.mark.parametrize("error", [AssertionError, EOFError, SyntaxError("broken PNG file"), struct.error("unpack")])
+def test_whatever_a_class_says_of_damaged_files_is_a_sentence(tmp_path, fakes, monkeypatch, error):
+    def fail(self, k):
+        raise error
+
+    monkeypatch.setattr(Fake, "__getitem__", fail)
+    said = refused(tmp_path, {"torchvision": "Fake", "download": True}, tmp_path / "data")
+    assert f"torchvision Fake, image 0: {str(error) if isinstance(error, Exception) else error.__name__}. Put" in said
 
 
 def test_a_set_that_is_not_there_is_not_downloaded_unless_that_is_said(tmp_path, fakes):

@@ -10,7 +10,7 @@ import pytest
 
 from fastat import ROOT
 from fastat.cli import main
-from fastat.config import catalog, own_data, plugins
+from fastat.config import catalog, plugins
 from fastat.data import prepared
 
 STRIPES = """
@@ -93,6 +93,21 @@ def test_what_it_cannot_give_is_refused_in_a_sentence(here, capsys, reader, word
     assert not (here / "results/data/stripes.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "line,words",
+    [
+        ("import no_such_module_there", "No module named 'no_such_module_there' (fails_of_test.py:1)"),
+        ("def both(:", "SyntaxError: invalid syntax (fails_of_test.py, line 1)"),
+        ("1 / 0", "ZeroDivisionError: division by zero (fails_of_test.py:1)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_a_sentence(here, capsys, line, words):
+    (here / "fails_of_test.py").write_text(f"{line}\n")
+    assert main(["data", "--dataset", "stripes", *config(here, {"reader": "fails_of_test:both"})]) == 2
+    said = capsys.readouterr().err
+    assert "reader fails_of_test:both: its module cannot be imported: " in said and words in said
+
+
 def offered(here, name: str) -> None:
     """An installed package that offers a data set."""
     (here / "theirs-1.0.dist-info").mkdir()
@@ -105,7 +120,7 @@ def offered(here, name: str) -> None:
 def test_a_package_offers_a_data_set_by_name(here, capsys):
     offered(here, "stripes")
     (here / "own.yaml").write_text(GRID)
-    assert own_data.known({}) == {"stripes": {"reader": "stripes_of_test:both"}}
+    assert catalog.own({}) == {"stripes": {"reader": "stripes_of_test:both"}}
     assert main(["check", "--configfile", "own.yaml"]) == 0
     assert "stripes: not prepared" in capsys.readouterr().out
     assert main(["data", "--dataset", "stripes", "--configfile", "own.yaml"]) == 0

@@ -19,10 +19,11 @@ from fastat.config import external as said
 from fastat.config.grid import load_config
 from fastat.data import datasets
 from fastat.errors import BadInput
+from fastat.evaluation import external
 from fastat.evaluation.run import PADDING
 from fastat.machine import seals
 from fastat.networks import models
-from fastat.networks.external import BORDER, pool_as_released
+from fastat.networks.external import BORDER, opened, pool_as_released
 
 MEAN, STD = [0.5, 0.45, 0.4], [0.25, 0.24, 0.26]
 BRIGHTNESS = torch.tensor([0.2, 0.4, 0.6, 0.8])  # of a class's images
@@ -222,6 +223,24 @@ def test_mean_and_std_are_applied_inside_so_that_attacks_see_pixels(here):
     assert share(folder_of()) == 1 and share(folder_of(), "inside") == 1
 
 
+def test_a_normalisation_of_many_digits_is_applied_as_it_is_said(here):
+    torch.save(state((0, 0, 0), (1 / 255,) * 3), "theirs.pt")
+    assert evaluate("--normalise", "0", "1/255") == 0
+    said = seals.read(folder_of() / "run.json")["found"]["normalise"]
+    assert said["mean"] == [0] * 3 and torch.equal(torch.tensor(said["std"]), torch.tensor([1 / 255] * 3))
+    assert share(folder_of()) == 1
+
+
+def test_half_of_a_normalising_layer_is_asked_for_and_said(here, capsys, caplog):
+    torch.save({"mean": torch.tensor(MEAN), **state(MEAN, STD)}, "theirs.pt")
+    assert evaluate() == 2
+    assert "theirs.pt holds mean of a normalising layer, and not the other of mean and std. Say how its input" in (
+        capsys.readouterr().err
+    )
+    assert evaluate("--normalise", "0.5,0.45,0.4", "0.25,0.24,0.26") == 0
+    assert "it is normalised as said, by {'mean'" in caplog.text and share(folder_of()) == 1
+
+
 @pytest.mark.parametrize(
     "names", [("0.mean", "0.std", "1."), ("mu", "sigma", "model."), ("normalize.mean", "normalize.std", "")]
 )
@@ -256,6 +275,14 @@ def test_a_network_whose_own_state_normalises_is_not_normalised_twice(said, here
     assert evaluate("--normalise", "inside", model="doornets:Normalises") == 0
     assert evaluate("--normalise", "none", "--name", "none", model="doornets:Normalises") == 0
     assert share(folder_of(model="doornets_normalises")) == 1
+
+
+def test_a_door_that_says_inside_says_it_on_the_command_line_as_in_a_config(here):
+    torch.save(state(), "theirs.pt")
+    door = '{"factory": "doornets:Means", "normalise": "inside"}'
+    assert evaluate("--network", door, model="means") == 0
+    assert seals.read(folder_of(model="means") / "run.json")["recipe"]["normalise"] == "inside"
+    assert share(folder_of(model="means")) == 1
 
 
 def test_a_network_of_others_takes_a_file_without_batchnorms_counters(here):
@@ -448,6 +475,39 @@ def test_a_file_that_is_no_checkpoint_of_this_network_is_refused(what, here, cap
     assert message in error and "Traceback" not in error
     assert not any(word in error for word in ("weights_only", "trust", "torch.load", "safe_globals"))
     assert not Path("executed").exists() and not Path("results/runs").exists()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(here, capsys, monkeypatch):
+    """What is evaluated would be the old weights, and their name the new file's hash."""
+    torch.save(state(), "theirs.pt")
+
+    def read(*asked):
+        found = opened(*asked)
+        torch.save({key: 2 * tensor for key, tensor in state().items()}, "theirs.pt")
+        return found
+
+    monkeypatch.setattr(external, "opened", read)
+    assert evaluate("--normalise", "inside") == 2
+    assert "theirs.pt changed while it was read. Evaluate it again" in capsys.readouterr().err
+    assert not Path("results/runs").exists()
+
+
+def test_whole_numbers_are_no_weights_of_ours(here, capsys):
+    held = {key: tensor.to(torch.int8) for key, tensor in models.build("preact_tiny", 3, 4).state_dict().items()}
+    torch.save({key: tensor for key, tensor in held.items() if not key.startswith("stem.0.")}, "theirs.pt")
+    assert evaluate("--arch", "shared", model="preact_tiny") == 2
+    assert "stem.1.weight holds whole numbers (torch.int8), as of a quantised network" in capsys.readouterr().err
+    assert not Path("results/runs").exists()
+
+
+def test_a_network_of_no_size_takes_no_weights(here, capsys):
+    Path("lazy.py").write_text(
+        "from torch import nn\n\n\ndef net(n_channels, n_classes):\n"
+        "    return nn.Sequential(nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(n_classes))\n"
+    )
+    torch.save(state(), "theirs.pt")
+    assert evaluate("--normalise", "inside", model="lazy:net") == 2
+    assert "has no size before an image is seen. Write its size, in place of a Lazy layer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -836,3 +896,10 @@ def test_check_asks_how_a_network_normalises_before_anything_is_trained(here, ca
     Path("ext.yaml").write_text(f"grid: []\nexternal: [{{weights: theirs.pt, {said}}}]")
     assert main(["check", "--configfile", "few.yaml", "ext.yaml"]) == 2
     assert "external: theirs: say how the input of doornets_means is normalised: `normalise:" in capsys.readouterr().err
+
+
+def test_the_recipe_of_a_run_on_prepared_own_data_needs_no_config(here, capsys):
+    assert main(["recipe", "few/preact_tiny/eps26/atas/paper/seed0"]) == 0
+    assert "epochs" in capsys.readouterr().out
+    assert main(["recipe", "few/preact_tiny/eps26/atas/paper/seed0", "--results", "elsewhere"]) == 2
+    assert "unknown dataset 'few'" in capsys.readouterr().err

@@ -34,6 +34,14 @@ def with_network(results: Path, name: str, seed: int = 0, **recipe) -> Path:
     return folder
 
 
+def diverge(folder: Path) -> None:
+    """Make a finished run one that diverged, evaluated as such: its evaluations have no rows."""
+    path = folder / "run.json"
+    seals.write(path, seals.read(path) | {"status": "diverged", "cause": "loss nan"})
+    for suite, (columns, *_) in fabricate.evaluations(12).items():
+        fabricate.evaluation(folder, suite, [columns])
+
+
 @pytest.fixture
 def results(tmp_path) -> Path:
     """A results folder with one such run."""

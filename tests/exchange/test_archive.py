@@ -1,5 +1,6 @@
 """A grid's evidence as one archive: the report is made again from it, and nothing else can come out of one."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -21,7 +22,7 @@ from fastat.exchange import archive
 from fastat.machine import files, seals
 from fastat.networks import models  # noqa: F401 (torch's own allocations come before any is measured)
 from tests import fabricate
-from tests.exchange.conftest import RUN, with_network
+from tests.exchange.conftest import RUN, diverge, with_network
 from tests.exchange.test_folder import contents
 
 OTHER = RUN.replace("atas", "atta")
@@ -168,8 +169,7 @@ def test_a_run_that_verify_does_not_believe_keeps_all_from_being_packed(grid, tm
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # made-up norms that are all equal
 def test_a_diverged_run_is_packed_and_comes_back(grid, tmp_path, capsys):
-    path = grid / "results/runs" / OTHER / "run.json"
-    seals.write(path, seals.read(path) | {"status": "diverged", "cause": "loss nan"})
+    diverge(grid / "results/runs" / OTHER)
     assert pack(tmp_path / "grid.tar") == 0 and take_in(tmp_path / "grid.tar", tmp_path / "there/results") == 0
     assert reported(tmp_path / "there") == reported(grid)
 
@@ -208,6 +208,39 @@ def test_a_checkpoint_that_was_attacked_on_training_images_comes_to_where_its_da
     assert take_in(tmp_path / "grid.tar", tmp_path / "there") == 0, capsys.readouterr().err
     assert main(["verify", "--all", "--results", str(tmp_path / "there")]) == 0
     assert f"{name}: is now in" in capsys.readouterr().out
+
+
+def test_a_variant_whose_name_begins_with_seed_comes_back(tmp_path, monkeypatch, capsys):
+    name, home = "digits/seed1/eps77/atas/seeded/seed0", tmp_path / "home"
+    fabricate.finished(home / "results", name)
+    monkeypatch.chdir(home)
+    assert pack(tmp_path / "grid.tar") == 0
+    assert take_in(tmp_path / "grid.tar", tmp_path / "there") == 0, capsys.readouterr().err
+    assert f"{name}: is now in" in capsys.readouterr().out
+
+
+def test_runs_on_another_disk_are_copied_there(packed, tmp_path, monkeypatch):
+    replace, there = Path.replace, tmp_path / "there"
+
+    def between_disks(self, target):
+        if "runs" in Path(target).parts and "runs" in self.parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return replace(self, target)
+
+    assert take_in(packed, tmp_path / "here") == 0
+    monkeypatch.setattr(Path, "replace", between_disks)
+    assert take_in(packed, there) == 0
+    assert contents(there) == contents(tmp_path / "here")
+
+
+def test_an_import_that_a_run_at_work_refuses_leaves_nothing(grid, packed, tmp_path, capsys):
+    there = tmp_path / "there"
+    (there / "runs" / SECOND / "state").mkdir(parents=True)
+    with files.exclusive(there / "runs" / SECOND / "state"):
+        assert take_in(packed, there) == 2
+    assert "another process is working on" in capsys.readouterr().err
+    assert [path for path in there.rglob("*") if path.is_file()] == [there / "runs" / SECOND / "state/lock"]
+    assert take_in(packed, there) == 0
 
 
 def test_what_a_killed_import_left_goes_with_the_next(packed, tmp_path):

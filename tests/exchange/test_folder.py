@@ -23,7 +23,7 @@ from fastat.machine import seals
 from fastat.networks import models
 from fastat.report import verify
 from tests import fabricate
-from tests.exchange.conftest import RUN, with_network
+from tests.exchange.conftest import RUN, diverge, with_network
 
 
 def export(results: Path, out: Path, *more: str, run: str = RUN) -> int:
@@ -252,8 +252,7 @@ def without_weights(results):
 
 
 def diverged(results):
-    path = results / "runs" / RUN / "run.json"
-    seals.write(path, seals.read(path) | {"status": "diverged", "cause": "loss nan"})
+    diverge(results / "runs" / RUN)
 
 
 def never_hashed(results):

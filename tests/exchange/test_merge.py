@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from fastat.cli import main
+from fastat.evaluation import autoattack
 from fastat.exchange import merge
 from fastat.machine import files, seals
 from tests import fabricate
@@ -30,6 +31,16 @@ def two(tmp_path, monkeypatch) -> tuple[Path, Path, Path]:
     fabricate.finished(one, OTHER)
     fabricate.finished(other, THIRD)
     return one, other, tmp_path / "both"
+
+
+BEGUN = f"runs/{RUN}/state/autoattack-0123abcd.csv"
+
+
+def begun(folder: Path, n: int) -> None:
+    """An unfinished AutoAttack's rows, of n images."""
+    (folder / BEGUN).parent.mkdir(exist_ok=True)
+    rows = [{"attack": "clean", "index": i, "label": 1, "correct": 1, "step": -1} for i in range(n)]
+    autoattack.write_partial(folder / BEGUN, rows)
 
 
 def run(*words: object) -> int:
@@ -186,11 +197,31 @@ def test_an_unfinished_training_comes_along_and_one_that_is_finished_elsewhere_d
 
 def test_of_rows_that_an_evaluation_goes_on_from_the_longer_come(two):
     one, other, both = two
-    for folder, text in ((one, "a\n1\n"), (other, "a\n1\n2\n")):
-        (folder / f"runs/{RUN}/state").mkdir(exist_ok=True)
-        (folder / f"runs/{RUN}/state/autoattack-0123abcd.csv").write_text(text)
+    for folder, n in ((one, 1), (other, 2)):
+        begun(folder, n)
     assert run(one, other, "--out", both) == 0
-    assert (both / f"runs/{RUN}/state/autoattack-0123abcd.csv").read_text() == "a\n1\n2\n"
+    assert (both / BEGUN).read_bytes() == (other / BEGUN).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["one", "both"])
+def test_rows_that_are_not_those_that_were_written_are_left(two, place, capsys):
+    """However long: an evaluation would refuse to go on from them."""
+    one, other, both = two
+    if place == "both":
+        assert run(one, "--out", both) == 0
+    bad = {"one": one, "both": both}[place]
+    begun(other, 1)
+    for damage in (
+        lambda path: path.write_text(path.read_text().replace("1,1,-1", "1,0,-1")),
+        lambda path: path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n"),  # no checksum
+        lambda path: path.write_text(path.read_text().replace("autoattack-0123abcd", "autoattack-4567abcd")),
+        lambda path: path.write_bytes(b"\xff" * 1000),
+    ):
+        begun(bad, 5)
+        damage(bad / BEGUN)
+        assert run(one, other, "--out", both) == 0
+        assert f"left behind: {bad / BEGUN} is damaged" in capsys.readouterr().out
+        assert (both / BEGUN).read_bytes() == (other / BEGUN).read_bytes()
 
 
 def test_what_verify_does_not_believe_stays_behind(two, capsys):

@@ -149,15 +149,18 @@ def test_what_killed_processes_left_goes_and_what_others_write_stays(tmp_path):
     ended.wait()
     here, parent, yesterday = files.HOST, os.getppid(), time.time() - 25 * 3600
     dead = {f".run.json.{here}.{ended.pid}.part": 0, ".old.elsewhere.7.part": yesterday, ".run.json.7.part": yesterday}
-    dead[".tmpA1b2C3"] = yesterday
+    unnamed = {".tmpA1b2C3": yesterday}  # as safetensors calls them, and others, too
     alive = {f".run.json.{here}.{parent}.part": yesterday, ".run.json.elsewhere.7.part": 0, ".run.json.8.part": 0}
     foreign = {".mine.part": yesterday, "a.b.7.part": yesterday, ".tmpA1b2C4": 0, ".tmp": yesterday}
-    for name, when in {**dead, **alive, **foreign}.items():
+    for name, when in {**dead, **alive, **foreign, **unnamed}.items():
         (tmp_path / name).touch()
         if when:
             os.utime(tmp_path / name, (when, when))
     files.write_json(tmp_path / "log.json", {})
-    assert {path.name for path in tmp_path.iterdir()} == {"log.json", *alive, *foreign}
+    assert {path.name for path in tmp_path.iterdir()} == {"log.json", *alive, *foreign, *unnamed}
+    with files.atomic(tmp_path / "weights.safetensors") as partial:
+        partial.touch()
+    assert {path.name for path in tmp_path.iterdir()} == {"log.json", "weights.safetensors", *alive, *foreign}
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing_for_the_next(tmp_path):

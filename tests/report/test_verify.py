@@ -163,6 +163,30 @@ def test_an_evaluation_that_is_not_whole_or_of_this_run_is_left_out_alone(folder
     assert f"python -m fastat evaluate --run {ONE}" in mine["way_out"].iloc[0]
 
 
+def test_rows_in_the_folder_of_a_diverged_run_are_of_another_training(folder):
+    """It finished and was attacked, its recipe changed, and it was trained again."""
+    path = folder / f"runs/{ONE}/run.json"
+    seals.write(path, seals.read(path) | {"status": "diverged", "cause": "loss nan"})
+    left = {f"eval/{name}.csv" for name in ("whitebox", "autoattack", "steps", "surfaces")}
+    metrics, problems = gathered(folder)
+    assert set(problems["file"]) == left and "diverged" in metrics[ONE] and not metrics[ONE] & EVALUATED
+    assert problems["rule"].str.contains("has rows, of another training").all()
+    assert results.read(folder).left_out == {(ONE, file) for file in left}  # no figure is drawn from them
+    for suite, (columns, *_) in fabricate.evaluations(12).items():
+        fabricate.evaluation(path.parent, suite, [columns])  # as `evaluate` writes them
+    assert gathered(folder)[1].empty and verify.Checker(folder).check(ONE).evaluations
+
+
+def test_what_was_attacked_by_hand_of_a_training_on_a_subset_is_of_its_weights(folder):
+    name = ONE.replace("paper", "paper_d1_2")
+    run = fabricate.finished(folder, name)
+    assert gathered(folder)[1].empty
+    edited(run / "eval/steps.csv", "1.75", "1.5")
+    metrics, problems = gathered(folder)
+    assert problems["file"].tolist() == ["eval/steps.csv"] and "this run's rows" in problems["rule"][0]
+    assert not metrics[name] & EVALUATED
+
+
 def test_an_evaluation_is_of_these_weights_and_data(folder):
     for key, value in (("weights", "0" * 64), ("data", "0" * 64), ("run", TWO)):
         path = folder / f"runs/{ONE}/eval/autoattack.json"
