@@ -27,7 +27,7 @@ from fastat.config import (
 )
 from fastat.config.networks import network_option
 from fastat.config.recipe import resolve
-from fastat.config.schema import read_yaml, typed
+from fastat.config.schema import typed
 from fastat.config.spec import PATTERN, RunSpec
 from fastat.errors import BadInput
 from fastat.report.contents import FIGURE_SIDES, FIGURES, TABLES, drawn, where
@@ -37,14 +37,11 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 try:
-    for (
-        path
-    ) in workflow.configfiles:  # Snakemake reads them too, and forgives a repeated key
-        read_yaml(Path(path))
     catalog.learn(Path("results"))
-    # `--config` passes numbers inside mappings as text.
-    config.update(grid.overlay(config, typed(workflow.config_settings.config)))
-    grid.check_config(config)
+    # Read again: Snakemake forgives a repeated key, and passes numbers inside mappings of `--config` as text.
+    config = grid.load_config(
+        workflow.overwrite_configfiles, typed(workflow.config_settings.config)
+    )
     PLAN = estimates.read(Path("results"))
 except BadInput as error:
     raise WorkflowError(str(error))
@@ -55,6 +52,7 @@ if workflow.is_main_process:
         *absent.lines(grid.every_run(config), config, Path("results")),
     ):
         logger.warning(f"warning: {line}")
+CONFIG = json.dumps(config, indent=1)  # results/config.json, which later verbs read
 SPECS = grid.every_run(config)
 MEASURED = [
     f"results/runs/{one.name}/{file}"
@@ -157,7 +155,5 @@ onsuccess:
 onerror:
     # what failed stays failed, and is tried again next time; what is there is reported all the same
     if Path("results/runs").is_dir():
-        Path("results/config.json").write_text(
-            json.dumps(config, indent=1), encoding="utf-8"
-        )
+        Path("results/config.json").write_text(CONFIG, encoding="utf-8")
         shell("python -m fastat report --configfile results/config.json || true")

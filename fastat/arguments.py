@@ -94,6 +94,7 @@ def add_questions(verb: Verb) -> None:
     sub.add_argument("--json", action="store_true", help="for scripts")
     sub = verb("recipe", "Print every value of a run's recipe, with the file and line that it comes from.")
     sub.add_argument("run", help="as digits/preact_tiny/eps77/atas/paper/seed0")
+    sub.add_argument("--results", type=file_path, default=Path("results"), help="where own data sets lie, if prepared")
     add_configfile(sub)
     sub = verb("new-method", "Begin another method: its file, test, page and recipe, from templates.")
     sub.add_argument("name", help="as n_fgsm")
@@ -251,7 +252,9 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
     sub = verb("docs", "Renew README's table and picture, and docs/methods, from code, recipes and docs/results.")
     sub.add_argument("--results", type=file_path, help="a finished tier, whose tables docs/results/TIER takes first")
-    sub.add_argument("--tier", default="default", help="which one it is: default, all, evening, night or paper")
+    sub.add_argument(
+        "--tier", default="default", help="which one it is: default, all, evening, fashion, night or paper"
+    )
 
 
 def file_path(text: str) -> Path:

@@ -126,7 +126,7 @@ def network_of(args: argparse.Namespace, spec: RunSpec) -> networks.Door:
     Of a checkpoint without the normalisation, which its run.json says apart.
     """
     if args.network is not None:
-        door = networks.door_from(args.network)
+        door = networks.canonical(networks.door_from(args.network))
     else:
         door = networks.door_of(spec.model, load_config(args.configfile) if args.configfile else {})
     return external.without(door) if spec.method == EXTERNAL else door
@@ -311,7 +311,7 @@ def do_data(args: argparse.Namespace) -> None:
     from fastat.data import sources
 
     config = load_config(args.configfile)
-    options = own_data.known(config).get(args.dataset) if args.options is None else read_json(args.options, "--options")
+    options = catalog.own(config).get(args.dataset) if args.options is None else read_json(args.options, "--options")
     if args.options is not None:
         validate({args.dataset: options}, "config#/properties/datasets", "--options")
     out = args.out or Path(f"results/data/{args.dataset}.safetensors")

@@ -268,12 +268,16 @@ def test_numbers_inside_snakemake_s_config_arrive_as_numbers(tmp_path):
     command = [str(Path(sys.executable).parent / "snakemake"), "--dry-run", "--printshellcmds", "--directory"]
     command += [str(tmp_path), "--configfile", str(ROOT / "config/smoke.yaml"), "--config"]
     command += ["evaluation={autoattack: {n_images: 5, batch_size: 5}, pgd_step: 0.3 eps}"]
-    command += ["recipes={digits: {every: {epochs: {by_eps: {102: 3}}, weight_decay: 5e-4, flip: true}}}"]
+    command += ["recipes={digits: {every: {epochs: {by_eps: {102: 3}}, weight_decay: 5e-5, flip: true}}}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert '"n_images": 5' in said and '"pgd_step": "0.3 eps"' in said
-    assert '"epochs":3' in said and '"flip":true' in said and '"weight_decay":0.0005' in said
+    assert '"epochs":3' in said and '"flip":true' in said and '"weight_decay":5e-05' in said
+    written = [command[0], "--cores", "1", *command[2:], "--", "results/config.json"]
+    assert subprocess.run(written, cwd=ROOT, capture_output=True).returncode == 0
+    every = load_config([tmp_path / "results/config.json"])["recipes"]["digits"]["every"]
+    assert every["epochs"] == {"by_eps": {102: 3}} and every["weight_decay"] == 5e-5
 
 
 def test_a_method_is_told_to_scripts_as_all_are(capsys):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fastat import ROOT
 from fastat.cli import main
@@ -140,6 +141,34 @@ def jobs(output: str) -> dict[str, int]:
     return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)}
 
 
+ATTACKS = r"^(data|train|evaluate\w*|probe) +[0-9]"
+
+
+def test_what_changes_no_result_neither_trains_nor_attacks_again(finished):
+    again = snakemake(finished, "--dry-run", "--config", "runs_per_gpu=3", "data_dir=elsewhere", "cuda_graphs=never")
+    assert not re.search(ATTACKS, again, re.MULTILINE) and "grid" in jobs(again)
+    cell = "dataset: digits, model: preact_tiny, eps: 102/255, method: [fgsm_rs, atas], seed: 0"
+    again = snakemake(finished, "--dry-run", "--config", f"grid=[{{{cell}, autoattack: false}}]")
+    assert not re.search(ATTACKS, again, re.MULTILINE) and "grid" in jobs(again)
+    assert "evaluate" in jobs(snakemake(finished, "--dry-run", "--config", "evaluation={pgd_step: 0.3 eps}"))
+
+
+def test_own_data_are_prepared_again_if_they_are_others_and_not_for_the_words_where_they_are_absent(tmp_path):
+    for k in range(8):
+        path = tmp_path / f"own/{'ab'[k % 2]}/{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), k).save(path)
+    prepared = "results/data/mine.safetensors"
+
+    def prepares(*more: str, **options: object) -> bool:
+        own = {"folder": str(tmp_path / "own"), "test": 0.5, **options}
+        return "data" in jobs(snakemake(tmp_path, "--config", f"datasets={json.dumps({'mine': own})}", *more, prepared))
+
+    assert prepares("--")
+    assert not prepares("--dry-run", "--", absent="Ask Ann")
+    assert prepares("--dry-run", "--", seed=1)
+
+
 def test_a_sweep_is_as_many_more_trainings_and_evaluations(tmp_path):
     swept = "sweep={fgsm_rs: [{alpha: [0.5 eps, 1 eps]}, {average: [0, 0.9]}], atas: {reset_every: [1]}}"
     output = snakemake(tmp_path, "--dry-run", "-p", "--config", swept)
@@ -202,4 +231,4 @@ def test_after_a_merge_nothing_is_trained_or_attacked_again(finished, tmp_path):
     assert main(["merge", *folders, "--out", str(tmp_path / "results")]) == 0
     said = snakemake(tmp_path, "--dry-run")
     assert re.search(r"^tidy +1$", said, re.MULTILINE)
-    assert not re.search(r"^(data|train|evaluate\w*|probe) +[0-9]", said, re.MULTILINE)
+    assert not re.search(ATTACKS, said, re.MULTILINE)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fastat.config import own_data
+from fastat.config import catalog, own_data
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 
@@ -69,7 +69,7 @@ def way_out(name: str, config: dict[str, Any]) -> str:
         source = own_data.path_of(config["data_dir"], "data_dir")
         here = any((source / place).exists() for place in PLACES[name])
         return "" if here else f"its files are not here; {WAYS[name].format(source)}"
-    options = own_data.known(config).get(name, {})
+    options = catalog.own(config).get(name, {})
     place = options.get("folder") or options.get("npz")
     if not place or (path := own_data.path_of(place, f"datasets: {name}")).exists():
         return ""

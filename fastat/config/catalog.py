@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastat.config.plugins import entries
 from fastat.errors import BadInput
 
+OFFERED = "fastat.datasets"  # group of entry points: a name, and the reader of a data set
 NAME = re.compile("[a-z0-9_]+")  # of a data set
 LONGEST_HEADER = 100_000_000  # bytes of a safetensors header, by its specification
 
@@ -92,6 +94,13 @@ def said(name: str) -> dict[str, Any]:
     }
     own = learnt(name)
     return kept if own is None else {**kept, **{key: value for key, value in own.said.items() if key != "per_class"}}
+
+
+def own(config: dict[str, Any]) -> dict[str, Any]:
+    """Name -> options of every data set that is not ours: those that installed packages offer, and the config's."""
+    said = config.get("datasets")
+    offered = {name: {"reader": reader} for name, reader in entries(OFFERED).items()}
+    return {**offered, **({str(name): options for name, options in said.items()} if isinstance(said, dict) else {})}
 
 
 def learn(results: Path) -> None:

@@ -21,15 +21,15 @@ OF_SLURM = (
 )  # fmt: skip
 
 
-def memory_mb(plan: Estimates, spec: RunSpec, attempt: int) -> int:
-    """Host memory of a run's training or evaluation, as much again at each further attempt."""
+def memory_mb(plan: Estimates, spec: RunSpec, attempt: int, processes: int = 1) -> int:
+    """Host memory of a run's training, by so many processes, or evaluation; as much again at each further attempt."""
     held = plan.of(spec.name, "host_bytes")
     once = UNKNOWN_MB if held is None else PROCESS_MB + math.ceil(MARGIN * held / 1e6)
-    return once * attempt
+    return once * processes * attempt
 
 
 def minutes(plan: Estimates, spec: RunSpec, part: str, attempt: int, shares: int = 1) -> int:
-    """Wall time of `train` or `evaluate`, or of one of the equal shares that it is done in."""
+    """Wall time of `train`, `evaluate` or `attacks`, which no plan knows, or of an equal share that it is done in."""
     seconds = plan.of(spec.name, f"{part}_seconds")
     once = UNKNOWN_MINUTES if seconds is None else START_MINUTES + math.ceil(MARGIN * seconds / shares / 60)
     return min(once * attempt, LONGEST_MINUTES)

@@ -15,7 +15,6 @@ from typing import Any
 from fastat.config import catalog, networks
 from fastat.config.networks import Door
 from fastat.config.own_data import path_of, plain
-from fastat.config.plugins import entries
 from fastat.config.schema import enumerated, validate
 from fastat.config.spec import EXTERNAL, RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
@@ -120,7 +119,7 @@ def of_block(block: dict[str, Any], config: dict[str, Any], where: str, door: Do
     every = block.get("eps")
     radii = [radius(eps) for eps in (every if isinstance(every, list) else [every])] if "eps" in block else []
     prepared = [name for name in [str(block.get("dataset"))] if catalog.facts(name)]
-    known = [*(config.get("datasets") or {}), *entries("fastat.datasets"), *prepared]
+    known = [*catalog.own(config), *prepared]
     validate(block, "config#/$defs/checkpoint", where, known)
     path_of(block["weights"], f"{where}: weights")
     model, door, stated = network(block["model"], config, door, where)

@@ -15,20 +15,21 @@ from fastat.config.recipe import check_names, check_recipe_names, named_recipes,
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
-from fastat.units import eps_text, in_pixels, parse_eps
+from fastat.units import eps_text, in_pixels, length_of, parse_eps
 
 AXES = ("dataset", "model", "eps", "method", "seed")  # of a block of the grid
 MOST_RUNS = 1_000_000
 
 
-def load_config(paths: Iterable[Path] = ()) -> dict[str, Any]:
-    """config/config.yaml with the given files laid over it, as `snakemake --configfile` does.
+def load_config(paths: Iterable[Path] = (), said: dict[str, Any] | None = None) -> dict[str, Any]:
+    """config/config.yaml with the given files laid over it, as `snakemake --configfile` does, and `said` over all.
 
     Raises: BadInput if a file is missing or not YAML, or the result breaks a rule (see `check_config`).
     """
     config: dict[str, Any] = {}
     for path in (ROOT / "config/config.yaml", *paths):
         config = overlay(config, read_yaml(path))
+    config = overlay(config, said or {})
     check_config(config)
     return config
 
@@ -50,10 +51,9 @@ def check_config(config: dict[str, Any]) -> None:
     for block in [block for key in ("grid", "extra_grid", "external") for block in listed(config.get(key))]:
         for eps in listed(block.get("eps", [])) if isinstance(block, dict) else ():
             parse_eps(eps)
-    own = own_names(config)
+    own = catalog.own(config)
     validate(config, "config", "config", own)
-    own_data.check(own_data.known(config))
-    check_pgd_step(config["evaluation"], "config: evaluation/")
+    own_data.check(own)
     for eps in config["table1_eps"].values():
         parse_eps(eps)
     validate(named_recipes()["datasets"], "config#/properties/recipes", "config/recipes.yaml: datasets")
@@ -63,6 +63,7 @@ def check_config(config: dict[str, Any]) -> None:
     check_sweep(config, named)
     check_models(config["models"])
     specs = expand(config)
+    check_pgd_step(config["evaluation"], "config: evaluation/", {spec.eps_255 for spec in specs})
     if len(specs) > config["max_runs"]:
         raise BadInput(
             f"config: these are {len(specs):,} runs, at most max_runs = {config['max_runs']:,}. If you mean it, write "
@@ -80,10 +81,10 @@ def check_config(config: dict[str, Any]) -> None:
             )
         check_n_images(protocol_for(config, spec.dataset)["autoattack"], spec.dataset, recipe.n_test)
     for one in external.of_config(config):
-        facts = catalog.facts(one.spec.dataset)
-        autoattack = one.protocol(protocol_for(config, one.spec.dataset))["autoattack"]
+        facts, protocol = catalog.facts(one.spec.dataset), one.protocol(protocol_for(config, one.spec.dataset))
+        check_pgd_step(protocol, "config: evaluation/", [one.spec.eps_255])
         n_train = facts.n_train if facts and one.recipe["part"] == "train" else None
-        check_n_images(autoattack, one.spec.dataset, n_train)
+        check_n_images(protocol["autoattack"], one.spec.dataset, n_train)
     check_attacks(every_run(config), config)
 
 
@@ -145,14 +146,9 @@ def made_the_same(one: RunSpec, other: RunSpec, config: dict[str, Any]) -> str:
     return ""
 
 
-def own_names(config: dict[str, Any]) -> list[str]:
-    """The data sets that are not ours: a config's, which may still break every rule, and installed packages'."""
-    return [*own_data.known(config)]
-
-
 def table1_eps(config: dict[str, Any]) -> dict[str, str]:
     """Data set -> the eps that Table I shows; of an own one that the config says nothing of, the grid's middle one."""
-    grid: dict[str, set[int]] = {name: set() for name in own_names(config)}
+    grid: dict[str, set[int]] = {name: set() for name in catalog.own(config)}
     for spec in expand(config):
         grid.get(spec.dataset, set()).add(spec.eps_255)
     return {name: middle(every) for name, every in grid.items() if every} | dict(config["table1_eps"])
@@ -164,10 +160,21 @@ def middle(every: Iterable[int]) -> str:
     return eps_text(ordered[(len(ordered) - 1) // 2])
 
 
-def check_pgd_step(protocol: dict[str, Any], where: str) -> None:
-    """The step of PGD must be a length."""
+def check_pgd_step(protocol: dict[str, Any], where: str, radii: Iterable[int] = ()) -> None:
+    """The step of PGD must be a length above 0, and ten steps reach the edge of every ball. radii: in 255ths.
+
+    Raises: BadInput.
+    """
+    step = protocol["pgd_step"]
     try:
-        in_pixels(protocol["pgd_step"], 0.1)
+        if not in_pixels(step, 0.1):
+            raise BadInput(f"a step must be above 0, got {step!r}. Write 0.2 eps")
+        length, unit = length_of(step) or (0.0, "")
+        if unit == "/255" and (far := [eps for eps in radii if 10 * length < eps]):
+            raise BadInput(
+                f"PGD10's ten steps of {step} lead {10 * length:g}/255 far: the ball's edge is out of reach at eps "
+                f"{eps_text(max(far))}. Write a step in proportion, as 0.2 eps"
+            )
     except BadInput as error:
         raise BadInput(f"{where}pgd_step: {error}") from error
 
@@ -338,9 +345,11 @@ def is_of_block(spec: RunSpec, block: dict[str, Any]) -> bool:
 
 def last_evaluation(spec: RunSpec, config: dict[str, Any]) -> str:
     """The file that the standard evaluations of a run write last: all write into one folder, one after the other."""
-    best = "best_" if spec.method != EXTERNAL and resolve(spec, config).hold_out else ""
-    last = "autoattack" if is_under_autoattack(spec, config) else "whitebox" if best else "steps"
-    return f"results/runs/{spec.name}/eval/{best}{last}.json"
+    if spec.method == EXTERNAL:
+        last = "autoattack" if is_under_autoattack(spec, config) else "steps"
+    else:  # with or without AutoAttack, which is of the same job: whether it is asked for makes no attack again
+        last = "best_whitebox" if resolve(spec, config).hold_out else "steps"
+    return f"results/runs/{spec.name}/eval/{last}.json"
 
 
 def shard_files(spec: RunSpec, config: dict[str, Any], prefix: str = "") -> list[str]:
@@ -397,13 +406,6 @@ def protocol_of_run(spec: RunSpec, config: dict[str, Any]) -> dict[str, Any]:
 def protocol_of(name: str, protocol: dict[str, Any]) -> dict[str, Any]:
     """What of a protocol eval/NAME.csv depends on."""
     return {key: protocol[key] for key in PROTOCOL[name]}
-
-
-def train_options(spec: RunSpec, config: dict[str, Any]) -> str:
-    """What the config says of this training beside its recipe, as options of `train`; '' by default."""
-    snapshots = ["--snapshots"] if keeps_snapshots(spec, config) else []
-    graphs = ["--cuda-graphs", config["cuda_graphs"]] if config["cuda_graphs"] != "auto" else []
-    return " ".join(snapshots + graphs)
 
 
 def result_files(spec: RunSpec, config: dict[str, Any]) -> list[str]:

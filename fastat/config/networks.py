@@ -68,14 +68,14 @@ def check_models(models: dict[str, Door]) -> None:
 
 
 def door_from(text: str) -> Door:
-    """A door from JSON, as the workflow passes it.
+    """A door from JSON as it is said, `normalise: inside` too, which of a checkpoint says something.
 
     Raises: BadInput with the rule, the value and the way out.
     """
     door = read_json(text, "--network")
     validate(door, "network", "--network")
     check_args(door, "--network")
-    return canonical(door)
+    return door
 
 
 def network_option(name: str, config: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from fastat.config.method_files import their_recipes
 from fastat.config.networks import GROUP, check_name
 from fastat.config.recipe import AT, LIKE, Recipe, choice, is_choice, laid, layers, named_recipes, resolve
 from fastat.config.recipe import like as recipe_of
-from fastat.config.schema import Loader
+from fastat.config.schema import Loader, with_eps
 from fastat.config.spec import RunSpec
 from fastat.units import eps_text, is_absolute
 
@@ -143,7 +143,8 @@ def read_origins(path: Path, shown: str) -> dict[str, Any]:
         return Origin(shown, line, source or beside(lines[line - 1]), text=text_of(node))
 
     top = loader.get_single_node()  # None: an empty file
-    return {key.value: origins(value, key.value) for key, value in (top.value if top else ())}
+    tree = {key.value: origins(value, key.value) for key, value in (top.value if top else ())}
+    return with_eps(tree) if path.suffix == ".json" else tree
 
 
 def text_of(node: yaml.Node) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastat.config import catalog
-from fastat.config.catalog import CATALOG
+from fastat.config.catalog import CATALOG, OFFERED
 from fastat.config.plugins import entries
 from fastat.config.recipe import LIKE, named_recipes, resolve
 from fastat.config.spec import RunSpec
@@ -24,15 +24,7 @@ DOORS = {  # where a data set comes from -> what may be said of it besides
     "reader": ("test", "seed", "layout"),
     "torchvision": ("parts", "download", *OF_IMAGES),
 }
-GROUP = "fastat.datasets"  # of entry points: a name, and the reader of a data set
 NEEDS = {"seed": "test", "resize": "size", "crop": "size"}  # an option, and the one without which it says nothing
-
-
-def known(config: dict[str, Any]) -> dict[str, Any]:
-    """Name -> options of every data set that is not ours: those that installed packages offer, and the config's."""
-    own = config.get("datasets")
-    offered = {name: {"reader": reader} for name, reader in entries(GROUP).items()}
-    return {**offered, **({str(name): options for name, options in own.items()} if isinstance(own, dict) else {})}
 
 
 def check(datasets: dict[str, dict[str, Any]]) -> None:
@@ -43,7 +35,7 @@ def check(datasets: dict[str, dict[str, Any]]) -> None:
             raise BadInput(f"{where}: a name is made of a-z, 0-9 and _, got {name!r}. Write {plain(str(name))!r}")
         if name in CATALOG:
             raise BadInput(f"{where} is the name of one of ours. Choose another, as my_{name}")
-        if entries(GROUP).get(name, options.get("reader")) != options.get("reader"):
+        if entries(OFFERED).get(name, options.get("reader")) != options.get("reader"):
             raise BadInput(f"{where} is the name of an installed package's. Choose another, as my_{name}")
         check_options(options, where)
 
@@ -132,7 +124,7 @@ def lines(specs: list[RunSpec], config: dict[str, Any]) -> list[str]:
 
 def state(name: str, config: dict[str, Any]) -> list[str]:
     """What is known of a data set, and whether it was prepared from what the config says."""
-    learnt, options = catalog.learnt(name), known(config).get(name)
+    learnt, options = catalog.learnt(name), catalog.own(config).get(name)
     again = f"python -m fastat data --dataset {name} --configfile FILE"
     if learnt is None:
         return [f"{name}: not prepared, so that what depends on its sizes is checked before it is trained on. {again}"]
@@ -153,7 +145,7 @@ def warnings(name: str, config: dict[str, Any]) -> list[str]:
         return []
     unsaid = [f"{name}: no config says how it is trained: as {LIKE.upper()}. Name yours with --configfile"]
     changed = [line for line in state(name, config) if "WARNING" in line]
-    return changed if name in known(config) or name in config["recipes"] else unsaid
+    return changed if name in catalog.own(config) or name in config["recipes"] else unsaid
 
 
 def augmentation(spec: RunSpec, config: dict[str, Any]) -> list[str]:

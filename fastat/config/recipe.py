@@ -18,7 +18,6 @@ from fastat.config.catalog import CATALOG
 from fastat.config.fields import defaults
 from fastat.config.method_files import method_file, method_names, method_version, their_recipes
 from fastat.config.networks import check_args, door_of
-from fastat.config.plugins import entries
 from fastat.config.schema import read_json, read_yaml, validate
 from fastat.config.spec import EXTERNAL, RunSpec, split_subset
 from fastat.errors import BadInput, did_you_mean
@@ -277,7 +276,7 @@ def check_dataset(dataset: str, config: dict[str, Any]) -> None:
 
     Raises: BadInput if it is neither.
     """
-    own, known = [*(config.get("datasets") or {}), *entries("fastat.datasets")], named_recipes()["datasets"]
+    own, known = catalog.own(config), named_recipes()["datasets"]
     if dataset in CATALOG and dataset not in known:
         raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(known)}")
     if dataset not in known and dataset not in own and catalog.facts(dataset) is None:
@@ -365,23 +364,29 @@ def on_subset(recipe: Recipe, subset: tuple[int, int], dataset: str, where: str)
 
 
 def of_length(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe with so many epochs, and its schedule stretched to them."""
-    times = epochs / recipe.epochs
+    """The recipe with so many epochs, and its schedule stretched to them.
+
+    A method that switches where the schedule does (`sampling_epochs`) does so after a whole epoch: then both do.
+    """
+    times, old = epochs / recipe.epochs, recipe.schedule
+    decay, params = recipe.weight_decay_epochs, dict(recipe.params)
+    switch, placed = params.get("sampling_epochs", 0), {*old.milestones, *(epoch for epoch, _ in old.points), decay}
+    whole = {switch: max(1, round(times * switch))} if switch and switch in placed else {}
 
     def stretched(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-        return tuple((epochs * (epoch / recipe.epochs), value) for epoch, value in points)
+        return tuple((whole.get(epoch, epochs * (epoch / recipe.epochs)), value) for epoch, value in points)
 
-    old = recipe.schedule
     schedule = replace(
         old,
-        milestones=tuple(times * stone for stone in old.milestones),
+        milestones=tuple(whole.get(stone, times * stone) for stone in old.milestones),
         points=stretched(old.points),
         momentum_points=stretched(old.momentum_points),
     )
-    decay, params = recipe.weight_decay_epochs, dict(recipe.params)
     if "decays" in params:  # of the learning rate, known to the method
         params["decays"] = [times * stone for stone in params["decays"]]
-    decay = None if decay is None else times * decay
+    if whole:
+        params["sampling_epochs"] = whole[switch]
+    decay = None if decay is None else whole.get(decay, times * decay)
     return replace(recipe, epochs=epochs, schedule=schedule, weight_decay_epochs=decay, params=params)
 
 

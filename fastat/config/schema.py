@@ -10,6 +10,7 @@ import math
 import re
 import stat
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,13 @@ for _kind in ("timestamp", "binary", "set", "omap", "pairs"):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """A YAML file that holds a mapping; one called *.json is read as JSON, which has 5e-05 and no numbers as keys.
 
     Raises: BadInput if it is not there, is no YAML in UTF-8, holds no mapping, or what Loader refuses.
     """
+    kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
-        value = parsed(read_text(path))
+        value = with_eps(decoded(read_text(path))) if kind == "JSON" else parsed(read_text(path))
     except BadInput as error:
         raise BadInput(f"{path}, {error}") from error
     except OSError as error:
@@ -87,11 +89,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         hint = f". Ours is {ROOT / path}: python -m fastat where {path}" if ours else ""
         raise BadInput(f"cannot read {path}: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{path} is not YAML: it is no text in UTF-8 ({error.reason}). Save it as UTF-8") from error
+        raise BadInput(f"{path} is not {kind}: it is no text in UTF-8 ({error.reason}). Save it as UTF-8") from error
     except RecursionError as error:
-        raise BadInput(f"{path} is not YAML for a config: it nests too deep") from error
+        raise BadInput(f"{path} is not {kind} for a config: it nests too deep") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of an unknown escape, or a number with !!int
-        raise BadInput(f"{path} is not YAML: {in_one_line(error)}") from error
+        raise BadInput(f"{path} is not {kind}: {in_one_line(error)}") from error
     if not isinstance(value, dict):
         raise BadInput(f"{path} must hold `key: value` lines, got {type(value).__name__}")
     return value
@@ -159,24 +161,53 @@ def read_json(text: str, what: str) -> dict[str, Any]:
 
     Raises: BadInput if it is none, repeats a key, or holds NaN or Infinity.
     """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if twice := [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]:
-            raise BadInput(f"{what}: {twice[0]!r} stands twice in one object. Keep one: the other would be lost")
-        return dict(pairs)
-
-    def refuse(word: str) -> None:
-        raise BadInput(f"{what}: {word} is no number")
-
     shown = f"{what} is a JSON object, got {text[:60]!r}"
     try:
-        value = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
-    except BadInput:
-        raise
+        value = decoded(text)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from error
     except (ValueError, RecursionError) as error:  # ValueError also of an integer of more than 4300 digits
         raise BadInput(f"{shown} ({error})") from error
     if not isinstance(value, dict):
         raise BadInput(shown)
+    return value
+
+
+def decoded(text: str) -> Any:
+    """What a JSON text holds.
+
+    Raises: BadInput for a repeated key, or a number that is none; ValueError, RecursionError.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if twice := [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]:
+            raise BadInput(f"{twice[0]!r} stands twice in one object. Keep one: the other would be lost")
+        return dict(pairs)
+
+    def refuse(word: str) -> None:
+        raise BadInput(f"{word} is no number")
+
+    return json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+
+
+def with_eps(value: Any, level: int = 1, by_eps: bool = False) -> Any:
+    """What JSON holds of a config as YAML holds it: the keys below `by_eps` are whole numbers, and JSON's are text.
+
+    Raises: BadInput for what nests deeper, or a number that is larger, than YAML may.
+    """
+    if level > DEEPEST:
+        raise BadInput(f"it nests deeper than {DEEPEST} levels. Write it flatter")
+    if isinstance(value, dict):
+        return {
+            int(key) if by_eps and re.fullmatch("[1-9][0-9]{0,2}", key) else key: with_eps(
+                inner, level + 1, key == "by_eps"
+            )
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [with_eps(inner, level + 1) for inner in value]
+    if isinstance(value, float | int) and abs(value) >= LARGEST:
+        raise BadInput(f"{str(value)[:20]} is too large a number. Write a smaller one")
     return value
 
 
@@ -272,4 +303,5 @@ def as_number(value: Any) -> str:
         return ""
     if not math.isfinite(number):
         return ""
-    return f". YAML reads it as text; write {int(number) if number.is_integer() else number}"
+    written = f"{number:.0f}" if number.is_integer() else f"{Decimal(repr(number)):f}"  # YAML takes 5e-05 for text, too
+    return f". YAML reads it as text; write {written}"

@@ -38,10 +38,12 @@ def check_jobs(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
                 "Mend the head of profiles/slurm/config.yaml (docs/cluster.md)"
             )
         if minutes > (limit := longest_minutes(kind)):
+            long = sorted({rule for rule, asked in alike if (asked.get("runtime") or 0) > limit})
+            way_out = ", ".join(f"`{rule}: {{runtime: {limit:.0f}}}`" for rule in long)
             warned.append(
-                f"jobs of {rules} ask for {minutes} minutes, and their partition gives {limit:.0f} at most: they would "
-                f"wait for ever (PartitionTimeLimit). Below set-resources of profiles/slurm/config.yaml say "
-                f"`{alike[0][0]}: {{runtime: {limit:.0f}}}`; a training that is cut off goes on at the next start"
+                f"jobs of {', '.join(long)} ask for {minutes} minutes, and their partition gives {limit:.0f} at "
+                f"most: they would wait for ever (PartitionTimeLimit). Below set-resources of "
+                f"profiles/slurm/config.yaml say {way_out}; a training that is cut off goes on at the next start"
             )
     return warned
 

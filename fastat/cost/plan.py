@@ -1,5 +1,6 @@
 """What a grid takes: FLOPs, GPU-hours, memory, disk. Computed on torch's `meta` device, before an hour is spent."""
 
+import copy
 import functools
 import json
 import math
@@ -22,12 +23,13 @@ import methods
 from fastat.attacks import eval_mode, input_gradient
 from fastat.config import catalog
 from fastat.config.estimates import cell_of
-from fastat.config.grid import n_under_autoattack, protocol_for
+from fastat.config.grid import is_attacked_by_name, n_under_autoattack, protocol_for
 from fastat.config.recipe import Recipe, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.cost import passes
 from fastat.data import views
 from fastat.errors import BadInput
+from fastat.machine import devices
 from fastat.machine.processes import Processes
 from fastat.report import status, timings
 from fastat.report.results import published
@@ -36,6 +38,7 @@ from fastat.training.learner import SGDLearner
 from fastat.training.run import build_method, network, network_on_meta
 from fastat.training.trainer import watched_at_once
 from fastat.types import Batch, Task
+from fastat.units import parse_eps
 
 # AutoAttack: forwards and backwards over one image that still stands, and how many do, from Table I (ATAS, CIFAR10).
 # APGD-CE attacks what is classified rightly, APGD-T what PGD leaves, FAB-T and Square what AutoAttack leaves.
@@ -50,10 +53,9 @@ META = torch.device("meta")
 class Cost:
     """One training, and the evaluation of its weights. Of a network that cannot be counted: NaN, no activations."""
 
-    images: int  # trained on, replays not counted
     passes: float  # over the training images: one is a forward and a backward, the FLOPs of three forwards
     flops: float
-    evaluation_flops: float  # without AutoAttack
+    evaluation_flops: float  # without AutoAttack, each PGD once
     autoattack_flops: float  # of an image
     memory: dict[str, int]  # part -> bytes on a device, of the run's share there
     disk: int  # bytes that stay
@@ -80,7 +82,7 @@ class PassSeconds:
 
 @dataclass(frozen=True)
 class Line:
-    """The runs of one dataset, model, method and variant that are attacked alike: they cost the same."""
+    """The runs of one dataset, model, method and variant that are attacked alike and cost the same."""
 
     dataset: str
     model: str
@@ -89,9 +91,10 @@ class Line:
     n_autoattack: int  # images that AutoAttack attacks
     each: Cost
     hours: float | None  # of one GPU, for one training
-    evaluation_hours: float | None
+    evaluation_hours: float | None  # of the standard suites, of the best epoch's weights too where there are some
     basis: str  # what the hours come from
     cells: tuple[str, ...] = ()  # the names of the runs without their seeds
+    n_by_name: int = 0  # runs that attacks by name attack, which are in no hours
 
 
 def grid_costs(
@@ -110,14 +113,13 @@ def grid_costs(
     calibration, took = calibration or Calibration(), took or Timings()
 
     @functools.cache
-    def cost_of(dataset: str, model: str, method: str, recipe: str, images: str) -> Cost:
-        spec, read = RunSpec(dataset, model, 8, method, images, 0), Recipe.from_json(recipe)
-        processes = Processes(0, config["processes"].get(dataset, 1))
-        return estimate(spec, read, processes)
+    def cost_of(spec: RunSpec, recipe: str) -> Cost:
+        processes = Processes(0, config["processes"].get(spec.dataset, 1))
+        return estimate(spec, Recipe.from_json(recipe), processes)
 
-    def cost(spec: RunSpec) -> Cost:
-        images = spec.variant if spec.subset else "paper"
-        return cost_of(spec.dataset, spec.model, spec.method, resolve(spec, config).to_json(), images)
+    def cost(spec: RunSpec, config: dict[str, Any] = config) -> Cost:
+        one = replace(spec, variant=spec.variant if spec.subset else "paper", seed=0)
+        return cost_of(one, resolve(spec, config).to_json())
 
     @functools.cache
     def finished_rate(*who: str) -> float | None:
@@ -126,7 +128,7 @@ def grid_costs(
         rates = [cost(RunSpec.parse(one.run)).flops / one.seconds for one in alike if one.seconds > 0]
         return median(rates) if rates else None
 
-    published = published_hours()
+    published, papers = published_hours(), {**config, "recipes": {}, "sweep": {}}
 
     def rate_of(spec: RunSpec, each: Cost) -> tuple[float | None, str]:
         """FLOPs per second, and where they come from."""
@@ -139,18 +141,19 @@ def grid_costs(
             return rate, "finished others"
         for known in (method, "atas"):
             if (dataset, model, known) in published:
-                trained = cost(replace(spec, method=known, variant="paper"))
-                basis = "paper" if trained == each else f"paper's {known}"
-                return trained.flops / published[dataset, model, known] / 3600, basis
+                hours, eps_255 = published[dataset, model, known]
+                trained = cost(RunSpec(dataset, model, eps_255, known, "paper", 0), papers)
+                basis = "paper" if (known, trained.flops) == (method, each.flops) else f"paper's {known}"
+                return trained.flops / hours / 3600, basis
         return None, "-"
 
-    groups: dict[tuple[str, str, str, str, int], list[RunSpec]] = {}
+    groups: dict[tuple[str, str, str, str, int, str], list[RunSpec]] = {}
     for spec in specs:
-        n = n_under_autoattack(spec, config)
-        groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant, n), []).append(spec)
+        n, alike = n_under_autoattack(spec, config), repr(cost(spec))  # at another eps it may be another
+        groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant, n, alike), []).append(spec)
     lines = []
     for group, members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty(), leave=False):
-        (dataset, model, method, variant, n), spec = group, members[0]
+        (dataset, model, method, variant, n, _), spec = group, members[0]
         each, known = cost(spec), took.trainings.get(timings.whose(spec.name)[0])
         rate, basis = (None, "-") if math.isnan(each.flops) else rate_of(spec, each)
         seconds = known.seconds if known else each.flops / rate if rate else None
@@ -160,7 +163,8 @@ def grid_costs(
         hours, evaluation_hours = (taken if taken is None else taken / 3600 for taken in (seconds, attacks[0]))
         bases = basis if attacks[1] in ("", basis) else f"{basis}; eval: {attacks[1]}"
         cells = tuple(dict.fromkeys(cell_of(member.name) for member in members))
-        lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, bases, cells))
+        by_name = sum(is_attacked_by_name(member, config) for member in members)
+        lines.append(Line(dataset, model, name, len(members), n, each, hours, evaluation_hours, bases, cells, by_name))
     return lines
 
 
@@ -176,19 +180,21 @@ def evaluation(
     """Seconds of a run's evaluation with n images under AutoAttack, and where they come from if not from `rate`.
 
     Those of finished ones of its method, else of its data set and network; the calibrated seconds of as many passes;
-    FLOPs over the training's rate.
+    FLOPs over the training's rate. With images held out the best epoch's weights are attacked, too.
     """
     if spec.subset:
         return 0.0, ""
     if known := took.evaluation(spec.name, n > 0):
         return known.seconds, f"{known.n} finished"
+    protocol, recipe = protocol_for(config, spec.dataset), resolve(spec, config)
+    networks, restarts = 2 if recipe.hold_out else 1, protocol["pgd_restarts"]
     if passes_of := calibration.passes.get(f"{spec.dataset}/{spec.model}"):
-        protocol = protocol_for(config, spec.dataset)
-        n_test = resolve(spec, config).n_test or catalog.required(spec.dataset).n_test
+        n_test = recipe.n_test or catalog.required(spec.dataset).n_test
         batches = -(-n // protocol["autoattack"]["batch_size"])
         autoattack = (100 / STANDING * 0.81 + 1800) * passes_of.both + 5000 * passes_of.forward
-        return PGD / 2 * n_test / passes_of.images * passes_of.both + batches * autoattack, "calibration"
-    attacks = each.evaluation_flops + n * each.autoattack_flops
+        whitebox = restarts * PGD / 2 * n_test / passes_of.images * passes_of.both
+        return networks * (whitebox + batches * autoattack), "calibration"
+    attacks = networks * (restarts * each.evaluation_flops + n * each.autoattack_flops)
     return (attacks / rate if rate else None), ""
 
 
@@ -235,6 +241,8 @@ def describe(lines: list[Line], device: str = "", long: bool = False) -> str:
             "finished, AutoAttack leaves as many images standing as of the paper's ATAS."
         ),
     ]
+    if n_by_name := sum(line.n_by_name for line in lines):
+        shown += wrapped(f"Not in these hours: the attacks by name, on {n_by_name} runs. Nobody has reckoned them.")
     if unknown_to := sorted({line.model for line in lines if math.isnan(line.each.flops)}):
         shown += wrapped(
             f"Unknown: passes, FLOPs, hours and activations of {', '.join(unknown_to)}, whose code needs the values of "
@@ -400,7 +408,7 @@ def estimate(spec: RunSpec, recipe: Recipe, processes: Processes) -> Cost:
     state = 2 * weights_bytes(model) + passes.state_bytes(method) + remembered
     flops, disk = per_image * n_images, weights_bytes(model) + rows + remembered
     rounds = flops / (3 * forward * (recipe.n_train or facts.n_train))
-    return Cost(n_images, rounds, flops, attacks, autoattack, memory, disk, state)
+    return Cost(rounds, flops, attacks, autoattack, memory, disk, state)
 
 
 def most_watched(recipe: Recipe, n_train: int) -> int:
@@ -485,11 +493,11 @@ def flops_per_image(spec: RunSpec, recipe: Recipe, task: Task, model: nn.Module,
     return passes.mean_flops(method, batches, lambda batch: method.train_batch(model, batch, learner)) / n
 
 
-def published_hours() -> dict[tuple[str, str, str], float]:
-    """(dataset, model, method) -> GPU-hours of Table I; ImageNet was trained on two GPUs."""
+def published_hours() -> dict[tuple[str, str, str], tuple[float, int]]:
+    """(dataset, model, method) -> GPU-hours of Table I, at which eps; ImageNet was trained on two GPUs."""
     hours, gpus = published("train_hours").dropna(), {"imagenet": 2}
     lines = zip(hours.index.to_list(), hours.to_list(), strict=True)
-    return {(dataset, model, method): n * gpus.get(dataset, 1) for (dataset, model, _, method), n in lines}
+    return {(data, model, method): (n * gpus.get(data, 1), parse_eps(eps)) for (data, model, eps, method), n in lines}
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -520,7 +528,10 @@ def positive(value: Any) -> float:
 
 
 def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torch.device) -> Calibration:
-    """The rate of clean training, and the seconds of an evaluation's passes, on this device, from a few of each."""
+    """The rate of clean training, and the seconds of an evaluation's passes, on this device, from a few of each.
+
+    In the precision and the layout of each: attacks are in float32, whatever the recipe says.
+    """
     rates, passes_of = {}, {}
     for dataset, name in pairs:
         facts, protocol = catalog.required(dataset), protocol_for(config, dataset)
@@ -531,19 +542,22 @@ def calibrate(pairs: list[tuple[str, str]], config: dict[str, Any], device: torc
         one = passes.rehearse(build, model, facts.shape, pad=recipe.pad, batch_size=recipe.batch_size)
         left = max(1, round(STANDING * min(protocol["autoattack"]["batch_size"], recipe.n_test or facts.n_test)))
 
-        def timed(step: Callable[[], object]) -> Callable[[], None]:
+        def timed(step: Callable[[], object], precision: str) -> Callable[[], None]:
             def call() -> None:
-                step()
+                devices.set_precision(precision)
+                with devices.autocast(device, precision):
+                    step()
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
 
             return call
 
-        x = torch.rand((left, *facts.shape), device=device).contiguous(memory_format=torch.channels_last)
+        attacked = copy.deepcopy(model).to(memory_format=devices.layout(device))
+        x = torch.rand((left, *facts.shape), device=device).contiguous(memory_format=devices.layout(device))
         steps: dict[str, Callable[[], object]] = {
-            "clean": timed(one.step()),
-            "both": timed(partial(attack_pass, model, x)),
-            "forward": timed(partial(forward_alone, model, x)),
+            "clean": timed(one.step(), recipe.precision),
+            "both": timed(partial(attack_pass, attacked, x), "float32"),
+            "forward": timed(partial(forward_alone, attacked, x), "float32"),
         }
         flops, taken = passes.flops(one.step()), passes.seconds(steps, 3)
         rates[f"{dataset}/{name}"] = flops / taken.pop("clean")

@@ -13,7 +13,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fastat.config import external
-from fastat.config.grid import is_under_autoattack, n_under_autoattack, result_files, shard_files
+from fastat.config.grid import (
+    files_of,
+    is_under_autoattack,
+    n_under_autoattack,
+    protocol_of,
+    protocol_of_run,
+    result_files,
+    shard_files,
+)
 from fastat.config.recipe import resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
@@ -39,9 +47,9 @@ class Progress:
 
     done, of: epochs of the training, or images that AutoAttack is done with; 0 of 0 if there is no saying.
     seconds: what an epoch takes. held: its lock, or a shard's, is held on this machine. silent: seconds since it wrote.
-    trained, evaluated: the seconds that each took, None: not there. device: what it was trained on. left: seconds of
-    work to come, as far as known; unknown: the stages to come of which nothing tells how long they take. autoattack:
-    whether it is evaluated by it.
+    trained, evaluated: the seconds that each took, None: not there, or not as the config asks. device: what it was
+    trained on. left: seconds of work to come, as far as known; unknown: the stages to come of which nothing tells how
+    long they take. autoattack: whether it is evaluated by it.
     """
 
     run: str
@@ -89,6 +97,10 @@ def look(spec: RunSpec, place: Place) -> Progress:
     if spec.method == EXTERNAL and not run.cause:
         run.cause = of_checkpoint(spec, folder, files, missing, place)
     durations(run, folder, files)
+    if run.trained is not None and is_of_another_recipe(spec, folder, place.config):
+        run.trained, run.evaluated = None, None
+    if run.evaluated is not None and is_of_another_protocol(spec, folder, place.config):
+        run.evaluated = None
     if run.held or run.stage:
         advance(run, spec, files, place)
     if run.held:
@@ -214,6 +226,40 @@ def durations(run: Progress, folder: Path, files: Files) -> None:
     if last in files and not run.diverged:
         took = files[last].st_mtime - folder.stat().st_mtime
         run.evaluated = took if took > 1 else said_of_evaluations(folder, files)
+
+
+def is_of_another_recipe(spec: RunSpec, folder: Path, config: dict[str, Any]) -> bool:
+    """Whether run.json says another recipe than the config."""
+    return differs(content(folder / "run.json").get("recipe"), json.loads(resolve(spec, config).to_json()))
+
+
+def is_of_another_protocol(spec: RunSpec, folder: Path, config: dict[str, Any]) -> bool:
+    """Whether an evaluation says another protocol than the config."""
+    protocol = protocol_of_run(spec, config)
+    for name in files_of("all" if is_under_autoattack(spec, config) else "whitebox"):
+        about = content(folder / f"eval/{name}.json")
+        told = about.get("protocol")
+        found = {**told, "numerics": about.get("numerics")} if isinstance(told, dict) else None
+        if differs(found, {**protocol_of(name, protocol), "numerics": protocol["numerics"]}):
+            return True
+    return False
+
+
+def differs(found: Any, wanted: dict[str, Any]) -> bool:
+    """Whether a recipe or protocol is another; where none is said nobody can tell. `numerics: auto` is any."""
+    loose = ("numerics",) if wanted.get("numerics") == "auto" else ()
+    return isinstance(found, dict) and any(
+        found.get(key) != wanted.get(key) for key in {*found, *wanted} if key not in loose
+    )
+
+
+def content(path: Path) -> dict[str, Any]:
+    """What a file of JSON says; {} where it is none."""
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def said_of_evaluations(folder: Path, files: Files) -> float | None:

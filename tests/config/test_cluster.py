@@ -25,7 +25,9 @@ def plan_of(folder, cell):
 def test_a_job_asks_for_the_plan_s_estimate_twice_and_what_every_job_needs(tmp_path):
     plan = plan_of(tmp_path, CELL)
     assert cluster.memory_mb(plan, SPEC, 1) == 2000 + 1000
+    assert cluster.memory_mb(plan, SPEC, 2, processes=4) == 2 * 4 * (2000 + 1000)  # the estimate is of one
     assert cluster.minutes(plan, SPEC, "train", 1) == 15 + 120
+    assert cluster.minutes(plan, SPEC, "attacks", 1) == 24 * 60  # by name
 
 
 def test_a_shard_asks_for_its_share_and_a_further_attempt_for_more(tmp_path):

@@ -1,8 +1,11 @@
 """Config to runs, and what is refused."""
 
+import json
 import os
+import re
 
 import pytest
+import yaml
 
 from fastat.cli import main
 from fastat.config.grid import (
@@ -14,10 +17,11 @@ from fastat.config.grid import (
     load_config,
     overlay,
     result_files,
-    train_options,
 )
+from fastat.config.origins import describe
 from fastat.config.recipe import resolve
-from fastat.config.schema import typed
+from fastat.config.schema import as_number, typed
+from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 
 THOUSAND = f"[{', '.join(map(str, range(1000)))}]"
@@ -106,6 +110,12 @@ def test_a_run_is_under_autoattack_unless_every_block_that_names_it_says_no():
             "n_images must be a whole number of images above 0, or all, got",
         ),
         ("evaluation: {pgd_step: '8'}", "a step or radius is written"),
+        ("evaluation: {pgd_step: 0 eps}", "evaluation/pgd_step: a step must be above 0, got '0 eps'. Write 0.2 eps"),
+        ("evaluation: {pgd_step: 0/255}", "evaluation/pgd_step: a step must be above 0"),
+        (
+            "evaluation: {pgd_step: 5/255}",
+            "PGD10's ten steps of 5/255 lead 50/255 far: the ball's edge is out of reach at eps 102/255. Write",
+        ),
         ("recipes: {digits: {freeat: {params: {m: 2.5}}}}", "m must be of type int, got 2.5"),
         ("recipes: {digits: {freeat: {params: {m: true}}}}", "m must be of type int, got True"),
         ("recipes: {digits: {fgms_ga: {epochs: 3}}}", "no method or variant 'fgms_ga'. Did you mean 'fgsm_ga'"),
@@ -245,6 +255,46 @@ def test_what_snakemake_passes_as_text_becomes_what_yaml_reads():
     assert typed({"by_eps": {"77": "3"}}) == {"by_eps": {77: 3}} and typed("9" * 50) == "9" * 50
 
 
+def test_a_config_that_is_kept_as_json_names_the_same_runs_with_the_same_recipes(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "grid: [{dataset: digits, model: preact_tiny, eps: [51/255, 102/255], method: atas, seed: 0}]\n"
+        "sweep: {atas: {c: [1.0e-5, 0.02]}}\n"
+        "recipes: {digits: {atas: {weight_decay: 0.00005, params: {gamma_over_c: {by_eps: {51: 1 eps, 102: 3 eps}}}}}}"
+    )
+    asked = load_config([tmp_path / "mine.yaml"])
+    (tmp_path / "config.json").write_text(json.dumps(asked, indent=1))
+    kept = load_config([tmp_path / "config.json"])
+    assert kept == asked and {spec.variant for spec in expand(kept)} == {"paper", "c_1em05", "c_0p02"}
+    assert [resolve(spec, kept) for spec in expand(kept)] == [resolve(spec, asked) for spec in expand(asked)]
+    said = describe(RunSpec("digits", "preact_tiny", 102, "atas", "c_1em05", 0), [tmp_path / "config.json"])
+    assert re.search(r"^params.gamma_over_c +3 eps .*by_eps: 102", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("text,message", [
+    ('{"grid": [], "grid": []}', "'grid' stands twice in one object"),
+    ('{"grid": [}', "is not JSON: Expecting value: line 1"), ('{"max_runs": NaN}', "NaN is no number"),
+    ('{"max_runs": 1e400}', "inf is too large a number"), ("[1]", "must hold `key: value` lines"),
+    ('{"a": ' * 60 + "1" + "}" * 60, "it nests deeper than 50 levels"), ("[" * 100_000, "it nests too deep"),
+])  # fmt: skip
+def test_json_that_is_no_config_is_refused(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=f"config.json.*{re.escape(message)}"):
+        load_config([tmp_path / "config.json"])
+
+
+def test_an_absolute_step_of_pgd_must_reach_the_edge_of_the_ball_in_ten():
+    at = config(eps="77/255")
+    check_config(overlay(at, {"evaluation": {"pgd_step": "7.7/255"}}))
+    with pytest.raises(BadInput, match="7.6/255 lead 76/255 far.*at eps 77/255"):
+        check_config(overlay(at, {"evaluation": {"pgd_step": "7.6/255"}}))
+
+
+@pytest.mark.parametrize("text,written", [("5e-5", "0.00005"), ("2.5e-07", "0.00000025"), ("1e3", "1000")])
+def test_the_way_out_of_a_number_that_yaml_reads_as_text_is_none_itself(text, written):
+    assert as_number(text) == f". YAML reads it as text; write {written}"
+    assert yaml.safe_load(written) == float(text)
+
+
 def test_what_yaml_reads_as_false_is_compile_off():
     switched = overlay(config(), {"recipes": {"digits": {"every": {"compile": False}}}})
     assert resolve(expand(switched)[0], switched).compile == "off"
@@ -255,11 +305,3 @@ def test_a_block_that_names_what_a_sweep_would_make_says_what_is_done_with_it():
     asked["sweep"] = {"fgsm_rs": {"alpha": ["0.5 eps"]}}
     (spec,) = expand(asked)
     assert not is_under_autoattack(spec, asked) and keeps_snapshots(spec, asked)
-
-
-def test_options_of_a_training_are_said_only_where_they_differ():
-    asked = config()
-    (spec,) = expand(asked)
-    assert train_options(spec, asked) == ""  # finished trainings are not called changed
-    asked = {**config(snapshots=True), "cuda_graphs": "never"}
-    assert train_options(spec, asked) == "--snapshots --cuda-graphs never"

@@ -1,9 +1,11 @@
 """Recipes of trainings on D_i^j, and of runs whose snapshots are kept."""
 
+from dataclasses import replace
+
 import pytest
 
 from fastat.config.grid import check_config, expand, keeps_snapshots, load_config, result_files
-from fastat.config.recipe import Recipe, resolve
+from fastat.config.recipe import Recipe, broken, of_length, resolve
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
 
@@ -25,6 +27,17 @@ def test_a_subset_s_schedule_is_stretched_with_its_epochs():
     linear = resolve(RunSpec("cifar10", "preact_resnet18", 8, "fgsm_ga", "paper_d1_4", 0), config)
     assert linear.schedule.points[-1][0] == linear.epochs == 75
     assert Recipe.from_json(linear.to_json()) == linear
+
+
+@pytest.mark.parametrize("epochs,switch", [(240, 150), (24, 15), (20, 12), (35, 22)])  # 12.5 and 21.9 are no epochs
+def test_a_shorter_or_longer_subat_samples_until_its_learning_rate_jumps(epochs, switch):
+    whole = resolve(RunSpec("cifar10", "preact_resnet18", 8, "subat", "paper", 0), load_config())
+    found = of_length(whole, epochs)
+    assert found.params["sampling_epochs"] == found.weight_decay_epochs == switch
+    assert found.schedule.points == ((0, 0.1), (switch, 0.1), (switch, 1.0), (epochs, 1.0))
+    assert type(found.params["sampling_epochs"]) is int and not [*broken(found)]
+    own = of_length(replace(whole, params={**whole.params, "sampling_epochs": 10}), epochs)
+    assert own.params["sampling_epochs"] == 10  # said apart from the schedule: as it is
 
 
 def test_the_weights_of_every_epoch_are_kept_of_the_runs_of_the_blocks_that_say_so():

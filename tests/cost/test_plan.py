@@ -5,12 +5,14 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fastat import ROOT
 from fastat.cli import main
 from fastat.config.grid import expand, load_config, overlay
 from fastat.cost import passes, plan, shapes
 from fastat.errors import BadInput
+from fastat.machine import devices
 from fastat.report import timings
 from fastat.report.progress import Progress
 
@@ -27,8 +29,9 @@ def block(**changes):
 
 def test_a_line_is_of_one_run_and_counts_eps_and_seeds():
     (line,) = lines(block(method="clean"))
-    assert (line.n_runs, line.each.images) == (6, 30 * 391 * 128)
-    assert line.each.flops / line.each.images == pytest.approx(3 * 1.11e9, rel=0.02)  # 0.56 G multiply-adds, thrice
+    assert line.n_runs == 6
+    images = 30 * 391 * 128
+    assert line.each.flops / images == pytest.approx(3 * 1.11e9, rel=0.02)  # 0.56 G multiply-adds, thrice
     n = 11_172_170
     assert line.each.memory["weights, gradients, momentum"] == pytest.approx(3 * 4 * n, rel=0.01)
     assert line.each.memory["images"] == 60_000 * 3 * 32 * 32 + 50_000 * 3 * 40 * 40
@@ -36,7 +39,7 @@ def test_a_line_is_of_one_run_and_counts_eps_and_seeds():
 
 def test_a_training_on_a_subset_takes_as_many_iterations_and_is_not_attacked():
     whole, part = lines(block(method=["atas", "atas/paper_d9_10"], eps="8/255", seed=0))
-    assert part.each.images == pytest.approx(whole.each.images, rel=0.02)
+    assert part.each.flops == pytest.approx(whole.each.flops, rel=0.02)
     assert whole.each.evaluation_flops > 0 == part.each.evaluation_flops
     assert "2 trainings and 1 evaluations, 1 of them with AutoAttack" in plan.describe([whole, part])
 
@@ -57,6 +60,42 @@ def test_hours_are_the_papers_scaled_by_flops_and_say_so():
     assert found["fgsm_rs"].hours == pytest.approx(0.22)
     assert found["fgsm_rs/released"].hours == pytest.approx(0.11)  # 15 of 30 epochs
     assert found["n_fgsm"].hours == pytest.approx(0.30, rel=0.01) and found["n_fgsm"].basis == "paper's atas"
+
+
+def test_the_paper_s_hours_are_of_its_own_recipe_at_its_own_eps():
+    own = {"cifar10": {"fgsm_rs": {"epochs": 60}, "atas": {"epochs": {"by_eps": {8: 30, 12: 90}}}}}
+    atas, longer, more = lines(block(method=["fgsm_rs", "atas"]), recipes=own)
+    assert (longer.hours, longer.basis) == (pytest.approx(2 * 0.22), "paper's fgsm_rs")
+    assert (atas.hours, atas.basis, atas.n_runs) == (pytest.approx(0.30), "paper", 3)
+    assert (more.hours, more.n_runs) == (pytest.approx(3 * 0.30), 3)
+
+
+def test_a_prior_that_is_no_whole_255th_is_not_kept_as_int8():
+    """8/255 is 1 eps at 8, and 0.5 eps is 4/255 at 8, but 3.5/255 at 7."""
+    own = {"cifar10": {"fgsm_pgi": {"params": {"alpha": "0.5 eps"}}}}
+    odd, even = lines(block(method="fgsm_pgi", eps=["7/255", "8/255"]), recipes=own)
+    sizes = [line.each.memory["state of the method"] / (50_000 * 3072) for line in (odd, even)]
+    assert sizes == [4 + 4, 1 + 4]
+
+
+def test_restarts_and_the_best_epoch_s_evaluation_are_counted_and_attacks_by_name_are_said_to_be_not():
+    plain = planned(took(), "atas")["atas"]
+    again = planned(took(), "atas", evaluation={"pgd_restarts": 3})["atas"]
+    held = planned(took(), "atas", recipes={"cifar10": {"atas": {"hold_out": 0.1}}})["atas"]
+    rate = plain.each.flops / plain.hours
+    assert again.evaluation_hours - plain.evaluation_hours == pytest.approx(2 * plain.each.evaluation_flops / rate)
+    assert held.evaluation_hours == pytest.approx(2 * plain.evaluation_hours)
+    named = planned(took(), "atas", evaluation={"attacks": ["pgd-20"]})["atas"]
+    assert "Not in these hours: the attacks by name, on 3 runs." in plan.describe([named])
+    assert named.evaluation_hours == plain.evaluation_hours and "by name" not in plan.describe([plain])
+
+
+def test_a_calibration_trains_in_the_recipes_precision_and_attacks_in_float32(monkeypatch):
+    told = []
+    monkeypatch.setattr(devices, "set_precision", told.append)
+    config = load_config() | {"recipes": {"digits": {"every": {"precision": "tf32"}}}}
+    plan.calibrate([("digits", "preact_tiny")], config, torch.device("cpu"))
+    assert set(told) == {"tf32", "float32"} and told.count("float32") == 2 * told.count("tf32")
 
 
 def test_a_calibrated_device_takes_the_papers_place(tmp_path, capsys):

@@ -34,7 +34,7 @@ rule evaluate_shard:
             grid.protocol_of_run(RunSpec.from_wildcards(wildcards), config)
         ),
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "best={wildcards.best}; "
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite autoattack"
@@ -66,13 +66,11 @@ rule evaluate:
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
-        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
-        network=lambda wildcards: network_option(wildcards.model, config),
-        protocol=lambda wildcards: json.dumps(
-            grid.protocol_for(config, wildcards.dataset)
-        ),
+        name=run_name,
+        network=usual_network,
+        protocol=usual_protocol,
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch last"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
@@ -83,7 +81,7 @@ rule evaluate:
 rule evaluate_best:
     input:
         NETWORK,
-        f"results/runs/{PATTERN}/eval/autoattack.json",
+        f"results/runs/{PATTERN}/eval/steps.json",
         lambda wildcards: grid.shard_files(
             RunSpec.from_wildcards(wildcards), config, "best_"
         ),
@@ -103,20 +101,19 @@ rule evaluate_best:
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
-        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
-        network=lambda wildcards: network_option(wildcards.model, config),
-        protocol=lambda wildcards: json.dumps(
-            grid.protocol_for(config, wildcards.dataset)
-        ),
+        name=run_name,
+        network=usual_network,
+        protocol=usual_protocol,
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --epoch best"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
         " >> {log} 2>&1"
 
 
-# Runs whose blocks of the grid say `autoattack: false`.
+# Runs whose blocks of the grid say `autoattack: false`. Inputs and params are those of `evaluate` and `evaluate_best`, so
+# that a run that was attacked before is not attacked again.
 if WITHOUT_AUTOATTACK:
 
     ruleorder: evaluate_whitebox > evaluate
@@ -145,12 +142,13 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
+            name=run_name,
             network=usual_network,
             protocol=usual_protocol,
             device=config["device"],
-            runs_per_gpu=config["runs_per_gpu"],
+            runs_per_gpu=runs_per_gpu,
         shell:
-            "python -m fastat evaluate --run {wildcards.run} --protocol {params.protocol:q} --suite whitebox --epoch last"
+            "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite whitebox --epoch last"
             " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
             " >> {log} 2>&1"
 
@@ -174,12 +172,13 @@ if WITHOUT_AUTOATTACK:
             mem_mb=memory,
             runtime=evaluation_minutes,
         params:
+            name=run_name,
             network=usual_network,
             protocol=usual_protocol,
             device=config["device"],
-            runs_per_gpu=config["runs_per_gpu"],
+            runs_per_gpu=runs_per_gpu,
         shell:
-            "python -m fastat evaluate --run {wildcards.run} --protocol {params.protocol:q} --suite whitebox --epoch best"
+            "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite whitebox --epoch best"
             " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
             " >> {log} 2>&1"
 
@@ -215,7 +214,7 @@ rule external:
             grid.protocol_for(config, wildcards.dataset)
         ),
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "python -m fastat evaluate {params.options} --protocol {params.protocol:q} --suite whitebox"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} >> {log} 2>&1"
@@ -253,7 +252,7 @@ rule external_autoattack:
             )
         ),
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite autoattack"
         " --device {params.device} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"
@@ -283,7 +282,7 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
         resources:
             gpu=GPUS,
             mem_mb=memory,
-            runtime=evaluation_minutes,
+            runtime=attacks_minutes,
         params:
             name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
             network=lambda wildcards: grid.network_option_of(
@@ -294,7 +293,7 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
             ),
             attacks=lambda wildcards: list(grid.attacks_for(config, wildcards.dataset)),
             device=config["device"],
-            runs_per_gpu=config["runs_per_gpu"],
+            runs_per_gpu=runs_per_gpu,
         shell:
             "python -m fastat evaluate --run {params.name} --protocol {params.protocol:q} --suite attacks"
             " --attacks {params.attacks:q} --device {params.device} --runs-per-gpu {params.runs_per_gpu}"
@@ -320,11 +319,11 @@ rule probe:
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
-        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
-        network=lambda wildcards: network_option(wildcards.model, config),
+        name=run_name,
+        network=usual_network,
         device=config["device"],
         numerics=config["numerics"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "python -m fastat probe --run {params.name} --device {params.device}"
         " --numerics {params.numerics} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.network}"

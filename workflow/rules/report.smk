@@ -15,7 +15,7 @@ rule grid:
     log:
         "results/logs/grid.log",
     params:
-        config=json.dumps(config, indent=1),
+        config=CONFIG,
     run:
         Path(output[0]).write_text(params.config, encoding="utf-8")
 

@@ -1,3 +1,6 @@
+OWN = catalog.own(config)
+
+
 rule data:
     output:
         "results/data/{dataset}.safetensors",
@@ -6,16 +9,17 @@ rule data:
     conda:
         "../envs/fastat.yaml"
     params:
-        source=config["data_dir"],
-        options=lambda wildcards: (
-            f"--options {shlex.quote(json.dumps(own_data.known(config)[wildcards.dataset], sort_keys=True))}"
-            if wildcards.dataset in own_data.known(config)
+        source=lambda wildcards, input: config["data_dir"],
+        options=lambda wildcards, input: (
+            f"--options {shlex.quote(json.dumps(OWN[wildcards.dataset], sort_keys=True))}"
+            if wildcards.dataset in OWN
             else ""
         ),
-        # changed files are prepared again
-        state=lambda wildcards: own_data.state_of(
-            own_data.known(config).get(wildcards.dataset, {})
+        # other content or changed files are prepared again; where they are looked for is of no account
+        content=lambda wildcards: json.dumps(
+            own_data.of_content(OWN.get(wildcards.dataset, {})), sort_keys=True
         ),
+        state=lambda wildcards: own_data.state_of(OWN.get(wildcards.dataset, {})),
     shell:
         "python -m fastat data --dataset {wildcards.dataset} --source {params.source:q} {params.options}"
         " --out {output} >> {log} 2>&1"
@@ -38,19 +42,20 @@ rule train:
     threads: 1
     resources:
         gpu=lambda wildcards: GPUS * config["processes"].get(wildcards.dataset, 1),
-        mem_mb=memory,
+        mem_mb=training_memory,
         runtime=training_minutes,
     params:
-        launch=lambda wildcards: grid.launcher(wildcards.dataset, config),
-        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        launch=lambda wildcards, input: grid.launcher(wildcards.dataset, config),
+        name=run_name,
         recipe=lambda wildcards: resolve(
             RunSpec.from_wildcards(wildcards), config
         ).to_json(),
-        options=lambda wildcards: grid.train_options(
-            RunSpec.from_wildcards(wildcards), config
+        snapshots=lambda wildcards: (
+            "--snapshots" if grid.keeps_snapshots(spec_of(wildcards), config) else ""
         ),
+        cuda_graphs=lambda wildcards, input: config["cuda_graphs"],
         device=config["device"],
-        runs_per_gpu=config["runs_per_gpu"],
+        runs_per_gpu=runs_per_gpu,
     shell:
         "{params.launch} train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
-        " --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.options} >> {log} 2>&1"
+        " --cuda-graphs {params.cuda_graphs} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.snapshots} >> {log} 2>&1"
