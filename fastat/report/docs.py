@@ -19,14 +19,14 @@ RESULTS = ROOT / "docs/results"  # a folder a tier, and what belongs to none: co
 KEPT = ("table1", "table2", "table3", "table4", "supplement")
 RIVALS = ROOT / "docs/fastat-benchmark.md"
 OF_NONE = ("table5", "cost")
-PICTURED = ("fgsm_rs", "atas")
+PICTURED_TIER, PICTURED_EPS, PICTURED = "fashion", "77/255", ("fgsm_rs", "atas")
 
 
 def keep(results: Path, tier: str) -> None:
     """Take what the documentation shows of a finished tier into docs/results/TIER.
 
     Tables, claims, what `agree` compares others' runs with, and tier.json: how many runs and seconds, and of what. Of
-    the default also what belongs to no tier, and the curves of README's picture: of PICTURED, at the largest eps.
+    the default also what belongs to no tier; of PICTURED_TIER the curves of README's picture.
     Raises: BadInput, with nothing taken, if one of them is missing.
     """
     folder, is_default = RESULTS / of_name(tier).name, tier == DEFAULT
@@ -41,10 +41,10 @@ def keep(results: Path, tier: str) -> None:
     for path, there in files.items():
         shutil.copy(path, there)
     write_json(folder / "tier.json", tiers.about(found))
-    if not is_default:
+    if tier != PICTURED_TIER:
         return
     runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
-    runs = runs[runs["eps_255"] == runs["eps_255"].max()].sort_values("method", key=lambda name: name.map(place))
+    runs = runs[runs["eps"] == PICTURED_EPS].sort_values("method", key=lambda name: name.map(place))
     rows = runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
     with atomic(RESULTS / "collapse.csv") as partial:
         rows.to_csv(partial, index=False, float_format="%.6g")
@@ -105,9 +105,10 @@ def column(path: Path, cells: list[str], heading: str) -> int:
 
 
 def with_tables(readme: str) -> str:
-    """The README, with five columns of the default's Table I, and the tiers, between their marks."""
+    """The README, with two tables between their marks: Table I of `all`, of the ATAS paper's methods, and the tiers."""
+    of_paper = {*paper()["method"], "clean", "fgsm_rs/fgsm"}
     tables = {
-        "results": columns("default/table1.md", "method", "clean", "PGD50", "AA", "CO"),
+        "results": columns(of_paper, "all/table1.md", "method", "clean", "PGD50", "AA", "CO"),
         "tiers": tiers.table(RESULTS),
     }
     for name, table in tables.items():
@@ -129,12 +130,14 @@ def on_digits(name: str) -> str:
     return "\n".join(f"{table}\n\n{said}\n" for table, said in shown.items() if table)
 
 
-def columns(file: str, *names: str) -> str:
-    """The columns of a Markdown table whose headings begin with these names."""
+def columns(methods: set[str], file: str, *names: str) -> str:
+    """The columns of a Markdown table whose headings begin with these names, and the lines of these methods."""
     lines = lines_of_table(RESULTS / file)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     at = [column(RESULTS / file, cells[0], name) for name in names]
-    return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in cells if len(row) == len(cells[0]))
+    mine, whole = at[names.index("method")], len(cells[0])
+    shown = [*cells[:2], *(row for row in cells[2:] if len(row) == whole and row[mine] in methods)]
+    return "\n".join(f"| {' | '.join(row[k] for k in at)} |" for row in shown)
 
 
 def page(old: str, name: str, described: str) -> str:

@@ -41,6 +41,7 @@ TIERS = (
     Tier(DEFAULT, "config.yaml", "10 to 15 minutes on two cores"),
     Tier("all", "all.yaml", "some 75 minutes on two cores"),
     Tier("evening", "evening.yaml", "some two hours on two cores"),
+    Tier("fashion", "fashion.yaml", "one to two hours on two cores"),
     Tier("night", "photos.yaml", "a night on two cores"),
     Tier("paper", "paper.yaml", "12,300 hours of a V100, by `fastat plan`"),
 )
@@ -110,7 +111,7 @@ def claims_by_tier(folder: Path) -> str:
         for scale, rows in claims_of(folder / tier.name).groupby("scale", sort=False):
             texts = {}
             for line in readable(rows).to_dict("records"):
-                n = textwrap.shorten(str(line["from"]).split(";")[0], 70, placeholder=" ...")
+                n = textwrap.shorten(str(line["from"]), 110, placeholder=" ...")
                 texts[line["claim"]] = f"**{line['verdict']}** {line['measured']} ({n})".replace("  ", " ")
             columns[f"{tier.name}, {scale}"] = [texts.get(claim.text, "") for claim in CLAIMS]
     body = pd.DataFrame(columns).to_markdown(index=False, disable_numparse=True)

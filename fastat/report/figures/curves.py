@@ -357,23 +357,33 @@ def fig08(rows: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def collapse(rows: pd.DataFrame) -> Figure:
-    """README's picture: accuracy under FGSM and PGD10 by epoch, a panel for each method with how many collapsed."""
+    """README's picture: accuracy under FGSM and PGD10 by epoch, a panel for each method with how many collapsed.
+
+    Seeds that did not are pale where another one did.
+    """
     methods = list(dict.fromkeys(rows["method"]))
     figure, (axes,) = style.panels(1, len(methods), 3.6, 2.6, sharey="row")
     for panel, method in zip(axes, methods, strict=True):
-        fell = []
-        for _, one in at(rows, method=method).groupby("seed"):
-            one = one.sort_values("epoch")
-            percent = (one["train_fgsm_acc"] / 100, one["train_pgd10_acc"] / 100)
-            fell.append(detect(*percent, catalog.required(one["dataset"].iloc[0]).n_classes))
-            panel.plot(one["epoch"], one["train_fgsm_acc"], color="#999999", lw=1)
-            panel.plot(one["epoch"], one["train_pgd10_acc"], color=colour(method), lw=1.5)
+        seeds = [one.sort_values("epoch") for _, one in at(rows, method=method).groupby("seed")]
+        fell = [
+            detect(
+                one["train_fgsm_acc"] / 100,
+                one["train_pgd10_acc"] / 100,
+                catalog.required(one["dataset"].iloc[0]).n_classes,
+            )
+            for one in seeds
+        ]
+        some_fell = any(one.first for one in fell)
+        for one, word in zip(seeds, fell, strict=True):
+            pale = 0.3 if some_fell and not word.first else 1.0
+            panel.plot(one["epoch"], one["train_fgsm_acc"], color="#777777", lw=1, alpha=pale)
+            panel.plot(one["epoch"], one["train_pgd10_acc"], color=colour(method), lw=1.5, alpha=pale)
         words = f"{sum(one.at_end for one in fell)} of {len(fell)} collapsed at the end"
         passed = sum(one.for_a_while for one in fell)
         words += f", {passed} for a while" if passed else ""
         panel.set(title=f"{called(method)}: {words}", xlabel="epoch")
     axes[0].set_ylabel("accuracy (%)")
-    looks = {"under FGSM": "#999999", "under PGD10": "black"}
+    looks = {"under FGSM": "#777777", "under PGD10": "black"}
     handles = [Line2D([], [], color=look, label=words) for words, look in looks.items()]
     axes[-1].legend(handles=handles, loc="lower right", frameon=False, fontsize=8)
     return figure
