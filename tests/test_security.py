@@ -96,7 +96,7 @@ def test_each_way_to_run_what_a_file_says_would_be_found(line):
 
 def test_every_text_of_a_config_is_quoted_in_the_workflows_commands():
     """Snakemake formats {params.x} as it is; {params.x:q} for the shell. The others are of names that are checked."""
-    plain = {"name", "launch", "options", "network", "device", "runs_per_gpu", "numerics", "names"}
+    plain = {"name", "launch", "options", "snapshots", "network", "device", "runs_per_gpu", "numerics", "names"}
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         for name, quoted in re.findall(r"\{params\.(\w+)(:q)?\}", path.read_text()):
             assert quoted or name in plain, f"{path.name}: {name}"

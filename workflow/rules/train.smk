@@ -58,4 +58,4 @@ rule train:
         runs_per_gpu=runs_per_gpu,
     shell:
         "{params.launch} train --run {params.name} --recipe {params.recipe:q} --device {params.device}"
-        " --cuda-graphs {params.cuda_graphs} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.snapshots} >> {log} 2>&1"
+        " --cuda-graphs {params.cuda_graphs:q} --runs-per-gpu {params.runs_per_gpu} --threads {threads} {params.snapshots} >> {log} 2>&1"
