@@ -113,7 +113,7 @@ rule evaluate_best:
 
 
 # Runs whose blocks of the grid say `autoattack: false`. Inputs and params are those of `evaluate` and `evaluate_best`, so
-# that a run that was attacked before is not attacked again.
+# that a run that was attacked before, without shards, is not attacked again.
 if WITHOUT_AUTOATTACK:
 
     ruleorder: evaluate_whitebox > evaluate
