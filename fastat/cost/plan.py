@@ -148,11 +148,11 @@ def grid_costs(
         return None, "-"
 
     groups: dict[tuple[str, str, str, str, int, str], list[RunSpec]] = {}
-    for spec in specs:
+    for spec in tqdm(specs, "plan", disable=not sys.stderr.isatty(), leave=False):
         n, alike = n_under_autoattack(spec, config), repr(cost(spec))  # at another eps it may be another
         groups.setdefault((spec.dataset, spec.model, spec.method, spec.variant, n, alike), []).append(spec)
     lines = []
-    for group, members in tqdm(groups.items(), "plan", disable=not sys.stderr.isatty(), leave=False):
+    for group, members in groups.items():
         (dataset, model, method, variant, n, _), spec = group, members[0]
         each, known = cost(spec), took.trainings.get(timings.whose(spec.name)[0])
         rate, basis = (None, "-") if math.isnan(each.flops) else rate_of(spec, each)

@@ -164,7 +164,7 @@ def trained(spec: RunSpec, run: Checked) -> str:
     if fell.first:
         kept = "at the end" if fell.at_end else "not at the end"
         said += f"; catastrophic overfitting from epoch {fell.first}, {kept}" + (
-            ", never robust" if not fell.lost else ""
+            ", not robust before" if not fell.lost else ""
         )
     return f"{said}; best of the held-out images at epoch {about['best_epoch']}" if "best_epoch" in about else said
 

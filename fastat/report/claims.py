@@ -321,11 +321,11 @@ def fallen(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def counted(rows: pd.DataFrame) -> str:
-    """`3 of 4 runs`, and where some collapsed, `(2 at the end, 1 of them never robust, 1 for a while)`."""
+    """`3 of 4 runs`, and where some collapsed, `(2 at the end, 1 of them not robust before, 1 for a while)`."""
     k = int(rows["collapsed"].sum())
     ended = rows[rows["collapsed"] & (rows["collapsed_at_end"] == 1)]
     never = int((ended["robustness_lost"] == 0).sum())
-    said = f"{len(ended)} at the end" + (f", {never} of them never robust" if never else "")
+    said = f"{len(ended)} at the end" + (f", {never} of them not robust before" if never else "")
     return f"{k} of {len(rows)} runs" + (f" ({said}, {k - len(ended)} for a while)" if k else "")
 
 

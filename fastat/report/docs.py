@@ -10,7 +10,7 @@ from fastat.errors import BadInput
 from fastat.machine.files import atomic, write_json
 from fastat.report import kept, tiers
 from fastat.report.methods import place
-from fastat.report.results import PLACE, paper, read, rival, rival_methods
+from fastat.report.results import PLACE, Results, paper, read, rival, rival_methods
 from fastat.report.tidy import RUN
 from fastat.report.tiers import DEFAULT, of_name
 
@@ -37,17 +37,26 @@ def keep(results: Path, tier: str) -> None:
         raise BadInput(f"there is no {absent[0]}, or it is empty. Run the workflow of {tier} to its end first")
     mine = kept.load(results)
     found = read(results, needs=("measured.csv",))
+    curves = pictured(found) if tier == PICTURED_TIER else None
     kept.write(mine, folder)
     for path, there in files.items():
         shutil.copy(path, there)
     write_json(folder / "tier.json", tiers.about(found))
-    if tier != PICTURED_TIER:
-        return
+    if curves is not None:
+        with atomic(RESULTS / "collapse.csv") as partial:
+            curves.to_csv(partial, index=False, float_format="%.6g")
+
+
+def pictured(found: Results) -> pd.DataFrame:
+    """The curves of README's picture.
+
+    Raises: BadInput if a method of it has none.
+    """
     runs = found.runs[found.runs["method"].isin(PICTURED) & (found.runs["variant"] == "paper")]
     runs = runs[runs["eps"] == PICTURED_EPS].sort_values("method", key=lambda name: name.map(place))
-    rows = runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
-    with atomic(RESULTS / "collapse.csv") as partial:
-        rows.to_csv(partial, index=False, float_format="%.6g")
+    if absent := [name for name in PICTURED if name not in set(runs["method"])]:
+        raise BadInput(f"README's picture needs {' and '.join(absent)} at {PICTURED_EPS}. Run the tier to its end")
+    return runs[RUN].join(found.by_epoch("train_fgsm_acc", "train_pgd10_acc"))
 
 
 def renew(described: dict[str, str]) -> None:

@@ -92,8 +92,9 @@ LEGEND = (
     "Mean and standard deviation over seeds (their number: seeds, and in brackets where fewer have it); AA: with the "
     "number of attacked images n and the 95 % interval that so many leave (Wilson; other seeds are attacked on the "
     "same ones), - where it was not asked for. CO, by seed: the epoch in which catastrophic overfitting began, `end` "
-    "where it lasts to the end, `never` where the network withstands FGSM to the end and never withstood PGD10, "
-    "`while` where it was over, - none. train PGD10: on training images, last epoch (best, its epoch), first seed."
+    "where robustness was lost to the end, `never` where there was none before and PGD10 came to no lasting third "
+    "of FGSM, `while` where it was over, - none. train PGD10: on training images, last epoch (best, its epoch), first "
+    "seed."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "

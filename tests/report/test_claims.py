@@ -153,7 +153,7 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     never = {"collapse_epoch": at, "collapsed_at_end": lambda e, _: int(e == 102)}
     never["robustness_lost"] = lambda e, seed: int(seed > 0) if e == 102 else None
     assert verdict("eps-collapse", *both({"right": 0.5}, "fgsm_rs", never), tmp_path=folder)["evidence"] == (
-        "collapsed: 4 of 12 runs (4 at the end, 1 of them never robust, 0 for a while)"
+        "collapsed: 4 of 12 runs (4 at the end, 1 of them not robust before, 0 for a while)"
     )
     steps = [
         (77, f"fgsm_rs/step{step:03d}", seed, {"collapse_epoch": 9 if step > 150 else None})

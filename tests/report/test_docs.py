@@ -89,6 +89,25 @@ def test_a_tier_is_kept_whole_or_not_at_all(elsewhere):
         tiers.claims_by_tier(elsewhere / "kept")
 
 
+def test_the_tier_of_the_readmes_picture_brings_its_curves_or_nothing(elsewhere, monkeypatch):
+    folder = elsewhere / "results"
+    for seed in (0, 1):
+        fabricate.finished(folder, f"digits/preact_tiny/eps77/atas/paper/seed{seed}")
+    tidy.write_all(folder, folder)
+    for path in ("tables", "figures"):
+        (folder / path).mkdir()
+    found = results.read(folder, needs=("measured.csv", "correct.csv"))
+    tables.write_all(found, {}, folder / "tables")
+    claims.write_report(found, folder / "figures", folder / "claims.csv")
+    with pytest.raises(BadInput, match="picture needs fgsm_rs at 77/255"):
+        docs.keep(folder, "fashion")
+    assert list((elsewhere / "kept").iterdir()) == []
+    monkeypatch.setattr(docs, "PICTURED", ("atas",))
+    docs.keep(folder, "fashion")
+    rows = pd.read_csv(elsewhere / "kept/collapse.csv")
+    assert (set(rows["seed"]), set(rows["eps"])) == ({0, 1}, {"77/255"}) and len(rows) == 2 * rows["epoch"].nunique()
+
+
 def test_the_readmes_picture_is_of_the_kept_trainings(tmp_path):
     figures.write_picture(docs.RESULTS / "collapse.csv", tmp_path / "collapse.svg")
     kept, made = (folder / "collapse.svg" for folder in (docs.RESULTS, tmp_path))

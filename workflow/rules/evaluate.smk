@@ -26,7 +26,7 @@ rule evaluate_shard:
         mem_mb=memory,
         runtime=evaluation_minutes,
     params:
-        name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+        name=run_name,
         network=lambda wildcards: grid.network_option_of(
             RunSpec.from_wildcards(wildcards), config
         ),
@@ -284,7 +284,7 @@ if any(grid.is_attacked_by_name(spec, config) for spec in SPECS):
             mem_mb=memory,
             runtime=attacks_minutes,
         params:
-            name=lambda wildcards: RunSpec.from_wildcards(wildcards).name,
+            name=run_name,
             network=lambda wildcards: grid.network_option_of(
                 RunSpec.from_wildcards(wildcards), config
             ),

@@ -124,7 +124,7 @@ def collapse_map(rows: pd.DataFrame) -> tuple[Figure, str]:
     at_end, never, passed, ran, left = (
         int(only[key].sum()) for key in ("at_end", "never", "for_a_while", "n", "diverged")
     )
-    lost = f" ({never} of them never robust)" if never else ""
+    lost = f" ({never} of them not robust before)" if never else ""
     diverged = f"; {left} diverged and do not count" if left else ""
     return figure, (
         "How many trainings collapsed, of how many, by method and eps, and by step size in eps: `end`, collapsed at "
@@ -160,11 +160,12 @@ def maps_of(rows: pd.DataFrame, words: list[str]) -> list[Map]:
 
 
 def heat(axes: Axes, rows: pd.DataFrame, ys: list[str], xs: list[str]) -> None:
-    """k of n in colour for every (y, x); in words, how many at the end and for a while."""
+    """k of n in colour for every (y, x); in words, how many of each kind."""
     share = np.full((len(ys), len(xs)), np.nan)
     for one in rows[rows["y"].isin(ys) & rows["x"].isin(xs)].itertuples():
         i, j = ys.index(one.y), xs.index(one.x)
-        kinds = [f"{count:g} {word}" for count, word in ((one.at_end, "end"), (one.for_a_while, "while")) if count]
+        counts = {"end": one.at_end - one.never, "never": one.never, "while": one.for_a_while}
+        kinds = [f"{count:g} {word}" for word, count in counts.items() if count]
         told = f"{' + '.join(kinds) or 0} of {one.n:g}"
         words = f"{told}\n[{100 * one.low:.0f}, {100 * one.high:.0f}]" if one.n else "diverged"
         share[i, j] = one.k / one.n if one.n else np.nan

@@ -237,8 +237,8 @@ def fallen(rows: pd.DataFrame) -> list[str]:
 
 
 def how_many(at_end: int, never: int, passed: int, n: int) -> str:
-    """`2 of 5 (1 never robust, 1 for a while)`: how many of n are collapsed at the end, and how many were."""
-    more = [f"{never} never robust"] if never else []
+    """`2 of 5 (1 not robust before, 1 for a while)`: how many of n are collapsed at the end, and how many were."""
+    more = [f"{never} not robust before"] if never else []
     more += [f"{passed} for a while"] if passed else []
     return f"{at_end} of {n}" + (f" ({', '.join(more)})" if more else "")
 

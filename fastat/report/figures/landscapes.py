@@ -67,7 +67,7 @@ def who_fell(run: pd.DataFrame) -> str:
     epoch, at_end, lost = run[["collapse_epoch", "collapsed_at_end", "robustness_lost"]].iloc[0]
     if np.isnan(epoch):
         return "which did not collapse"
-    early = ", never robust," if lost == 0 else ""
+    early = ", not robust before," if lost == 0 else ""
     return f"which{early} collapsed in epoch {epoch:g}, " + (
         "and is collapsed at the end" if at_end == 1 else "for a while"
     )

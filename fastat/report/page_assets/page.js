@@ -148,9 +148,10 @@ function bestEpochs(cell) {
 // of a checkpoint from elsewhere nobody knows how its training went
 const ofTrainings = (cell, name) => (cell.method === "external" ? "" : `${cell[name]} of ${cell.seeds}`);
 
+const KIND = (run) => (!run.collapsed_at_end ? "while" : run.robustness_lost === 0 ? "never" : "end");
 function collapseEpochs(cell) {
   if (none(cell.collapse_epoch)) return "";
-  return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${run.collapsed_at_end ? "end" : "while"}`)).join(", ");
+  return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${KIND(run)}`)).join(", ");
 }
 function secondsNode(cell) {
   if (cell.why_no_seconds) return el("small", {}, cell.why_no_seconds);
@@ -183,7 +184,7 @@ const columns = [
   { title: "Collapsed at the end", number: true, value: (cell) => cell.collapsed_at_end / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_at_end") },
   { title: "for a while", number: true, value: (cell) => cell.collapsed_for_a_while / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_for_a_while"),
     help: "collapsed for epochs in succession, and recovered" },
-  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed, and whether to the end or for a while" },
+  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed, and whether to the end, of a network that was not robust before (never), or for a while" },
   { title: "Train PGD10", number: true, value: (cell) => cell.train_pgd10_last, help: "% of training images, last epoch",
     text: (cell) => fixed(cell.train_pgd10_last, 1) },
   { title: "best", number: true, value: (cell) => cell.train_pgd10_best, help: "% of training images, best epoch", text: (cell) => fixed(cell.train_pgd10_best, 1) },
@@ -250,7 +251,7 @@ function plainTable(heads, rows) {
   return el("div", { class: "box", tabindex: "0", role: "region", "aria-label": heads.join(", ") }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...body)));
 }
 const MEASURED = ["clean", "fgsm", "pgd10", "pgd50", "aa", "noise", "far", "gradient", "inside", "best_clean", "best_pgd10", "best_pgd50", "best_aa", ...data.attacks.map(({ name }) => name)];
-const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}${run.collapsed_at_end ? ", collapsed at the end" : ", for a while"}`);
+const COLLAPSE = (run) => (none(run.collapse_epoch) ? "none" : `epoch ${run.collapse_epoch}, ${{ end: "collapsed at the end", never: "collapsed at the end, not robust before", while: "for a while" }[KIND(run)]}`);
 
 function seedEvidence(cell, run, open) {
   const about = run.evidence === null ? {} : Object.fromEntries(run.evidence.map((k) => data.facts[k]));
