@@ -41,7 +41,7 @@ def check_jobs(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
             long = sorted({rule for rule, asked in alike if (asked.get("runtime") or 0) > limit})
             way_out = ", ".join(f"`{rule}: {{runtime: {limit:.0f}}}`" for rule in long)
             warned.append(
-                f"jobs of {', '.join(long)} ask for up to {minutes} minutes, and their partition gives {limit:.0f} at "
+                f"jobs of {', '.join(long)} ask for {minutes} minutes, and their partition gives {limit:.0f} at "
                 f"most: they would wait for ever (PartitionTimeLimit). Below set-resources of "
                 f"profiles/slurm/config.yaml say {way_out}; a training that is cut off goes on at the next start"
             )
