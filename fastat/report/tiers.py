@@ -38,7 +38,7 @@ class Tier:
 
 
 TIERS = (
-    Tier(DEFAULT, "config.yaml", "10 to 15 minutes on two cores"),
+    Tier(DEFAULT, "config.yaml", "10 to 20 minutes on two cores"),
     Tier("all", "all.yaml", "some 75 minutes on two cores"),
     Tier("evening", "evening.yaml", "some two hours on two cores"),
     Tier("fashion", "fashion.yaml", "one to two hours on two cores"),
