@@ -3,8 +3,12 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; processes that tests start inherit it
+
+# As in an activated environment: a workflow's jobs are `python ...`, and must find the one that has the suite.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 # What starts the tests may ignore Ctrl-C, as a shell's `&` does, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -71,7 +71,7 @@ def conda(tmp_path_factory) -> dict[str, str]:
     (root / "bin/activate").write_text('export CONDA_PREFIX="$1"; export PATH="$1/bin:$PATH"\n')
     (root / "bin/conda").write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/stand_in_conda.py "$@"\n')
     (root / "bin/conda").chmod(0o755)
-    path = f"{root}/bin{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{root}/bin{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "CONDA_ROOT": str(root), "CHANNEL": str(root / "channel")}
 
 

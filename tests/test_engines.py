@@ -49,7 +49,7 @@ def started(engine: str, folder: Path) -> subprocess.Popen:
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
     (folder / "profiles").symlink_to(ROOT / "profiles")
-    path = f"{folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--profile", f"profiles/{engine}", "--latency-wait", "5", "--seconds-between-status-checks", "1"]
     command += ["--configfile", str(ROOT / "config/smoke.yaml"), "--", "results/data/digits.safetensors"]

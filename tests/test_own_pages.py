@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -95,9 +94,8 @@ def run(command: str, folder: Path) -> str:
 
     pip installs there, too, without a network: from what is beside, by the build backend that the environment has.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     site = str(folder / "site-packages")
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "OMP_NUM_THREADS": "1"}
     environment |= {"PIP_TARGET": site, "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
     if command.startswith("snakemake "):
         command = command.replace("snakemake ", f"snakemake --snakefile {shlex.quote(str(ROOT / 'Snakefile'))} ", 1)

@@ -18,10 +18,9 @@ from fastat.report.contents import FIGURES, TABLES, drawn
 
 
 def snakemake(folder: Path, *more: str, code: int = 0) -> str:
-    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "2", "--directory", str(folder)]
+    command = ["snakemake", "--cores", "2", "--directory", str(folder)]
     command += ["--workflow-profile", str(ROOT / "profiles/default"), "--configfile", str(ROOT / "config/smoke.yaml")]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stdout + done.stderr
 

@@ -21,14 +21,13 @@ from tests import test_own_pages
 
 SCRIPT = ROOT / "tests/local-slurm.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
-PATHS = ("/usr/sbin", "/usr/local/sbin", str(Path(sys.executable).parent))
 RUN = "digits/preact_tiny/eps102/{}/paper/seed0"
 METHODS = ("fgsm_rs", "atas")
 OVERLAY = "recipes: {digits: {every: {epochs: 12}}}\n"  # over config/smoke.yaml: time enough to be hit
 QUICK = "--slurm-init-seconds-before-status-checks 1"  # where a cluster is asked every 40 s
 PATIENCE = 300  # seconds
 
-ENVIRONMENT = {**os.environ, "PATH": os.pathsep.join([*PATHS[::-1], os.environ["PATH"]])}
+ENVIRONMENT = {**os.environ, "PATH": f"/usr/local/sbin:/usr/sbin:{os.environ['PATH']}"}
 
 
 class Slurm:

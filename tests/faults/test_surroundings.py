@@ -130,16 +130,15 @@ def test_of_three_processes_of_one_training_one_is_killed(whole, tmp_path):
 
 # The workflow
 
-SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--configfile"]
+SNAKEMAKE = ["snakemake", "--cores", "1", "--configfile"]
 PROFILE = ["--workflow-profile", str(ROOT / "profiles/default")]
 
 
 def workflow(folder: Path, *more: str) -> subprocess.Popen:
     """The smoke workflow up to its evaluations, in a session of its own."""
     command = [*SNAKEMAKE, str(ROOT / "config/smoke.yaml"), *PROFILE, "--directory", str(folder), *more]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with open(folder / "said", "a") as said:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+        return subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, start_new_session=True)
 
 
 def ends(folder: Path, *more: str) -> tuple[int, str]:
