@@ -205,6 +205,7 @@ class Finished:
             "data": self.about["data_sha256"],
             "protocol": protocol,
             "numerics": wanted,
+            "device": devices.name(self.device),
             "rows": rows and seals.sha256(rows),
             "seconds": time.perf_counter() - self.started,
             "versions": versions(),

@@ -186,13 +186,14 @@ def paired(name: str, here: Kept, there: Kept) -> tuple[dict[str, tuple[np.ndarr
 def rounds_differently(a: Facts, b: Facts) -> bool:
     """Whether the same weights may give other verdicts: evaluated in other numerics, or natively elsewhere.
 
-    With which torch, an evaluation says of itself; on which processor, the training alone.
+    With which torch and on what, an evaluation says of itself; one that does not is taken for its training's.
     """
     key = "evaluation_numerics"
     if both(a, b, key) and a[key] != b[key]:
         return True
-    version = "evaluation_torch" if both(a, b, "evaluation_torch") else "torch"
-    elsewhere = any(both(a, b, fact) and a[fact] != b[fact] for fact in ("processor", version))
+    said = (("evaluation_device", "processor"), ("evaluation_torch", "torch"))
+    facts = (own if both(a, b, own) else of_training for own, of_training in said)
+    elsewhere = any(both(a, b, fact) and a[fact] != b[fact] for fact in facts)
     return elsewhere and a[key] != "portable"
 
 

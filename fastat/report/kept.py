@@ -25,7 +25,7 @@ from fastat.report.tidy import CORRECT, RUN
 ATTACKS = ("clean", "fgsm", "pgd10", "pgd50", "aa")
 FACTS = [
     "recipe", "data_sha256", "status", "collapsed", "numerics", "processor", "torch", "weights", "evaluation_numerics",
-    "evaluation_torch", "whitebox", "autoattack",
+    "evaluation_torch", "evaluation_device", "whitebox", "autoattack",
 ]  # fmt: skip
 
 
@@ -132,6 +132,7 @@ def facts_of(about: dict[str, Any]) -> dict[str, str]:
     evaluations = {name: said(about, "evaluations", name) for name in ("whitebox", "autoattack")}
     numerics = {text(said(sidecar, "numerics")) for sidecar in evaluations.values()} - {""}
     torch = {text(said(sidecar, "versions", "torch")) for sidecar in evaluations.values()} - {""}
+    devices = {text(said(sidecar, "device")) for sidecar in evaluations.values()} - {""}
     protocols = {name: said(sidecar, "protocol") for name, sidecar in evaluations.items()}
     return {
         "data_sha256": text(said(about, "data_sha256")),
@@ -142,6 +143,7 @@ def facts_of(about: dict[str, Any]) -> dict[str, str]:
         "weights": text(said(about, "files", "weights.safetensors")),
         "evaluation_numerics": "+".join(sorted(numerics)),
         "evaluation_torch": "+".join(sorted(torch)),
+        "evaluation_device": "+".join(sorted(devices)),
         **{name: fingerprint(protocol) if protocol else "" for name, protocol in protocols.items()},
     }
 
@@ -180,8 +182,8 @@ def committed(folder: Path) -> Kept:
     Raises: BadInput, without its full stop, if a file is missing or damaged or the three do not belong together.
     """
     runs = texts(folder / "runs.csv", "run")
-    if "evaluation_torch" not in runs:  # kept before it was
-        runs["evaluation_torch"] = ""
+    for later in {"evaluation_torch", "evaluation_device"} - set(runs):  # kept before it was
+        runs[later] = ""
     if absent := [name for name in (*FACTS, *ATTACKS) if name not in runs]:
         raise BadInput(f"runs.csv lacks the columns {', '.join(absent)}")
     for name in runs.index:

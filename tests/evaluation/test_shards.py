@@ -15,7 +15,7 @@ from fastat.cli import main
 from fastat.config.grid import check_config, load_config, overlay, protocol_for, protocol_from, shard_files
 from fastat.config.spec import RunSpec
 from fastat.errors import BadInput
-from fastat.machine import seals
+from fastat.machine import numerics, seals
 
 NAME = "digits/preact_tiny/eps4/clean/paper/seed0"
 PROTOCOL = {"batch_size": 20, "pgd_step": "0.2 eps", "pgd_restarts": 1, "seed": 0, "numerics": "native"}
@@ -83,6 +83,7 @@ def test_shards_in_any_order_killed_ten_times_give_the_rows_of_one_process(train
         about = json.loads((state / shard).read_text())
         assert (about["weights"], about["data"]) == (run["files"]["weights.safetensors"], run["data_sha256"])
         assert about["protocol"] == {"autoattack": AUTOATTACK, "seed": 0} and about["numerics"] == "native"
+        assert about["device"] == numerics.processor_name()
         assert about["rows"] == seals.sha256(state / about["kept"])
     written = times(state)
     assert len(written) == 3

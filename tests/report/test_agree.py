@@ -210,19 +210,27 @@ def test_equal_weights_with_other_verdicts_differ_unless_they_were_evaluated_oth
     assert code == 0 and lines[-1].startswith("within noise: 36 of 36 runs; 33 bit for bit")
 
 
-@pytest.mark.parametrize("version, code", [("2.14", 1), ("2.15", 0), (None, 1)])
-def test_a_native_evaluation_says_itself_with_which_torch_it_was_made(tmp_path, version, code):
-    """The trainings' torch is the same; that of an evaluation made again need not be."""
+@pytest.mark.parametrize(
+    "said, code",
+    [
+        ({"versions": {"torch": "2.14"}, "device": "One"}, 1),
+        ({"versions": {"torch": "2.15"}, "device": "One"}, 0),
+        ({"versions": {"torch": "2.14"}, "device": "Two"}, 0),
+        ({}, 1),
+    ],
+)
+def test_a_native_evaluation_says_itself_with_which_torch_and_on_what_it_was_made(tmp_path, said, code):
+    """The trainings' torch and processor are the same; those of an evaluation made again need not be."""
 
-    def made_with(version):
+    def made_with(said):
         def change(about):
             for sidecar in about["evaluations"].values():
-                sidecar |= {"numerics": "native", "versions": {"torch": version} if version else {}}
+                sidecar |= {"numerics": "native", **said}
 
         return change
 
-    write(tmp_path / "here", change=made_with("2.14"))
-    weaken(write(tmp_path / "there", change=made_with(version)), by=1, only="atas")
+    write(tmp_path / "here", change=made_with({"versions": {"torch": "2.14"}, "device": "One"}))
+    weaken(write(tmp_path / "there", change=made_with(said)), by=1, only="atas")
     assert answer(tmp_path)[0] == code
 
 
