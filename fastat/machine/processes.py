@@ -152,6 +152,9 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
+        kind = x.dtype
+        if kind in (torch.bfloat16, torch.float16):  # statistics are float32, as torch's
+            x = x.float()
         mean = Mean.apply(x.mean((0, 2, 3)))
         centred = x - mean[:, None, None]
         var = Mean.apply(centred.square().mean((0, 2, 3)))
@@ -160,7 +163,8 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var * n / (n - 1), self.momentum)
-        return centred * (self.weight / (var + self.eps).sqrt())[:, None, None] + self.bias[:, None, None]
+        normal = centred * (self.weight / (var + self.eps).sqrt())[:, None, None] + self.bias[:, None, None]
+        return normal.to(kind)
 
 
 class Mean(torch.autograd.Function):

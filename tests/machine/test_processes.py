@@ -21,7 +21,7 @@ from fastat.config.grid import launcher
 from fastat.config.recipe import Recipe, Schedule
 from fastat.data.datasets import Part, TrainingStream
 from fastat.errors import BadInput
-from fastat.machine.processes import Processes, SharedGenerator, check_batchnorm, is_torchs
+from fastat.machine.processes import Processes, SharedGenerator, WholeBatchNorm2d, check_batchnorm, dist, is_torchs
 from tests.variants import PARAMS as OF_VARIANTS
 
 ALONE = {"nuat", "fgsm_sdi", "atas_sdi", "fgsm_fuap"}  # they say why in ONE_PROCESS
@@ -167,3 +167,15 @@ def test_a_method_that_differentiates_a_gradient_gets_a_batchnorm_that_can_be():
     check_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), "cuda")
     with pytest.raises(BadInput, match="the BatchNorm1d 0 cannot be computed over the whole batch"):
         check_batchnorm(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), "cuda", twice=True)
+
+
+def test_batchnorm_s_statistics_of_bf16_are_float32_as_torch_s(monkeypatch):
+    monkeypatch.setattr(dist, "all_reduce", lambda value: None)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    x = torch.randn(64, 3, 5, 5, generator=torch.Generator().manual_seed(0)).add(20).bfloat16()
+    ours, torchs = WholeBatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    found, wanted = ours(x), torchs(x)
+    assert found.dtype == wanted.dtype == torch.bfloat16
+    torch.testing.assert_close(found, wanted, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(ours.running_mean, torchs.running_mean)
+    torch.testing.assert_close(ours.running_var, torchs.running_var)
