@@ -128,6 +128,8 @@ def read_origins(path: Path, shown: str) -> dict[str, Any]:
     Below `methods` that of [value, source]; below `sweep` lists too have one of each value in its place.
     """
     text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".json":  # which may be indented by tabs, as no YAML may
+        text = text.replace("\t", " ")
     loader, lines = Loader(text), text.splitlines()
 
     def origins(node: Any, top: str, source: str = "") -> Any:

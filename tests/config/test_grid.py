@@ -262,7 +262,7 @@ def test_a_config_that_is_kept_as_json_names_the_same_runs_with_the_same_recipes
         "recipes: {digits: {atas: {weight_decay: 0.00005, params: {gamma_over_c: {by_eps: {51: 1 eps, 102: 3 eps}}}}}}"
     )
     asked = load_config([tmp_path / "mine.yaml"])
-    (tmp_path / "config.json").write_text(json.dumps(asked, indent=1))
+    (tmp_path / "config.json").write_text(json.dumps(asked, indent="\t"))
     kept = load_config([tmp_path / "config.json"])
     assert kept == asked and {spec.variant for spec in expand(kept)} == {"paper", "c_1em05", "c_0p02"}
     assert [resolve(spec, kept) for spec in expand(kept)] == [resolve(spec, asked) for spec in expand(asked)]
