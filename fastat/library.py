@@ -179,7 +179,10 @@ def recipe_of(spec: RunSpec, epochs: int | None, fields: dict[str, Any]) -> Reci
     config = read_yaml(ROOT / "config/config.yaml")
     config = overlay(config, {"recipes": {spec.dataset: {f"{spec.method}/{spec.named}": own}}, "datasets": {OWN: {}}})
     recipe = replace(resolve(spec, config), n_train=None, n_test=None)
-    return checked(of_length(recipe, epochs), where) if stretch and epochs else recipe
+    if not (stretch and epochs):
+        return recipe
+    longer = of_length(recipe, epochs)
+    return checked(replace(longer, params={**longer.params, **fields.get("params", {})}), where)
 
 
 def device_of(wanted: str | torch.device) -> torch.device:

@@ -121,6 +121,12 @@ def test_the_learning_rate_s_drops_that_a_method_knows_move_with_it():
     assert recipe.params["decays"] == pytest.approx(recipe.schedule.milestones)
 
 
+def test_a_parameter_that_is_said_is_not_moved_with_the_schedule():
+    spec, said = library.spec_of("subat", "paper", "cifar10", "preact_resnet18", 8 / 255, 0), {"sampling_epochs": 100}
+    jump = library.recipe_of(spec, 80, {}).params["sampling_epochs"]
+    assert jump == 50 and library.recipe_of(spec, 80, {"params": said}).params["sampling_epochs"] == 100
+
+
 def test_a_cycle_of_one_or_two_epochs_is_refused(digits):
     with pytest.raises(BadInput, match="epochs must be 3 or more with kind: one_cycle.*got 2"):
         library.recipe_of(library.spec_of("liet", "paper", None, "preact_tiny", 8 / 255, 0), 2, {})

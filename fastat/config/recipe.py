@@ -113,6 +113,20 @@ def made_from(about: dict[str, Any]) -> str:
     return fingerprint(about["run"], text, about["data_sha256"], *more)
 
 
+def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
+    """The first value in which two recipes or protocols differ, in words; ''. `numerics: auto` is any."""
+    if not where:
+        found = {**{key: value for key, value in LATER.items() if key in wanted}, **found}
+    for key in sorted({*found, *wanted}):
+        one, other, here = found.get(key), wanted.get(key), f"{where}{key}"
+        if isinstance(one, dict) and isinstance(other, dict):
+            if inner := difference(one, other, f"{here}/"):
+                return inner
+        elif one != other and (here, other) != ("numerics", "auto"):
+            return f"{here} is {json.dumps(one)}, the config says {json.dumps(other)}"
+    return ""
+
+
 @functools.cache
 def named_recipes() -> dict[str, Any]:
     """config/recipes.yaml and what other packages' methods bring, read once: a grid has thousands of runs."""
@@ -371,7 +385,9 @@ def of_length(recipe: Recipe, epochs: int) -> Recipe:
     times, old = epochs / recipe.epochs, recipe.schedule
     decay, params = recipe.weight_decay_epochs, dict(recipe.params)
     switch, placed = params.get("sampling_epochs", 0), {*old.milestones, *(epoch for epoch, _ in old.points), decay}
-    whole = {switch: max(1, round(times * switch))} if switch and switch in placed else {}
+    whole: dict[float, int] = {}
+    if type(switch) is int and switch and switch in placed:
+        whole = {switch: max(1, round(times * switch))}
 
     def stretched(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
         return tuple((whole.get(epoch, epochs * (epoch / recipe.epochs)), value) for epoch, value in points)

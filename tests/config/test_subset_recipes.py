@@ -38,6 +38,8 @@ def test_a_shorter_or_longer_subat_samples_until_its_learning_rate_jumps(epochs,
     assert type(found.params["sampling_epochs"]) is int and not [*broken(found)]
     own = of_length(replace(whole, params={**whole.params, "sampling_epochs": 10}), epochs)
     assert own.params["sampling_epochs"] == 10  # said apart from the schedule: as it is
+    wrong = of_length(replace(whole, params={**whole.params, "sampling_epochs": [1]}), epochs)
+    assert wrong.params["sampling_epochs"] == [1]  # the method says of what type it must be
 
 
 def test_the_weights_of_every_epoch_are_kept_of_the_runs_of_the_blocks_that_say_so():
