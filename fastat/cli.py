@@ -15,6 +15,7 @@ from fastat.config import absent, catalog, external, networks, own_data
 from fastat.config.attack_names import parse_list
 from fastat.config.grid import (
     attacks_for,
+    check_pgd_step,
     every_run,
     expand,
     load_config,
@@ -363,7 +364,7 @@ def do_evaluate(args: argparse.Namespace) -> None:
     if args.shard and args.suite != "autoattack":
         raise BadInput("--shard is of AutoAttack: write --suite autoattack with it")
     spec = RunSpec.parse(args.run)
-    protocol = protocol_said(args, spec.dataset)
+    protocol = protocol_said(args, spec)
     attacks = attacks_said(args, spec.dataset)
     door = network_of(args, spec)
     numerics.pin(protocol["numerics"], spec.dataset, args.device, args.threads)
@@ -393,12 +394,15 @@ def attacks_said(args: argparse.Namespace, dataset: str) -> tuple[str, ...]:
     return attacks
 
 
-def protocol_said(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+def protocol_said(args: argparse.Namespace, spec: RunSpec) -> dict[str, Any]:
     """How it is attacked: as --protocol has it in JSON, else as the config."""
     texts = [text for text in args.protocol or () if text != "released"]
     if len(texts) > 1:
         raise BadInput(f"--protocol: `released`, and JSON once, got {len(texts)} times")
-    return protocol_from(texts[0]) if texts else protocol_for(load_config(args.configfile), dataset)
+    where = "--protocol: " if texts else "config: evaluation/"
+    protocol = protocol_from(texts[0]) if texts else protocol_for(load_config(args.configfile), spec.dataset)
+    check_pgd_step(protocol, where, [spec.eps_255])
+    return protocol
 
 
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
@@ -419,7 +423,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         raise BadInput(f"--weights needs {' and '.join(f'--{name}' for name in absent)} (docs/checkpoints.md)")
     door = networks.door_from(args.network) if args.network else None
     (one,) = external.of_block(block, load_config(args.configfile), "evaluate", door)
-    protocol = protocol_said(args, one.spec.dataset)
+    protocol = protocol_said(args, one.spec)
     attacks = attacks_said(args, one.spec.dataset)
     numerics.pin(protocol["numerics"], one.spec.dataset, args.device, args.threads)
 

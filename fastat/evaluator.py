@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fastat.config.attack_names import check_attack, parse, parse_list
-from fastat.config.grid import protocols_of
+from fastat.config.grid import check_pgd_step, protocols_of
+from fastat.config.schema import validate
 from fastat.data.datasets import Part
 from fastat.data.subsets import stratified
 from fastat.errors import BadInput
@@ -90,6 +91,10 @@ def evaluate(
         raise BadInput(
             f"n_autoattack must be a number of images from 0 to {len(images)}, or None, got {n_autoattack!r}"
         )
+    block = {"batch_size": batch_size, "pgd_step": pgd_step, "pgd_restarts": pgd_restarts, "seed": seed}
+    block |= {"autoattack": {"n_images": n or "all", "batch_size": batch_size}}
+    validate(block, "config#/properties/evaluation", "evaluate")
+    check_pgd_step(block, "", [255 * eps])
     whitebox.require_eval(model)
     names = parse_list(attacks, "attacks")
     if not n and (by_parts := [name for name in names if parse(name).parts]):
@@ -111,9 +116,8 @@ def evaluate(
             broken = autoattack.standard(
                 network, part.take, index, eps=eps, batch_size=batch_size, seed=seed, partial=partial
             )
-        sizes = {"batch_size": batch_size, "seed": seed, "autoattack": {"n_images": n, "batch_size": batch_size}}
         by_name: list[Row] = []
-        for number, (name, said) in enumerate(protocols_of(named.in_order(names), sizes).items()):
+        for number, (name, said) in enumerate(protocols_of(named.in_order(names), block).items()):
             if parse(name).is_in_suites(eps):
                 by_name += named.last_words(broken, name)
                 continue

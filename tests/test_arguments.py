@@ -52,6 +52,7 @@ CASES = [
     (evaluate(changed(PROTOCOL, batch_size="50")), "got '50'. YAML reads it as text; write 50"),
     (evaluate(changed(PROTOCOL, batch_size=50.0)), "got 50.0; write 50"),
     (evaluate(changed(PROTOCOL, pgd_step="banana")), "a step or radius is written '4/255' (absolute) or '0.5 eps'"),
+    (evaluate(changed(PROTOCOL, pgd_step="1/255")), "--protocol: pgd_step: PGD10's ten steps of 1/255 lead 10/255 far"),
     (evaluate(changed(PROTOCOL, pgd_restarts=0)), "pgd_restarts must be a whole number above 0, got 0"),
     (evaluate(changed(PROTOCOL, seed=True)), "seed must be a whole number, 0 or more, got True"),
     (evaluate(changed(PROTOCOL, pgd_step=float("nan"))), "--protocol: NaN is no number"),

@@ -160,7 +160,7 @@ def middle(every: Iterable[int]) -> str:
     return eps_text(ordered[(len(ordered) - 1) // 2])
 
 
-def check_pgd_step(protocol: dict[str, Any], where: str, radii: Iterable[int] = ()) -> None:
+def check_pgd_step(protocol: dict[str, Any], where: str, radii: Iterable[float] = ()) -> None:
     """The step of PGD must be a length above 0, and ten steps reach the edge of every ball. radii: in 255ths.
 
     Raises: BadInput.
@@ -173,7 +173,7 @@ def check_pgd_step(protocol: dict[str, Any], where: str, radii: Iterable[int] = 
         if unit == "/255" and (far := [eps for eps in radii if 10 * length < eps]):
             raise BadInput(
                 f"PGD10's ten steps of {step} lead {10 * length:g}/255 far: the ball's edge is out of reach at eps "
-                f"{eps_text(max(far))}. Write a step in proportion, as 0.2 eps"
+                f"{eps_text(f'{max(far):g}')}. Write a step in proportion, as 0.2 eps"
             )
     except BadInput as error:
         raise BadInput(f"{where}pgd_step: {error}") from error
