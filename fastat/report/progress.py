@@ -22,7 +22,7 @@ from fastat.config.grid import (
     result_files,
     shard_files,
 )
-from fastat.config.recipe import resolve
+from fastat.config.recipe import difference, resolve
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput
 from fastat.machine import locks, seals
@@ -33,7 +33,7 @@ LOGS = {"training": "train/{}.log", "attacks": "evaluate/{}-attacks.log", "probe
 LOG = "evaluate/{}{}.log"  # of a job of the evaluation, which may have several
 SHARD = re.compile(r"(?:best_)?shard\d+of\d+")  # a folder in state/, which holds the lock of one
 LOCK = re.compile(rf"state/({SHARD.pattern}/)?lock")
-SUITES = re.compile(r"eval/(best_)?(whitebox|autoattack|surfaces|steps)\.json")
+SUITES = re.compile(r"eval/(best_)?(whitebox|autoattack|surfaces|steps)\.(csv|json)")
 STATE, PARTIAL = "state/state.safetensors", ("state/autoattack-", "state/attack-")
 TAIL = 64_000  # bytes of a log that are read
 ENDED = re.compile(r"fastat [\w-]+: (.+)")  # how the command line says BadInput
@@ -96,7 +96,7 @@ def look(spec: RunSpec, place: Place) -> Progress:
     run.cause = damage(run, folder, files, wanted)
     if spec.method == EXTERNAL and not run.cause:
         run.cause = of_checkpoint(spec, folder, files, missing, place)
-    durations(run, folder, files)
+    durations(run, folder, files, wanted)
     if run.trained is not None and is_of_another_recipe(spec, folder, place.config):
         run.trained, run.evaluated = None, None
     if run.evaluated is not None and is_of_another_protocol(spec, folder, place.config):
@@ -214,7 +214,7 @@ def of_checkpoint(spec: RunSpec, folder: Path, files: Files, missing: list[str],
     )
 
 
-def durations(run: Progress, folder: Path, files: Files) -> None:
+def durations(run: Progress, folder: Path, files: Files, wanted: list[str]) -> None:
     """Seconds that training and evaluation took, with the start of their processes where files show it.
 
     A training makes state/lock first and run.json last. An evaluation first makes eval/, the last change of the run's
@@ -222,15 +222,16 @@ def durations(run: Progress, folder: Path, files: Files) -> None:
     """
     if run.trained is not None and "state/lock" in files:
         run.trained = max(run.trained, files["run.json"].st_mtime - files["state/lock"].st_mtime)
-    last = "eval/autoattack.csv" if run.autoattack else "eval/steps.csv"
-    if last in files and not run.diverged:
-        took = files[last].st_mtime - folder.stat().st_mtime
+    rows = [name for name in wanted if SUITES.fullmatch(name) and name.endswith(".csv")]
+    if rows and not run.diverged and all(name in files for name in rows):
+        took = max(files[name].st_mtime for name in rows) - folder.stat().st_mtime
         run.evaluated = took if took > 1 else said_of_evaluations(folder, files)
 
 
 def is_of_another_recipe(spec: RunSpec, folder: Path, config: dict[str, Any]) -> bool:
     """Whether run.json says another recipe than the config."""
-    return differs(content(folder / "run.json").get("recipe"), json.loads(resolve(spec, config).to_json()))
+    recipe = content(folder / "run.json").get("recipe")
+    return isinstance(recipe, dict) and bool(difference(recipe, json.loads(resolve(spec, config).to_json())))
 
 
 def is_of_another_protocol(spec: RunSpec, folder: Path, config: dict[str, Any]) -> bool:
@@ -238,19 +239,11 @@ def is_of_another_protocol(spec: RunSpec, folder: Path, config: dict[str, Any]) 
     protocol = protocol_of_run(spec, config)
     for name in files_of("all" if is_under_autoattack(spec, config) else "whitebox"):
         about = content(folder / f"eval/{name}.json")
-        told = about.get("protocol")
-        found = {**told, "numerics": about.get("numerics")} if isinstance(told, dict) else None
-        if differs(found, {**protocol_of(name, protocol), "numerics": protocol["numerics"]}):
+        wanted = {**protocol_of(name, protocol), "numerics": protocol["numerics"]}
+        told = about.get("protocol")  # where none is said nobody can tell
+        if isinstance(told, dict) and difference({**told, "numerics": about.get("numerics")}, wanted):
             return True
     return False
-
-
-def differs(found: Any, wanted: dict[str, Any]) -> bool:
-    """Whether a recipe or protocol is another; where none is said nobody can tell. `numerics: auto` is any."""
-    loose = ("numerics",) if wanted.get("numerics") == "auto" else ()
-    return isinstance(found, dict) and any(
-        found.get(key) != wanted.get(key) for key in {*found, *wanted} if key not in loose
-    )
 
 
 def content(path: Path) -> dict[str, Any]:
@@ -268,7 +261,7 @@ def said_of_evaluations(folder: Path, files: Files) -> float | None:
     Of several shards, or of images that were kept, a file does not know how long they took.
     """
     total = 0.0
-    for name in (name for name in files if SUITES.fullmatch(name)):
+    for name in (name for name in files if SUITES.fullmatch(name) and name.endswith(".json")):
         try:
             about = json.loads((folder / name).read_text(encoding="utf-8"))
             if about["protocol"].get("autoattack", {}).get("shards", 1) > 1:

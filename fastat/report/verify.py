@@ -34,7 +34,7 @@ from fastat.config.grid import (
     protocol_of_run,
     protocols_of,
 )
-from fastat.config.recipe import LATER, made_from, resolve
+from fastat.config.recipe import difference, made_from, resolve
 from fastat.config.spec import EXTERNAL, PATTERN, RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
@@ -588,20 +588,6 @@ def trained_on(sha256: str, spec: RunSpec, about: dict[str, Any]) -> str | None:
     """The data_sha256 that the run has if it is of the data set with this sha256; None: its sizes are unknown."""
     n_train, n_test = sizes(spec, about)
     return prepared.data_sha256(sha256, n_train, n_test) if n_train is not None and n_test is not None else None
-
-
-def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
-    """The first value in which two mappings differ, in words; ''. `numerics: auto` is any."""
-    if not where:
-        found = {**{key: value for key, value in LATER.items() if key in wanted}, **found}
-    for key in sorted({*found, *wanted}):
-        one, other, here = found.get(key), wanted.get(key), f"{where}{key}"
-        if isinstance(one, dict) and isinstance(other, dict):
-            if inner := difference(one, other, f"{here}/"):
-                return inner
-        elif one != other and (here, other) != ("numerics", "auto"):
-            return f"{here} is {json.dumps(one)}, the config says {json.dumps(other)}"
-    return ""
 
 
 def check_values(rows: Rows, n_test: int | None, known: NDArray[np.int64] | None) -> None:

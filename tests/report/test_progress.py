@@ -313,11 +313,21 @@ def test_durations_are_from_the_lock_to_run_json_and_from_eval_to_its_last_file(
     finish(folder)
     (folder / "state").mkdir()
     (folder / "state/lock").touch()
-    for path, when in ((folder / "state/lock", 100), (folder / "run.json", 120), (folder / "eval/autoattack.csv", 150)):
-        os.utime(path, (when, when))
+    times = {"state/lock": 100, "run.json": 120, "eval/whitebox.csv": 125, "eval/surfaces.csv": 126}
+    times |= {"eval/steps.csv": 127, "eval/autoattack.csv": 150}
+    for name, when in times.items():
+        os.utime(folder / name, (when, when))
     os.utime(folder, (121, 121))
     run = look(SPEC, at(tmp_path))
     assert (run.trained, run.evaluated) == (20.0, 29.0)
+    held_out = overlay(CONFIG, {"recipes": {"digits": {"every": {"hold_out": 0.1}}}})
+    run, wanted = progress.Progress(SPEC.name), result_files(SPEC, held_out)
+    for name, when in (("best_whitebox", 160), ("best_autoattack", 190)):  # of the best epoch's weights, too
+        assert run.evaluated is None
+        (folder / f"eval/{name}.csv").touch()
+        os.utime(folder / f"eval/{name}.csv", (when, when))
+        progress.durations(run, folder, progress.there(folder, []), wanted)
+    assert run.evaluated == 69.0
     os.utime(folder / "run.json", (100, 100))
     os.utime(folder, (150, 150))
     run = look(SPEC, at(tmp_path))
@@ -358,6 +368,8 @@ def test_without_autoattack_a_run_is_done_with_its_last_probe(tmp_path, folder):
     finish(folder)
     for ending in ("csv", "json"):
         (folder / f"eval/autoattack.{ending}").unlink()
+    for name in ("whitebox", "surfaces"):
+        os.utime(folder / f"eval/{name}.csv", (130, 130))
     for path, when in ((folder / "eval/steps.csv", 150), (folder, 121)):
         os.utime(path, (when, when))
     run = look(SPEC, without)
