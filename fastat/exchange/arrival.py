@@ -6,6 +6,7 @@ An import that is killed while it moves is finished by the next: files that are 
 import errno
 import filecmp
 import os
+import resource
 import shutil
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from fastat.report import verify
 from fastat.report.verify import PACKED, Checked
 
 FEW = 20  # runs, each of which has a line
+BESIDES = 256  # files that are open beside the locks of runs
 NOTHING = "Nothing was imported."
 
 
@@ -93,6 +95,7 @@ def settle(source: Path, staging: Path, results: Path) -> list[str]:
     of_grid = new.pop("", [])
     states = {run: results / "runs" / run / "state" for run in new}
     at_work = {run for run, state in states.items() if state.exists()}  # somebody may be, and then nothing is moved
+    allow_open(len(at_work) + BESIDES)
     with ExitStack() as held:
         for run in at_work:
             held.enter_context(files.exclusive(states[run]))
@@ -101,6 +104,22 @@ def settle(source: Path, staging: Path, results: Path) -> list[str]:
             with nullcontext() if run in at_work else files.exclusive(states[run]):
                 move(staging, results, mine)
     return [*described(runs, known, new, results), *foreign_code(code, results), *missing_data(runs, results)]
+
+
+def allow_open(n: int) -> None:
+    """Let this process have n files open at once: many systems begin with 1,024.
+
+    Raises: BadInput if the system does not allow so many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or n <= soft:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n, hard))
+    except (ValueError, OSError) as error:
+        raise BadInput(
+            f"{n} files have to be open at once, and `ulimit -Hn` is {hard}. {NOTHING} Raise it, or import fewer runs."
+        ) from error
 
 
 def believed(source: Path, staging: Path, results: Path) -> list[Checked]:

@@ -424,7 +424,8 @@ def last_line(found: Agreement) -> str:
     if not judged:
         return f"not compared: none of {n} runs."
     if words.count(BITS) == n:
-        return f"bit for bit: all {n} runs."
+        partly = sum(bool(run.reason) for run in found.runs)
+        return f"bit for bit: all {n} runs{f'; verdicts of {partly} not compared' if partly else ''}."
     equal = sum(run.word == BITS or (bool(run.gaps) and not run.moved) for run in found.runs)
     rest = f", {n - judged} not compared" if n > judged else ""
     told = (

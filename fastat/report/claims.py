@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastat.config.spec import EXTERNAL
 from fastat.machine import seals
 from fastat.machine.files import atomic
 from fastat.report.markup import markdown
 from fastat.report.methods import REFERENCE, REMEDY, SLOW, of_family
-from fastat.report.results import Results
+from fastat.report.results import Results, are_there
 from fastat.report.statistics import (
     Verdicts,
     by_cell,
@@ -107,7 +108,8 @@ def write_report(results: Results, figures: Path, out: Path) -> None:
     table = judge(results, figures)
     with atomic(out) as partial:
         table.to_csv(partial, index=False)
-    count, data = len(trained(results.runs)), " and ".join(sorted(set(results.runs["dataset"]))) or "nothing"
+    count = int((trained(results.runs)["method"] != EXTERNAL).sum())
+    data = " and ".join(sorted(set(results.runs["dataset"]))) or "nothing"
     diverged = int((results.runs["diverged"] == 1).sum())
     data += f"; {diverged} more diverged, and {'is' if diverged == 1 else 'are'} in no claim" if diverged else ""
     body = markdown(readable(table))
@@ -153,8 +155,7 @@ def by_data_set(results: Results, figures: Path) -> dict[str, Evidence]:
 
 def trained(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that are there, can be believed, and did not diverge: those of which a claim may speak."""
-    believed = runs["left_out"].isna() | runs["diverged"].notna()
-    return runs[believed & (runs["diverged"] != 1)]
+    return runs[are_there(runs) & (runs["diverged"] != 1)]
 
 
 def tried(claim: Claim, evidence: Evidence) -> Found:
@@ -294,16 +295,14 @@ def shares(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str], by: l
 
     Raises: NotRun if the two have no such place in common.
     """
+    one, other = (a.merge(b[by].drop_duplicates(), on=by) for a, b in ((one, other), (other, one)))
+    if one.empty:
+        raise NotRun(f"no {names[0]} and {names[1]} at the same {' and '.join(by)}")
     strata, told = [], []
     theirs = dict(list(other.groupby(by)["collapsed"]))
     for key, mine in one.groupby(by)["collapsed"]:
-        if key in theirs:
-            strata.append((int(mine.sum()), len(mine), int(theirs[key].sum()), len(theirs[key])))
-            told.append(
-                f"{' '.join(map(str, key))} {strata[-1][0]} of {len(mine)} and {strata[-1][2]} of {strata[-1][3]}"
-            )
-    if not strata:
-        raise NotRun(f"no {names[0]} and {names[1]} at the same {' and '.join(by)}")
+        strata.append((int(mine.sum()), len(mine), int(theirs[key].sum()), len(theirs[key])))
+        told.append(f"{' '.join(map(str, key))} {strata[-1][0]} of {len(mine)} and {strata[-1][2]} of {strata[-1][3]}")
     value, p = shares_differ(strata)
     word = "undecided" if p >= 0.05 else "holds" if value > 0 else "does not hold"
     text = f"{names[0]} {counted(one)}, {names[1]} {counted(other)}"
@@ -540,8 +539,8 @@ def lower_loss(evidence: Evidence) -> Found:
 
 def tails_and_losses(evidence: Evidence) -> Found:
     """Rank correlation of the ratio and the loss gap."""
-    rows = losses(evidence)
-    if rows["ratio"].isna().all():
+    rows = losses(evidence).dropna(subset=["ratio"])
+    if rows.empty:
         raise NotRun("no ratio of ATAS")
     return rank_correlation(rows, "ratio", "loss_gap", counted_pairs(len(rows)), ["model"])
 
@@ -583,15 +582,25 @@ def settings(evidence: Evidence) -> list[str]:
 def insensitive(evidence: Evidence) -> Found:
     """Largest loss of AutoAttack accuracy, in points, by a gamma or c of Table IV; two are allowed.
 
-    It holds if none surely loses more; of so many settings one that does is held to Holm's level.
+    It holds if all are compared and none surely loses more; of so many settings one that does is held to Holm's level.
+    Raises: NotRun if none can be compared.
     """
-    gaps = {v: gap(evidence, ("atas", v), ("atas", "paper")) for v in settings(evidence)}
+    gaps, absent = {}, []
+    for v in settings(evidence):
+        try:
+            gaps[v] = gap(evidence, ("atas", v), ("atas", "paper"))
+        except NotRun:
+            absent.append(v)
+    if not gaps:
+        raise NotRun(f"no run that atas/paper and one of {', '.join(absent)} both have under aa")
     worst = min(gaps, key=lambda v: gaps[v]["value"])
-    found = on_pairs({**gaps[worst], "told": f"worst of {len(gaps)}: {worst}; {gaps[worst]['told']}"}, ON_A_PAR, -2.0)
+    told = f"worst of {len(gaps)}: {worst}; {gaps[worst]['told']}"
+    told += f"; not compared under aa: {', '.join(absent)}" if absent else ""
+    found = on_pairs({**gaps[worst], "told": told}, ON_A_PAR, -2.0)
     several = [v for v in gaps if gaps[v]["pairs"] > 1]
     lost = [paired(differences(evidence, ("atas", v), ("atas", "paper")) + 0.02) for v in several]
     refuted = [one.mean < 0 and p < 0.05 for one, p in zip(lost, holm(np.array([o.p for o in lost])), strict=True)]
-    holds = len(several) == len(gaps) and all(one["low"] > -2 for one in gaps.values())
+    holds = not absent and len(several) == len(gaps) and all(one["low"] > -2 for one in gaps.values())
     return {**found, "verdict": "does not hold" if any(refuted) else "holds" if holds else "undecided"}
 
 

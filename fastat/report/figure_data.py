@@ -31,7 +31,7 @@ MOST_SURFACES = 900  # in surfaces.csv: about 20 MB
 LARGEST = 1e15  # number that is drawn; axes cannot have larger ones
 SMOOTHING = 3  # epochs that a point of Fig. 7 is the mean of
 SURFACE = [*RUN, "epoch", "group", "n", "u", "w", "loss"]
-CURVE = [*RUN, "epoch", "epochs", "value", "low", "high", "n_seeds", "at_end", "never", "for_a_while"]
+CURVE = [*RUN, "epoch", "epochs", "value", "low", "high", "n_seeds", "diverged", "at_end", "never", "for_a_while"]
 SWEEP = [*PLACE, "method", "over", "keys"]  # what a panel of the figure `sweeps` is of
 ABOUT = ["dataset", "model", "metric", "least", "most"]  # images that a metric was measured on
 COLLAPSES = ("at_end", "never", "for_a_while")  # the kinds, as columns that count them; `never` robust: `at_end` too
@@ -129,16 +129,20 @@ def main(grid: Grid) -> pd.DataFrame:
 
 
 def curve(grid: Grid, runs: pd.DataFrame, metric: str = "train_pgd10_acc") -> pd.DataFrame:
-    """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell."""
+    """A metric of these runs by epoch, rows of CURVE; of more than MOST_RUNS, mean, lowest and highest of each cell.
+
+    n_seeds: how many did not diverge; diverged: how many did.
+    """
     several = len(runs) > MOST_RUNS
     rows = grid.by_epoch(finished(runs) if several else runs).rename(columns={metric: "value"})
     rows = rows.dropna(subset=["value"]).assign(epochs=in_all)
     rows = rows.assign(**begun(rows))
     if not several:
-        return rows.assign(n_seeds=1)
+        return rows.assign(n_seeds=(rows["diverged"] != 1).astype(int))
     cells = rows.groupby([*CELL, "epoch"], sort=False)
     told = {"epochs": ("epochs", "max"), "value": ("value", "mean"), "low": ("value", "min"), "high": ("value", "max")}
-    return cells.agg(**told, n_seeds=("value", "size"), **{word: (word, "sum") for word in COLLAPSES}).reset_index()
+    means = cells.agg(**told, n_seeds=("value", "size"), **{word: (word, "sum") for word in COLLAPSES}).reset_index()
+    return means.join(runs.groupby(CELL)["diverged"].sum(), on=CELL)
 
 
 def in_all(rows: pd.DataFrame) -> pd.Series:
@@ -147,8 +151,9 @@ def in_all(rows: pd.DataFrame) -> pd.Series:
 
 
 def begun(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """COLLAPSES -> 1 at the epoch in which such a collapse began, 0 at all others, of rows by epoch."""
-    begins, ended = rows["epoch"] == rows["collapse_epoch"], rows["collapsed_at_end"] == 1
+    """COLLAPSES -> 1 at the epoch in which such a collapse began, 0 at all others and of diverged runs, by epoch."""
+    begins = (rows["epoch"] == rows["collapse_epoch"]) & (rows["diverged"] != 1)
+    ended = rows["collapsed_at_end"] == 1
     kinds = (begins & ended, begins & ended & (rows["robustness_lost"] == 0), begins & ~ended)
     return {name: kind.astype(int) for name, kind in zip(COLLAPSES, kinds, strict=True)}
 

@@ -247,12 +247,13 @@ def packed(rows: pd.DataFrame) -> dict[str, list[Any]]:
 def summary(results: Results, board: pd.DataFrame) -> dict[str, Any]:
     """What the head of the page says."""
     runs = results.runs
+    ended = runs[runs["diverged"] != 1]
     return {
         "runs": len(runs),
         "cells": len(board),
         "diverged": int(runs["diverged"].sum()),
-        "collapsed_at_end": int(runs["collapsed_at_end"].sum()),
-        "collapsed_for_a_while": int(runs["collapsed_for_a_while"].sum()),
+        "collapsed_at_end": int(ended["collapsed_at_end"].sum()),
+        "collapsed_for_a_while": int(ended["collapsed_for_a_while"].sum()),
         "datasets": sorted(set(runs["dataset"])),
         "own": own_data(results),
         "hardware": sorted(set(runs["device"].dropna())),

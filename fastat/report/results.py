@@ -417,15 +417,21 @@ def first_eps(runs: pd.DataFrame, table1_eps: dict[str, str]) -> dict[str, str]:
 # Cells
 
 
+def are_there(runs: pd.DataFrame) -> pd.Series:
+    """Which of the runs can be believed: of those that were left out whole nobody knows anything."""
+    return runs["left_out"].isna() | runs["diverged"].notna()
+
+
 def cells(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     """A row per cell (the index), in the order of the runs.
 
     `seeds` (less those that were left out whole), `diverged`, `collapsed_at_end`, `collapsed_for_a_while` and
     `unverified` (how many), `cause` and `left_out` (texts), `hardware` (names); of every metric its mean, NAME_std and
-    NAME_seeds (how many have it), in which diverged runs are not; with `aa`, `aa_n` and the interval `aa_low`,
-    `aa_high` that so many images leave. Seconds on different hardware have no mean.
+    NAME_seeds (how many have it); with `aa`, `aa_n` and the interval `aa_low`, `aa_high` that so many images leave.
+    Diverged runs are in no mean and no collapse. Seconds on different hardware have no mean.
     """
-    runs = runs.assign(counts=runs["left_out"].isna() | runs["diverged"].notna())
+    fell = {name: runs[name].mask(runs["diverged"] == 1) for name in ("collapsed_at_end", "collapsed_for_a_while")}
+    runs = runs.assign(counts=are_there(runs), **fell)
     by = runs.groupby(CELL, sort=False)
     table = pd.DataFrame({"seeds": by["counts"].sum()})
     for name in ("diverged", "collapsed_at_end", "collapsed_for_a_while", "unverified"):

@@ -79,27 +79,46 @@ def shares_differ(strata: Iterable[tuple[int, int, int, int]]) -> tuple[float, f
 def ranks_agree(x: np.ndarray, y: np.ndarray, strata: list[Any]) -> tuple[float, float]:
     """Spearman's correlation of ranks within strata, and its two-sided p by putting y in other orders within them.
 
-    All orders if they are no more than DRAWS, else so many random ones, always the same (then p is at least
-    1 / (DRAWS + 1)). NaN where one of the two is the same in every stratum.
+    All orders if no more than DRAWS differ, else so many random ones, always the same (then p is at least
+    1 / (DRAWS + 1)). NaN where one of the two is the same in every stratum. The order of the rows does not count.
     """
-    rows = pd.DataFrame({"x": x, "y": y})
+    rows = pd.DataFrame({"stratum": strata, "x": x, "y": y}).sort_values(["stratum", "x", "y"])
+    strata = rows.pop("stratum").tolist()
     ranks = rows.groupby(strata).rank()
     ranks -= ranks.groupby(strata).transform("mean")
     scale = math.sqrt(float(ranks["x"].pow(2).sum() * ranks["y"].pow(2).sum()))
     if not scale > 0:
         return math.nan, math.nan
     parts = [part.to_numpy() for _, part in ranks.groupby(strata)]
-    if math.prod(map(math.factorial, map(len, parts))) <= DRAWS:
+    if math.prod(n_orders(part[:, 1]) for part in parts) <= DRAWS:
         sums = np.zeros(1)
         for part in parts:
-            orders = np.array(list(itertools.permutations(part[:, 1])))
-            sums = np.add.outer(sums, orders @ part[:, 0]).ravel()
+            sums = np.add.outer(sums, orders(part[:, 1]) @ part[:, 0]).ravel()
     else:
         rng = np.random.default_rng(0)
         sums = sum(rng.permuted(np.tile(part[:, 1], (DRAWS, 1)), axis=1) @ part[:, 0] for part in parts)
         sums = np.append(sums, (ranks["x"] * ranks["y"]).sum())
     found = float((ranks["x"] * ranks["y"]).sum())
     return found / scale, float((np.abs(sums) >= abs(found) - 1e-9 * scale).mean())
+
+
+def n_orders(values: np.ndarray) -> int:
+    """How many orders of the values differ."""
+    ties = np.unique(values, return_counts=True)[1].tolist()
+    return math.factorial(len(values)) // math.prod(map(math.factorial, ties))
+
+
+def orders(values: np.ndarray) -> np.ndarray:
+    """(n,) -> (orders, n): each order that differs from the others, once."""
+    others = values[values > values.min()]
+    if not len(others):
+        return values[None]
+    rest, found = orders(others), []
+    for places in itertools.combinations(range(len(values)), len(others)):
+        part = np.full((len(rest), len(values)), values.min())
+        part[:, places] = rest
+        found.append(part)
+    return np.concatenate(found)
 
 
 def by_cell(rows: pd.DataFrame) -> dict[tuple[str, str], dict[str, Verdicts]]:

@@ -20,7 +20,7 @@ from fastat.machine.files import atomic
 from fastat.report import sanity, statistics
 from fastat.report.markup import in_latex, markdown, one_line
 from fastat.report.methods import REFERENCE, SLOW, of_family, row
-from fastat.report.results import PLACE, Results, cells, first_eps, labels, paper, published
+from fastat.report.results import PLACE, Results, are_there, cells, first_eps, labels, paper, published
 from fastat.report.tidy import CELL, RUN
 
 HEADINGS = {
@@ -129,13 +129,14 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
     fell = ("collapse_epoch", "collapsed_at_end", "robustness_lost")
     collapse = [co(*one) for one in zip(*(runs[name] for name in fell), strict=True)]
     known = np.where(runs["method"] == EXTERNAL, "", collapse)  # of a training elsewhere nobody knows
-    by, found = runs.assign(co=known).groupby(CELL, sort=False), cells(runs, metrics)
+    there = pd.Series(known, runs.index).where(are_there(runs))  # nor of what was left out
+    by, found = runs.assign(co=there).groupby(CELL, sort=False), cells(runs, metrics)
     table = found[["seeds", "diverged", "cause", "left_out", "unverified"]].assign(
         hardware=found["hardware"].map(" and ".join),
         masking=by["masking"].agg(lambda v: "; ".join(sorted(set(v) - {""}))),
         collapsed_at_end=found["collapsed_at_end"],
         collapsed_for_a_while=found["collapsed_for_a_while"],
-        collapse=by["co"].agg(", ".join),
+        collapse=by["co"].agg(lambda texts: ", ".join(texts.dropna())),
     )
     for name in ("train_pgd10_last", "train_pgd10_best", "train_pgd10_best_epoch"):
         table[name] = by[name].first()

@@ -161,7 +161,7 @@ def measured(folder: Path, run: Checked) -> Iterator[Number]:
     spec = RunSpec.parse(run.name)
     n_classes = catalog.required(spec.dataset).n_classes
     fell = collapse.detect(log["fgsm_acc"].tolist(), log["pgd10_acc"].tolist(), n_classes)
-    yield "collapse_epoch", "", fell.first or "", ""
+    yield "collapse_epoch", "", fell.epoch or "", ""
     yield "collapsed_at_end", "", int(fell.at_end), ""
     yield "collapsed_for_a_while", "", int(fell.for_a_while), ""
     yield "robustness_lost", "", int(fell.lost) if fell.first else "", ""

@@ -13,9 +13,10 @@ import pandas as pd
 
 from fastat import ROOT
 from fastat.config.grid import expand, load_config
+from fastat.config.spec import EXTERNAL
 from fastat.errors import BadInput, did_you_mean
 from fastat.report.claims import CLAIMS, readable
-from fastat.report.results import Results, read_rows
+from fastat.report.results import Results, are_there, read_rows
 
 DEFAULT = "default"
 WORDS = {"holds": "hold", "does not hold": "do not", "undecided": "undecided", "not run": "not run"}
@@ -59,17 +60,19 @@ def of_name(name: str) -> Tier:
 def about(found: Results) -> dict[str, Any]:
     """What tier.json says of finished results.
 
-    runs, data; seconds: of training and evaluation by one process each, without starting them; devices: by name.
+    runs: trained here; data; seconds: of training and evaluation by one process each, without starting them; devices:
+    by name.
     """
     seconds, runs = 0.0, found.runs
-    runs = runs[runs["left_out"].isna() | runs["diverged"].notna()]  # that are there
+    runs = runs[are_there(runs)]
     for run in runs["name"]:
         said = found.evidence.get(run) or {}
         evaluations = (said.get("evaluations") or {}).values()
         seconds += (said.get("train_seconds") or 0.0) + sum(one.get("seconds", 0.0) for one in evaluations)
     devices = sorted(set(runs["device"].dropna()))
     data = sorted(set(runs["dataset"]))
-    return {"runs": len(runs), "seconds": round(seconds), "data": data, "devices": devices}
+    n = int((runs["method"] != EXTERNAL).sum())
+    return {"runs": n, "seconds": round(seconds), "data": data, "devices": devices}
 
 
 def table(folder: Path) -> str:

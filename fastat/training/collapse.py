@@ -41,11 +41,17 @@ class Collapse:
     n_epochs: int  # how many epochs were collapsed
     at_end: bool  # what is reported is a collapsed network
     lost: bool  # the first collapse took robustness that was there; otherwise it never came, or there was no collapse
+    lasting: int | None = None  # first epoch of the collapse that lasts to the end, where others came before it
 
     @property
     def for_a_while(self) -> bool:
         """It collapsed, and had recovered at the end."""
         return self.first is not None and not self.at_end
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch that dates it: where the collapse that lasts began, else the first one."""
+        return self.lasting or self.first
 
 
 def detect(fgsm_acc: Sequence[float], pgd_acc: Sequence[float], n_classes: int) -> Collapse:
@@ -61,8 +67,9 @@ def detect(fgsm_acc: Sequence[float], pgd_acc: Sequence[float], n_classes: int) 
     counted = [one for one in collapses(curves, floor) if one[2] or one[1] == end]
     if not counted:
         return Collapse(None, 0, at_end=False, lost=False)
-    (begin, _, lost), (_, last, _) = counted[0], counted[-1]
-    return Collapse(begin + 1, sum(over - begin for begin, over, _ in counted), last == end, lost)
+    (begin, _, lost), (again, last, _) = counted[0], counted[-1]
+    lasting = again + 1 if last == end and again > begin else None
+    return Collapse(begin + 1, sum(over - begin for begin, over, _ in counted), last == end, lost, lasting)
 
 
 def collapses(curves: list[tuple[float, float]], floor: float) -> Iterator[tuple[int, int, bool]]:

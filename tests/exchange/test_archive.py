@@ -7,18 +7,21 @@ import io
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import tracemalloc
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from fastat import ROOT
 from fastat.cli import main
-from fastat.exchange import archive
+from fastat.errors import BadInput
+from fastat.exchange import archive, arrival
 from fastat.machine import files, seals
 from fastat.networks import models  # noqa: F401 (torch's own allocations come before any is measured)
 from tests import fabricate
@@ -241,6 +244,30 @@ def test_an_import_that_a_run_at_work_refuses_leaves_nothing(grid, packed, tmp_p
     assert "another process is working on" in capsys.readouterr().err
     assert [path for path in there.rglob("*") if path.is_file()] == [there / "runs" / SECOND / "state/lock"]
     assert take_in(packed, there) == 0
+
+
+def test_more_runs_may_be_held_than_a_process_may_open_at_first(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        arrival.allow_open(150)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
+        arrival.allow_open(400 + arrival.BESIDES)
+        with ExitStack() as held:
+            for k in range(400):
+                held.enter_context(files.exclusive(tmp_path / str(k)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_limit_of_open_files_is_named_where_it_cannot_be_raised(monkeypatch):
+    def refused(*_):
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    monkeypatch.setattr(resource, "setrlimit", refused)
+    with pytest.raises(BadInput, match="2000 files .* `ulimit -Hn` is 1024. Nothing was imported."):
+        arrival.allow_open(2000)
 
 
 def test_what_a_killed_import_left_goes_with_the_next(packed, tmp_path):

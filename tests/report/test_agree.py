@@ -244,7 +244,7 @@ def test_evaluations_under_another_protocol_are_not_compared(tmp_path):
     autoattack = mine[mine["attack"] == "aa"]  # of one protocol and equal
     pd.concat([autoattack, theirs[theirs["attack"] != "aa"]]).to_csv(tmp_path / "there/correct.csv", index=False)
     code, lines = answer(tmp_path)
-    assert code == 0 and lines[-1] == "bit for bit: all 36 runs."
+    assert code == 0 and lines[-1] == "bit for bit: all 36 runs; verdicts of 36 not compared."
     assert any(line.startswith("not compared: another protocol of whitebox: ") for line in lines)
 
 
@@ -253,7 +253,7 @@ def test_verdicts_that_one_side_lacks_are_said(tmp_path):
     rows = pd.read_csv(write(tmp_path / "there") / "correct.csv")
     rows[(rows["attack"] != "aa") | (rows["method"] != "atas")].to_csv(tmp_path / "there/correct.csv", index=False)
     code, lines = answer(tmp_path)
-    assert code == 0 and lines[-1] == "bit for bit: all 36 runs."
+    assert code == 0 and lines[-1] == "bit for bit: all 36 runs; verdicts of 3 not compared."
     assert lines[-2] == f"not compared: no verdicts under aa there: {ATAS} and 2 more runs"
     rows[(rows["attack"] != "aa") & (rows["attack"] != "pgd50")].to_csv(tmp_path / "here/correct.csv", index=False)
     assert f"no verdicts under pgd50 here, no verdicts under aa there: {ATAS}" not in answer(tmp_path)[1]

@@ -345,7 +345,8 @@ def test_nothing_run_is_a_table_that_says_what_is_missing(folder):
 
 
 def test_the_table_for_people_begins_with_what_holds(folder):
-    measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}))
+    theirs = (77, "external/wrn", 0, {"right": 0.5})  # a checkpoint, which is no training
+    measured, correct = results(*both({"right": 0.7}, "atta", {"right": 0.5}), theirs)
     claims.write_report(of_rows(measured, correct), folder, folder / "claims.csv")
     title, _, trained, _, *lines = (folder / "claims.md").read_text().splitlines()
     assert title.startswith("# ") and trained == "24 trainings on digits."
@@ -390,6 +391,19 @@ def test_large_and_small_norms_are_compared_at_the_same_eps(folder):
     assert "preact_tiny 102/255 fgsm_rs step175 15 of 15 and 15 of 23" in found["evidence"]
 
 
+def test_what_is_told_is_of_the_runs_that_are_compared(folder):
+    """The fixed step was run at another eps, too, and a pair of ATTA and ATAS has no ratio."""
+    runs = [(77, name, seed, {}) for seed in range(3) for name in ("fgsm_rs/step100", "fgsm_adaptive")]
+    runs += [(102, "fgsm_rs/step100", seed, {"collapse_epoch": 9}) for seed in range(3)]
+    found = verdict("adaptive-prevents", *runs, tmp_path=folder)
+    assert (found["value"], found["evidence"]) == (0, "fixed step 0 of 3 runs, adaptive step 0 of 3 runs")
+    losses = both({"robust_train_loss": 1.0}, "atta", {"robust_train_loss": lambda _, seed: 1 + seed}, eps=(77,))
+    losses += both({"robust_train_loss": 1.0, "ratio": lambda _, seed: 1 + seed}, "atta",
+                   {"robust_train_loss": lambda _, seed: 1 + seed}, eps=(102,))  # fmt: skip
+    assert verdict("tail-loss", *losses, tmp_path=folder)["evidence"] == "4 pairs of runs"
+    assert verdict("tail-loss", *losses[:8], tmp_path=folder)["evidence"] == "no ratio of ATAS"
+
+
 def test_a_few_runs_in_a_perfect_order_are_no_proof(folder):
     """Of four runs one order in four or fewer is as good: scipy's large-sample p was 0."""
     runs = [(8, "fgsm_rs", 0, {}), *((16, "fgsm_rs", seed, {"collapse_epoch": 3}) for seed in range(3))]
@@ -409,8 +423,17 @@ def test_a_method_with_small_steps_makes_no_effect_of_the_step(folder):
 def test_a_setting_that_nobody_knows_keeps_atas_from_being_called_insensitive(folder):
     runs = [(77, name, seed, {"right": 0.5}) for seed in range(3) for name in ("atas", "atas/gamma12")]
     assert verdict("insensitive", *runs, tmp_path=folder)["verdict"] == "holds"
-    runs += [(77, "atas/c04", 0, {"right": 0.5})]
-    assert verdict("insensitive", *runs, tmp_path=folder)["verdict"] == "undecided"
+    known = [*runs, (77, "atas/c04", 0, {"right": 0.5})]
+    assert verdict("insensitive", *known, tmp_path=folder)["verdict"] == "undecided"
+    absent = [*runs, (77, "atas/c04", 0, {})]
+    found = verdict("insensitive", *absent, tmp_path=folder)
+    assert found["verdict"] == "undecided" and found["evidence"] == (
+        "worst of 1: gamma12; 3 pairs of runs, 400 images each; not compared under aa: c04; on a par: above -2"
+    )
+    absent += [(77, "atas/c02", seed, {"right": 0.1}) for seed in range(3)]
+    assert verdict("insensitive", *absent, tmp_path=folder)["verdict"] == "does not hold"
+    none = [(77, name, 0, {}) for name in ("atas", "atas/c04")]
+    assert verdict("insensitive", *none, tmp_path=folder)["verdict"] == "not run"
 
 
 @pytest.mark.parametrize(

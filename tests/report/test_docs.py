@@ -89,6 +89,11 @@ def test_a_tier_is_kept_whole_or_not_at_all(elsewhere):
         tiers.claims_by_tier(elsewhere / "kept")
 
 
+def test_a_checkpoint_is_no_training_of_a_tier():
+    who = [*fabricate.runs(1, 2), ("digits", "preact_tiny", "8/255", "external", "theirs", "0")]
+    assert tiers.about(results.of_rows(fabricate.measured(who)))["runs"] == 2
+
+
 def test_the_tier_of_the_readmes_picture_brings_its_curves_or_nothing(elsewhere, monkeypatch):
     folder = elsewhere / "results"
     for seed in (0, 1):

@@ -225,6 +225,17 @@ def test_a_diverged_seed_is_in_no_mean(diverged, tmp_path, monkeypatch):
         assert set(pd.read_csv(diverged / f"figures/{name}.csv")["n_seeds"]) == {1}
 
 
+def test_a_diverged_seed_is_no_collapse_and_is_counted_apart(diverged, tmp_path, monkeypatch):
+    rows = pd.read_csv(diverged / "figures/curves.csv")
+    assert not rows[["at_end", "never", "for_a_while"]].any(axis=None)
+    told = "Collapsed at the end: FGSM-RS 0 of 4 (1 more diverged), ATAS 0 of 1 (1 more diverged)."
+    assert told in words(diverged, "fig08")
+    monkeypatch.setattr(figure_data, "MOST_RUNS", 3)
+    figure_data.write_all(diverged, None, EPS, tmp_path)
+    figures.write_all(tmp_path, tmp_path, ["fig08"])
+    assert told in (tmp_path / "fig08.txt").read_text()
+
+
 def test_a_training_that_diverged_is_drawn_as_far_as_it_came(diverged):
     rows = pd.read_csv(diverged / "figures/curves.csv")
     assert rows[rows["method"] == "atta"]["epoch"].max() == 3 and set(rows["epochs"]) == {6}
@@ -326,7 +337,8 @@ def test_figure_10_leaves_the_first_epochs_out_of_long_trainings_alone(made):
 def test_collapses_are_counted_where_both_methods_were_run():
     def cell(dataset, method, n, fell):
         return [{"dataset": dataset, "model": "m", "eps": "8/255", "method": method, "variant": "paper", "epoch": 1,
-                 "seed": str(k), "n_seeds": 1, "at_end": int(k < fell), "never": 0, "for_a_while": 0, "panel": "b"}
+                 "seed": str(k), "n_seeds": 1, "diverged": 0, "at_end": int(k < fell), "never": 0, "for_a_while": 0,
+                 "panel": "b"}
                 for k in range(n)]  # fmt: skip
 
     both = [*cell("digits", "atta", 3, 1), *cell("digits", "atas", 3, 0)]

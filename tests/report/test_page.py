@@ -177,6 +177,24 @@ def test_collapse_counts_seeds(tmp_path: Path) -> None:
     assert (cell["seeds"], cell["collapse_epoch"]) == (6, 4)
 
 
+def test_what_diverged_is_no_collapse_and_of_what_was_left_out_nothing_is_said(chromium: Any, tmp_path: Path) -> None:
+    rows = fabricate.measured(fabricate.runs(1, seeds=10)).astype({"value": object})  # seeds 4 and 9 collapse
+    rows.loc[rows["seed"].isin(["0", "9"]) & (rows["metric"] == "diverged"), "value"] = 1
+    gone = dict(zip(RUN, fabricate.runs(1)[0], strict=True)) | {"seed": "7", "metric": "left_out", "value": "damaged"}
+    cell = cell_of(tmp_path, pd.concat([rows[rows["seed"] != "7"], pd.DataFrame([gone])]))
+    assert (cell["seeds"], cell["diverged"], cell["collapsed_at_end"]) == (9, 2, 1)
+    assert "2 diverged, 1 are collapsed at the end, 0 were for a while." in (tmp_path / "index.html").read_text()
+    with Visit(chromium, tmp_path / "index.html") as visit:
+        assert visit.column("Collapsed at the end") == ["1 of 7; 2 diverged"]
+        assert visit.column("at epoch")[0] == "–, –, –, –, 4 end, –, –, –, 4 end"
+        visit.page.locator("#cells tbody button").click()
+        (seed,) = (one for one in visit.page.locator("#evidence details").all() if "Seed 7" in one.inner_text())
+        seed.locator("summary").click()
+        assert "left out" in seed.inner_text() and "collapse" not in seed.inner_text()
+        traces = visit.page.evaluate("document.querySelector('#curves .panels > div').data")
+        assert [trace["marker"]["symbol"] for trace in traces if "marker" in trace] == ["x"]
+
+
 def test_the_verdict_is_that_of_autoattack_and_of_the_papers_variant_alone(tmp_path: Path) -> None:
     cell = fabricate.cells(1)[0]
     who = [(*cell, "0"), (*cell[:4], "other", "0")]

@@ -238,6 +238,14 @@ def test_a_run_that_diverged_is_in_no_mean():
     assert cell["train_seconds"] == pytest.approx(seconds.mean())
 
 
+def test_a_run_that_diverged_is_no_collapse():
+    made = fabricate.measured(fabricate.runs(1, 10))  # seeds 4 and 9 collapse
+    made.loc[(made["seed"] == "9") & (made["metric"] == "diverged"), "value"] = 1
+    made.loc[(made["seed"] == "9") & (made["metric"] == "collapsed_for_a_while"), "value"] = 1
+    cell = cells(of_rows(made).runs, []).iloc[0]
+    assert cell[["diverged", "collapsed_at_end", "collapsed_for_a_while"]].tolist() == [1, 1, 0]
+
+
 def test_seeds_of_different_recipes_or_protocols_are_averaged_but_not_in_silence():
     who = fabricate.runs(1, 3)
     same = {about["run"]: about for about in fabricate.evidence(who)}

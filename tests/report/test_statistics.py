@@ -171,11 +171,23 @@ def test_ranks_are_spearman_s_and_p_counts_the_orders():
     assert all(map(math.isnan, ranks_agree(x, np.ones(5), [0] * 5)))
 
 
+def test_orders_that_do_not_differ_count_once_so_that_p_is_exact():
+    """1 of 5 and 5 of 5: of the 210 ways to deal 6 of 10, 5 are as uneven this way and 5 the other."""
+    x, y = np.repeat([77.0, 102.0], 5), np.array([1, 0, 0, 0, 0, 1, 1, 1, 1, 1.0])
+    assert ranks_agree(x, y, [0] * 10)[1] == pytest.approx(10 / 210)
+    for values in ([2.0, 1, 2, 3], [1.0, 1, 2, 2, 3, 3], [5.0, 5], [3.0, 1, 2]):
+        found = list(map(tuple, statistics.orders(np.array(values))))
+        assert len(found) == statistics.n_orders(np.array(values)) and set(found) == set(itertools.permutations(values))
+
+
 def test_ranks_of_many_are_drawn_always_the_same_and_strata_share_no_difference():
     rng = np.random.default_rng(1)
     x, y = np.repeat([0.0, 1.0], 20), np.r_[rng.random(20), 5 + rng.random(20)]
     value, p = ranks_agree(x, y, [0] * 40)
     assert value > 0.8 and p == 1 / 20_000 and (value, p) == ranks_agree(x, y, [0] * 40)
+    u, v, strata = rng.random(30), rng.random(30), np.repeat([0, 1], 15)
+    turned = ranks_agree(u[::-1], v[::-1], strata[::-1].tolist())
+    assert turned == pytest.approx(ranks_agree(u, v, strata.tolist()))  # in whatever order the rows come
     assert math.isnan(ranks_agree(x, y, x.tolist())[0])  # what differs is the stratum
     noise = [ranks_agree(rng.random(9), rng.random(9), [0] * 4 + [1] * 5)[1] for _ in range(200)]
     assert 0.01 < np.mean(np.array(noise) < 0.05) < 0.1

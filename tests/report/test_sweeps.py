@@ -173,8 +173,10 @@ def test_a_diverged_run_is_marked_and_one_that_nobody_attacked_is_said(tmp_path)
     panels, _, _ = axes_of(rows)
     (panel,) = panels.values()
     assert [text.get_text() for text in panel.texts] == ["no run of this sweep was attacked"]
-    rows.loc[rows["variant"] == "alpha_2eps", "diverged"] = 1
-    panels, _, _ = axes_of(rows)
+    rows.loc[rows["variant"] == "alpha_2eps", ["diverged", "collapsed_at_end"]] = 1
+    rows.loc[rows["variant"] != "alpha_2eps", "collapsed_at_end"] = 0
+    panels, caption, _ = axes_of(rows)
+    assert "Of 6 trainings 0 are collapsed at the end, 0 were for a while; 2 more diverged." in caption
     (panel,) = panels.values()
     assert [2, 0] in [list(map(float, point)) for dots in panel.collections for point in dots.get_offsets()]
 

@@ -58,6 +58,19 @@ def test_the_collapse_of_every_seed_is_shown_and_whether_it_lasts_was_over_or_ro
     assert found.tolist() == ["12 end, -, 7 while, 9 never", 2, 1]
 
 
+def test_of_a_seed_that_was_left_out_no_collapse_is_said_and_what_diverged_is_none():
+    seen = rows(
+        ("fgsm_rs", "0", "collapse_epoch", 5), ("fgsm_rs", "0", "collapsed_at_end", 1),
+        ("fgsm_rs", "1", "left_out", "log.csv is not what run.json names"),
+        ("fgsm_rs", "2", "collapsed_at_end", 0), ("fgsm_rs", "3", "diverged", 1),
+        ("fgsm_rs", "3", "collapse_epoch", 7), ("fgsm_rs", "3", "collapsed_at_end", 1),
+        ("atas", "0", "left_out", "run.json is damaged"),
+    )  # fmt: skip
+    found = summary(seen).set_index("method")[["seeds", "diverged", "collapse", "collapsed_at_end"]]
+    assert found.loc["fgsm_rs"].tolist() == [3, 1, "5 end, -, 7 end", 1]
+    assert found.loc["atas"].tolist() == [0, 0, "", 0]
+
+
 def test_a_diverged_run_keeps_its_row_and_says_why():
     seen = rows(("atas", "0", "diverged", 1), ("atas", "0", "cause", "the training loss became nan in epoch 2"))
     pretty = tables.readable(summary(seen), ["aa"], {})

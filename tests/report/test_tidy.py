@@ -57,18 +57,30 @@ def test_the_sample_is_of_images_that_are_not_held_out(recipe, sample):
     assert n["pgd10_acc"] == sample and n["held_out_pgd10_acc"] == (144 if sample == 128 else 3)  # of all 1437 digits
 
 
-def test_the_collapse_is_that_of_the_log_whatever_run_json_says(results):
+def logged(results: Path, rows: list[tuple[float, float]]) -> None:
+    """Give the run a log with these accuracies under FGSM and PGD10, by epoch."""
     log = results / "runs" / NAME / "log.csv"
-    rows = [(0.5, 0.4)] * 3 + [(0.9, 0.0)] * 4 + [(0.6, 0.5)] * 3
     text = "".join(f"{epoch},1.0,0.9,{fgsm},{pgd},2.0\n" for epoch, (fgsm, pgd) in enumerate(rows, start=1))
     log.write_text(f"epoch,loss,clean_acc,fgsm_acc,pgd10_acc,pgd10_loss\n{text}")
-    about = seals.read(log.with_name("run.json")) | {"epochs_done": 10, "collapse": {"first": None, "at_end": False}}
-    about["files"]["log.csv"], about["recipe"]["epochs"] = seals.sha256(log), 10
+    n, collapse = len(rows), {"first": None, "at_end": False}
+    about = seals.read(log.with_name("run.json")) | {"epochs_done": n, "collapse": collapse}
+    about["files"]["log.csv"], about["recipe"]["epochs"] = seals.sha256(log), n
     seals.write(log.with_name("run.json"), {key: value for key, value in about.items() if key != "made_from"})
+
+
+def test_the_collapse_is_that_of_the_log_whatever_run_json_says(results):
+    logged(results, [(0.5, 0.4)] * 3 + [(0.9, 0.0)] * 4 + [(0.6, 0.5)] * 3)
     measured, _ = gathered(results)
     value = measured.set_index("metric")["value"]
     names = ("collapse_epoch", "collapsed_at_end", "collapsed_for_a_while", "robustness_lost")
     assert [float(value[name]) for name in names] == [4, 0, 1, 1]
+
+
+def test_of_two_collapses_the_one_that_lasts_gives_the_epoch(results):
+    logged(results, ([(0.8, 0.5)] * 4 + [(0.8, 0.01)] * 4) * 2)
+    measured, _ = gathered(results)
+    value = measured.set_index("metric")["value"]
+    assert [float(value[name]) for name in ("collapse_epoch", "collapsed_at_end", "robustness_lost")] == [13, 1, 1]
 
 
 def test_the_ratio_is_that_of_the_largest_norms_and_of_the_mean_norms(results):

@@ -59,8 +59,13 @@ def test_a_loss_of_less_than_half_is_none():
     assert said(*LEARNT, *[(95, 27)] * 5) == Collapse(6, 5, True, True)
 
 
-def test_two_collapses_are_counted_together_and_dated_by_the_first():
-    assert said(*LEARNT, *[FELL] * 3, *LEARNT[2:], *[FELL] * 4) == Collapse(6, 7, True, True)
+def test_two_collapses_are_counted_together_and_dated_by_the_one_that_lasts():
+    found = said(*LEARNT, *[FELL] * 3, *LEARNT[2:], *[FELL] * 4)
+    assert found == Collapse(6, 7, True, True, lasting=12) and found.epoch == 12
+    twice = [(80, 50)] * 4 + [(80, 1)] * 4
+    assert said(*twice, *twice).epoch == 13 and said(*twice).epoch == said(*twice, *twice[:4]).epoch == 5
+    over = said(*twice, *twice, *twice[:4])
+    assert over == Collapse(5, 8, False, True) and over.epoch == 5
 
 
 def test_what_begins_in_the_last_two_epochs_is_not_told_from_a_dip():

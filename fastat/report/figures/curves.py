@@ -236,10 +236,13 @@ def fallen(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def how_many(at_end: int, never: int, passed: int, n: int) -> str:
-    """`2 of 5 (1 not robust before, 1 for a while)`: how many of n are collapsed at the end, and how many were."""
-    more = [f"{never} not robust before"] if never else []
-    more += [f"{passed} for a while"] if passed else []
+def how_many(at_end: int, never: int, passed: int, n: int, diverged: int = 0) -> str:
+    """`2 of 5 (1 not robust before, 1 for a while)`: how many of n are collapsed at the end, and how many were.
+
+    diverged: how many there are beside the n.
+    """
+    counts = {"not robust before": never, "for a while": passed, "more diverged": diverged}
+    more = [f"{count} {word}" for word, count in counts.items() if count]
     return f"{at_end} of {n}" + (f" ({', '.join(more)})" if more else "")
 
 
@@ -305,8 +308,8 @@ def collapsed(rows: pd.DataFrame, within: list[str]) -> str:
     for method, variant in style.in_order(zip(rows["method"], rows["variant"], strict=True)):
         part = at(rows, method=method, variant=variant)
         runs = part.groupby(["dataset", "model", "eps", "seed"], dropna=False)
-        n = int(runs["n_seeds"].max().sum())
-        told.append(f"{called(method, variant)} {how_many(*(int(part[kind].sum()) for kind in COLLAPSES), n)}")
+        counts = (*part[list(COLLAPSES)].sum(), *runs[["n_seeds", "diverged"]].max().sum())
+        told.append(f"{called(method, variant)} {how_many(*map(int, counts))}")
     return f"{words}: {', '.join(told)}"
 
 

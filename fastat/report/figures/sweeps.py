@@ -50,11 +50,13 @@ def sweeps(rows: pd.DataFrame) -> tuple[Figure, str]:
         fontsize=style.NAME, handler_map={tuple: HandlerTuple(ndivide=None, pad=0.5)}, handlelength=4,
     )  # fmt: skip
     style.note(figure, words)
-    at_end, passed = (int((made[key] == 1).sum()) for key in ("collapsed_at_end", "collapsed_for_a_while"))
+    ended = made[made["diverged"] != 1]
+    at_end, passed = (int((ended[key] == 1).sum()) for key in ("collapsed_at_end", "collapsed_for_a_while"))
+    diverged = f"; {len(made) - len(ended)} more diverged" if len(ended) < len(made) else ""
     return figure, (
         f"Sweeps: accuracy on test images over the swept value; {style.seeds(made)} a value, a point each, their means "
         "as lines, of words as bars; lengths in eps. "
-        f"Of {len(made)} trainings {at_end} are collapsed at the end, {passed} were for a while."
+        f"Of {len(ended)} trainings {at_end} are collapsed at the end, {passed} were for a while{diverged}."
     )
 
 

@@ -145,13 +145,16 @@ function bestEpochs(cell) {
   if (none(cell.best_first)) return "";
   return cell.best_first === cell.best_last ? `${cell.best_first}` : `${cell.best_first}–${cell.best_last}`;
 }
-// of a checkpoint from elsewhere nobody knows how its training went
-const ofTrainings = (cell, name) => (cell.method === "external" ? "" : `${cell[name]} of ${cell.seeds}`);
+// of a checkpoint from elsewhere nobody knows how its training went; a run that diverged is no collapse
+const ended = (cell) => cell.seeds - cell.diverged;
+const ofTrainings = (cell, name) => (cell.method === "external" ? "" : `${cell[name]} of ${ended(cell)}${cell.diverged ? `; ${cell.diverged} diverged` : ""}`);
+const shareOf = (cell, name) => (ended(cell) ? cell[name] / ended(cell) : null);
 
 const KIND = (run) => (!run.collapsed_at_end ? "while" : run.robustness_lost === 0 ? "never" : "end");
+const leftOut = (run) => !none(run.left_out) && none(run.diverged); // whole: nobody knows anything of it
 function collapseEpochs(cell) {
   if (none(cell.collapse_epoch)) return "";
-  return cell.runs.map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${KIND(run)}`)).join(", ");
+  return cell.runs.filter((run) => !leftOut(run)).map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${KIND(run)}`)).join(", ");
 }
 function secondsNode(cell) {
   if (cell.why_no_seconds) return el("small", {}, cell.why_no_seconds);
@@ -181,10 +184,10 @@ const columns = [
   { title: "Verdict", help: "ours against the paper's number", value: (cell) => cell.verdict,
     node: (cell) => el("span", {}, verdictMark(cell.verdict), ...(none(cell.verdict) ? [] : [el("small", {}, heading(cell.verdict_metric))])) },
   { title: "Sanity", help: "of the attacks", value: (cell) => cell.sanity, node: (cell) => el("span", {}, verdictMark(cell.sanity)) },
-  { title: "Collapsed at the end", number: true, value: (cell) => cell.collapsed_at_end / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_at_end") },
-  { title: "for a while", number: true, value: (cell) => cell.collapsed_for_a_while / cell.seeds, text: (cell) => ofTrainings(cell, "collapsed_for_a_while"),
+  { title: "Collapsed at the end", number: true, value: (cell) => shareOf(cell, "collapsed_at_end"), text: (cell) => ofTrainings(cell, "collapsed_at_end") },
+  { title: "for a while", number: true, value: (cell) => shareOf(cell, "collapsed_for_a_while"), text: (cell) => ofTrainings(cell, "collapsed_for_a_while"),
     help: "collapsed for epochs in succession, and recovered" },
-  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, by seed, and whether to the end, of a network that was not robust before (never), or for a while" },
+  { title: "at epoch", number: true, value: (cell) => cell.collapse_epoch, text: collapseEpochs, help: "first epoch of collapse, of the one that lasts if there are several, by seed, and whether to the end, of a network that was not robust before (never), or for a while" },
   { title: "Train PGD10", number: true, value: (cell) => cell.train_pgd10_last, help: "% of training images, last epoch",
     text: (cell) => fixed(cell.train_pgd10_last, 1) },
   { title: "best", number: true, value: (cell) => cell.train_pgd10_best, help: "% of training images, best epoch", text: (cell) => fixed(cell.train_pgd10_best, 1) },
@@ -259,9 +262,9 @@ function seedEvidence(cell, run, open) {
   const nThreads = machine?.threads ?? threads;
   const measured = MEASURED.filter((name) => !none(run[name])).map((name) => `${heading(name)} ${fixed(run[name], 1)}`);
   const all = facts([
-    ["status", [status ?? (run.diverged ? "diverged" : none(run.clean) ? "not evaluated" : "evaluated"), cause || run.cause].filter(Boolean).join(": ")],
+    ["status", [status ?? (leftOut(run) ? "left out" : run.diverged ? "diverged" : none(run.clean) ? "not evaluated" : "evaluated"), cause || run.cause].filter(Boolean).join(": ")],
     [otherImages(cell) ? `measured, % of ${otherImages(cell)}` : "measured, %", measured.join(" · ") + (none(run.aa_n) ? "" : ` (AA on ${run.aa_n} images)`)],
-    ["collapse", status === "external" ? "" : COLLAPSE(run)],
+    ["collapse", status === "external" || leftOut(run) ? "" : COLLAPSE(run)],
     ["training PGD10", none(run.train_pgd10_last) ? "" : `last ${fixed(run.train_pgd10_last, 1)}, best ${fixed(run.train_pgd10_best, 1)} at epoch ${run.train_pgd10_best_epoch}`],
     ["cost", [none(run.train_seconds) ? "" : `${fixed(run.train_seconds, 1)} s`, none(run.peak_memory_mb) ? "" : `${fixed(run.peak_memory_mb, 0)} MB at most`].filter(Boolean).join(", ")],
     ["hardware", [device ?? run.device, machine?.instruction_set, nThreads && `${nThreads} thread${nThreads > 1 ? "s" : ""}`, numerics && `${numerics} numerics`].filter(Boolean).join(", ")],
@@ -333,7 +336,7 @@ function lines(cell, dash, panel) {
     const name = inPlot(`${method(cell)}, seed ${run.seed}`);
     traces.push({ x, y, name, mode: x.length > 1 ? "lines" : "markers", line: { color: colour, dash, width: 1.8 },
       hovertemplate: `${name}<br>epoch %{x}: %{y}<extra></extra>` });
-    const at = x.indexOf(run.collapse_epoch);
+    const at = run.diverged ? -1 : x.indexOf(run.collapse_epoch);
     if (at >= 0) traces.push({ x: [x[at]], y: [y[at]], mode: "markers", marker: { symbol: run.collapsed_at_end ? "x" : "circle-open", size: 9, color: colour, line: { width: run.collapsed_at_end ? 0 : 2 } },
       hovertemplate: `${name} collapsed ${run.collapsed_at_end ? "at the end" : "for a while"}<br>epoch %{x}<extra></extra>` });
   }
