@@ -116,7 +116,8 @@ def made_from(about: dict[str, Any]) -> str:
 def difference(found: dict[str, Any], wanted: dict[str, Any], where: str = "") -> str:
     """The first value in which two recipes or protocols differ, in words; ''. `numerics: auto` is any."""
     if not where:
-        found = {**{key: value for key, value in LATER.items() if key in wanted}, **found}
+        later = {key: value for key, value in LATER.items() if key in {*found, *wanted}}
+        found, wanted = {**later, **found}, {**later, **wanted}
     for key in sorted({*found, *wanted}):
         one, other, here = found.get(key), wanted.get(key), f"{where}{key}"
         if isinstance(one, dict) and isinstance(other, dict):
@@ -144,7 +145,8 @@ def check_named_recipes(recipes: dict[str, Any], where: str) -> None:
             raise BadInput(f"{where}: {key} must be a mapping, got {recipes.get(key)!r}")
     for method, named in recipes["methods"].items():
         if method not in (known := method_names()):
-            raise BadInput(f"{where}: methods: unknown method {method!r}.{did_you_mean(str(method), known)}")
+            hint = did_you_mean(str(method), known)
+            raise BadInput(f"{where}: methods: unknown method {method!r}: bring its file, or remove its recipe.{hint}")
         for variant, fields in (named or {}).items():
             place = f"{where}: {method}/{variant}"
             if not re.fullmatch("[a-z0-9_]+", str(variant)) or not isinstance(fields or {}, dict):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fastat.config.recipe import Recipe
+from fastat.errors import BadInput
 from fastat.networks.models import Network
 from fastat.training.learner import SGDLearner
 from fastat.types import Batch, Method, StepReport, Task, View, differs
@@ -251,7 +252,12 @@ def in_its_place(batch: Batch) -> Batch:
 
 
 def detached(report: StepReport) -> StepReport:
-    """Without what autograd kept, whose nodes would belong to another stream than a recording's."""
+    """Without what autograd kept, whose nodes would belong to another stream than a recording's.
+
+    Raises: BadInput if it is no report.
+    """
+    if not isinstance(report, StepReport):
+        raise BadInput(f"train_batch must return a StepReport, got {type(report).__name__}. See docs/own-method.md")
     return StepReport(
         report.loss.detach(),
         report.x_adv.detach(),

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import platform
 import subprocess
 from dataclasses import asdict, replace
@@ -16,13 +17,13 @@ from fastat import IN_CLONE, ROOT, __version__
 from fastat.config import catalog
 from fastat.config.catalog import DatasetFacts
 from fastat.config.networks import shown
-from fastat.config.recipe import Recipe, check_sizes, fingerprint, n_held_out, resolve
+from fastat.config.recipe import Recipe, check_sizes, difference, fingerprint, n_held_out, resolve
 from fastat.config.spec import RunSpec
 from fastat.data import datasets, prepared, subsets
 from fastat.data.datasets import ImageSet
 from fastat.errors import BadInput
 from fastat.features import FEATURES, n_features
-from fastat.machine import devices, numerics, processes
+from fastat.machine import devices, numerics, processes, seals
 from fastat.machine.processes import ALONE, Processes, SharedGenerator
 from fastat.machine.seeds import generator, seed_globals
 from fastat.networks import models, own
@@ -31,6 +32,7 @@ from fastat.training.learner import SGDLearner
 from fastat.training.trainer import Training, train
 from fastat.types import Method, Task
 
+log = logging.getLogger(__name__)
 CPU = torch.device("cpu")
 
 
@@ -42,9 +44,10 @@ def run(
     snapshots: bool = False,
     cuda_graphs: str = "auto",
 ) -> None:
-    """Train `spec` into `results`/runs/NAME, or go on where its state stands.
+    """Train `spec` into `results`/runs/NAME, or go on where its state stands; one that is finished stays as it is.
 
-    Raises: trainer.Stopped on one of its STOPS; BadInput if data, ranks or state do not fit.
+    Raises: trainer.Stopped on one of its STOPS; BadInput if data, ranks or state do not fit, or the folder holds the
+    training of another recipe or other data.
     """
     recipe = replace(recipe, numerics=numerics.settled(recipe.numerics, device))
     together, device = processes.join(device, recipe.shards)
@@ -57,6 +60,10 @@ def run(
         images = fingerprint(images, chosen.tolist())
     if recipe.network:
         numerics.without_onednn()
+    folder, made_from = results / "runs" / spec.name, fingerprint(spec.name, recipe.to_json(), images)
+    if is_finished(folder, made_from, recipe, snapshots):
+        log.info("%s: finished before, nothing to do. To train it again: rm -r %s", spec.name, folder)
+        return
     task, method = build_method(spec, recipe, device, len(data.train), together)
     if together.size > 1 and hasattr(method, "ONE_PROCESS"):
         raise BadInput(f"{spec.method} cannot be shared by {together.size} processes: {method.ONE_PROCESS}. Start one.")
@@ -66,7 +73,6 @@ def run(
         numerics.without_onednn(method, numerics.BROKEN)
     processes.synchronise_batchnorm(model, together, differentiates_twice(spec.method))
     example = torch.zeros((task.batch_size, *task.image_shape), device=device)
-    made_from = fingerprint(spec.name, recipe.to_json(), images)
     about = {
         **what_is_trained(spec, recipe, method),
         "made_from": made_from,
@@ -94,7 +100,30 @@ def run(
         snapshots,
         cuda_graphs,
     )
-    train(training, results / "runs" / spec.name)
+    train(training, folder)
+
+
+def is_finished(folder: Path, made_from: str, recipe: Recipe, snapshots: bool) -> bool:
+    """Whether the folder holds this very training, whole, and no state of one that goes on.
+
+    Raises: BadInput if it holds another one, which would be lost. What is damaged is trained again.
+    """
+    if (folder / "state/state.safetensors").exists() or not (folder / "run.json").exists():
+        return False
+    try:
+        about = seals.read(folder / "run.json")
+        there, found, files = about["made_from"], dict(about["recipe"]), dict(about.get("files") or {})
+    except (BadInput, KeyError, TypeError, ValueError):
+        return False
+    if there != made_from:
+        other = difference(found, json.loads(recipe.to_json())) or "its data are others"
+        raise BadInput(
+            f"{folder} holds another training of this name: {other.replace('the config says', 'asked for is')}. Train "
+            f"into another folder (--results), or remove it: rm -r {folder}"
+        )
+    if not files or snapshots and not any(name.startswith("snapshots/") for name in files):
+        return False
+    return all((folder / name).is_file() and seals.sha256(folder / name) == files[name] for name in files)
 
 
 def of_run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device) -> ImageSet:

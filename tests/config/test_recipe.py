@@ -244,7 +244,7 @@ def test_paper_is_what_a_data_set_lies_over():
         ({"atta": {"mine": {"epochs": [3, 4]}}}, "atta/mine: epochs must be [value, source]"),
         ({"atta": {"My Own": {}}}, "atta/My Own must be a name in a-z, 0-9 and _"),
         ({"atta": {"mine": 3}}, "atta/mine must be a name in a-z, 0-9 and _ with a mapping"),
-        ({"atsa": {}}, "methods: unknown method 'atsa'. Did you mean 'atas'"),
+        ({"atsa": {}}, "unknown method 'atsa': bring its file, or remove its recipe. Did you mean 'atas'"),
         (3, "methods must be a mapping, got 3"),
     ],
 )

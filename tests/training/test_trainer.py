@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy
 
+import methods.clean
 from fastat import ROOT
 from fastat.cli import main
 from fastat.config.grid import load_config, overlay
@@ -71,6 +72,26 @@ def weights(results: Path) -> bytes:
     return (results / "runs" / NAME / "weights.safetensors").read_bytes()
 
 
+def test_what_is_finished_is_neither_trained_again_nor_lost(results, capsys, caplog):
+    folder, short = results / "runs" / NAME, [*command(results)[:-3], recipe(epochs=2), "--threads", "1"]
+    assert main(short) == 0
+    before = (folder / "run.json").stat()
+    caplog.set_level("INFO")
+    assert main(short) == 0 and f"finished before, nothing to do. To train it again: rm -r {folder}" in caplog.text
+    assert main(command(results)) == 2
+    assert "another training of this name: epochs is 2, asked for is 4. Train into another" in capsys.readouterr().err
+    assert (folder / "run.json").stat() == before
+    assert main([*short, "--snapshots"]) == 0 and (folder / "snapshots/epoch002.safetensors").exists()
+    (folder / "log.csv").unlink()  # what is not whole is made again
+    assert main(short) == 0 and (folder / "log.csv").exists()
+
+
+def test_a_method_that_gives_no_report_is_said(results, monkeypatch, capsys):
+    monkeypatch.setattr(methods.clean.Method, "train_batch", lambda self, model, learner, batch: torch.zeros(()))
+    assert main(command(results, NAME.replace("atas", "clean"))) == 2
+    assert "train_batch must return a StepReport, got Tensor. See docs/own-method.md" in capsys.readouterr().err
+
+
 def test_killed_at_any_moment_a_run_ends_with_the_same_weights(results, tmp_path_factory):
     assert main(command(results)) == 0
     other = tmp_path_factory.mktemp("killed")
@@ -109,6 +130,7 @@ def test_stopped_after_the_last_batch_of_an_epoch_its_row_has_the_learning_rate_
         assert codes == ([143, 0] if stops else [0])
         with open(path / "log.csv", encoding="utf-8") as file:
             rates.append([row["lr"] for row in csv.DictReader(file)])
+        (path / "run.json").unlink()
     assert rates[0] == rates[1]
 
 
@@ -300,8 +322,9 @@ def test_an_evaluation_is_refused_of_foreign_weights_and_data(results, capsys):
     assert not (mine / "eval").exists()
 
 
-def test_a_training_replaced_by_another_does_not_leave_the_first_ones_run_json(results, monkeypatch):
-    assert main([*command(results)[:-4], "--recipe", recipe(epochs=1), "--threads", "1"]) == 0
+def test_a_training_that_replaces_a_damaged_one_does_not_leave_the_first_ones_run_json(results, monkeypatch):
+    short = [*command(results)[:-3], recipe(epochs=1), "--threads", "1"]
+    assert main(short) == 0
     path = results / "runs" / NAME / "run.json"
     assert set(seals.read(path)["files"]) == {"log.csv", "weights.safetensors", "instances.safetensors"}
 
@@ -309,8 +332,9 @@ def test_a_training_replaced_by_another_does_not_leave_the_first_ones_run_json(r
         raise SystemExit(9)
 
     monkeypatch.setattr(trainer, "write_weights", fail)
+    (path.parent / "log.csv").unlink()
     with pytest.raises(SystemExit):
-        main([*command(results)[:-4], "--recipe", recipe(epochs=2), "--threads", "1"])
+        main(short)
     assert not path.exists()
 
 
