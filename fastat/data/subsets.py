@@ -12,7 +12,7 @@ from fastat.config.recipe import n_held_out
 from fastat.config.spec import RunSpec
 from fastat.data.datasets import ImageSet, Part
 from fastat.errors import BadInput
-from fastat.machine import seals
+from fastat.machine import files, seals
 from fastat.machine.seeds import generator
 
 HOLD_OUT = 1  # the seed of the held-out images: another one than that of the images that `monitor` watches
@@ -75,7 +75,7 @@ def ranks(spec: RunSpec, results: Path, n_train: int, data_sha256: str) -> Tenso
     except (OSError, KeyError, SafetensorError, ValueError) as error:
         raise BadInput(
             f"{spec.name} needs the gradient norms of the training images, and {path} has none ({error}). "
-            f"Train first: python -m fastat train --run {spec.ranked_by.name}"
+            f"Train first: python -m fastat train --run {spec.ranked_by.name}{files.option(results)}"
         ) from error
 
 

@@ -50,7 +50,10 @@ class Finished:
     def __init__(self, spec: RunSpec, results: Path, device: torch.device, door: Door):
         self.spec, self.results, self.device, self.door = spec, results, device, door
         self.folder = results / "runs" / spec.name
-        way_out, self.again = f"Train it: python -m fastat train --run {spec.name}", "Train it again."
+        way_out = (
+            f"Train it: python -m fastat train --run {spec.name}{files.option(results)} (and --configfile, as ever)"
+        )
+        self.again = "Train it again."
         if spec.method == EXTERNAL:
             way_out = "Name its file: python -m fastat evaluate --weights FILE ... (docs/checkpoints.md)"
             self.again = f"Remove {self.folder}, and evaluate its file again."
@@ -63,8 +66,8 @@ class Finished:
         if absent := needed - self.about.keys() - self.about["recipe"].keys():
             raise BadInput(f"{self.folder}/run.json is damaged: it lacks {', '.join(sorted(absent))}. {way_out}")
         self.check_door()
-        files = (file for file in WEIGHTS.values() if (self.folder / file).exists())
-        self.weights = {file: seals.sha256(self.folder / file) for file in files}
+        there = (file for file in WEIGHTS.values() if (self.folder / file).exists())
+        self.weights = {file: seals.sha256(self.folder / file) for file in there}
         self.started = time.perf_counter()
 
     def check_door(self) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -151,6 +152,11 @@ def write_rows(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> No
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def option(results: Path) -> str:
+    """` --results FOLDER` for a command that is shown; '' for the folder that it takes by itself."""
+    return "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from fastat.config.recipe import difference, made_from, resolve
 from fastat.config.spec import EXTERNAL, PATTERN, RunSpec
 from fastat.data import prepared
 from fastat.errors import BadInput
-from fastat.machine import seals
+from fastat.machine import files, seals
 
 LARGE = 10_000_000  # bytes of a data set that is not read each time
 WHITEBOX = ("clean", "fgsm", "pgd10", "pgd50", "noise", "gradient", "far", "inside")
@@ -103,12 +103,13 @@ class Checked:
     unverified: list[str] = field(default_factory=list)
     packed: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    results: Path = Path("results")
 
     def wrong(self, file: str, wrong: Wrong, verb: str) -> None:
         """Note a problem that `verb` mends."""
         ours = self.name.partition("/")[0] in CATALOG and not file.startswith("eval/attacks")
         with_config = "" if ours else " --configfile FILE, the config that names it"
-        how = f"{verb} --run {self.name}{with_config}"
+        how = f"{verb} --run {self.name}{files.option(self.results)}{with_config}"
         way_out = f"Make it again: python -m fastat {how}"
         if f"/{EXTERNAL}/" in self.name:
             again = "its `python -m fastat evaluate --weights FILE ...` again (docs/checkpoints.md)"
@@ -138,7 +139,7 @@ class Checker:
 
     def check(self, name: str) -> Checked:
         """One run."""
-        run = Checked(name)
+        run = Checked(name, results=self.results)
         file = "run.json"
         try:
             spec = RunSpec.parse(name)
@@ -421,6 +422,8 @@ def lines(results: Path, names: list[str] | None, config: dict[str, Any] | None)
 
     Every file is read, whatever is remembered of it.
     """
+    if not results.is_dir():
+        raise BadInput(f"{results} is not there. Name another folder with --results.")
     checker = Checker(results, config, full=True)
     if names is None:
         names = [spec.name for spec in every_run(config)] if config else runs_below(results / "runs")[0]
