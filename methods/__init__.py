@@ -47,17 +47,19 @@ def config_class(name: str) -> Any:
 def module(name: str) -> Any:
     """The method's file, imported.
 
-    Raises: BadInput if there is no such method, or another package's cannot be imported or is no method.
+    Raises: BadInput if there is no such method, another package's cannot be imported, or it is no method.
     """
     file = method_file(name)
-    if name in ours():
-        return importlib.import_module(file.module)
     try:
         found = importlib.import_module(file.module)
     except Exception as error:  # anything may come out of code that is not ours
+        if name in ours():  # who writes it wants to see where
+            raise
         raise BadInput(f"method {name}: {file.module} cannot be imported: {type(error).__name__}: {error}") from error
     if absent := [part for part in ("PASSES", "Config", "Method") if not hasattr(found, part)]:
         raise BadInput(f"method {name}: {file.shown} has no {absent[0]}. See docs/own-method.md")
+    if not isinstance(found.PASSES, dict):
+        raise BadInput(f"method {name}: PASSES must be as {{'forward': 2, 'input_backward': 1}}, got {found.PASSES!r}")
     return found
 
 

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from fastat import CODE
 from fastat.config.plugins import entries
+from fastat.config.spec import EXTERNAL
 from fastat.errors import BadInput, did_you_mean
 
 GROUP = "fastat.methods"  # of entry points
+RESERVED = ("every", EXTERNAL)  # what stands for all methods, and the method of checkpoints
 
 
 class MethodFile(NamedTuple):
@@ -37,7 +39,7 @@ def method_names() -> list[str]:
     Raises: BadInput if an installed package gives one of our names to its own.
     """
     ours, theirs = our_methods(), entries(GROUP)
-    if taken := sorted({*ours, "every"} & {*theirs}):
+    if taken := sorted({*ours, *RESERVED} & {*theirs}):
         raise BadInput(
             f"an installed package calls its method {taken[0]!r}, which is taken: {theirs[taken[0]]}. Rename it"
         )

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from fastat import ROOT
+from fastat.config.method_files import RESERVED
 from fastat.config.schema import read_yaml
 from fastat.errors import BadInput
 
@@ -45,10 +46,10 @@ def begin(name: str, root: Path = ROOT) -> str:
 
 def refuse_taken(name: str, paths: list[Path], root: Path) -> None:
     """Raises: BadInput if the name is no name, or if one of its files or its recipe is there."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "every":
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in RESERVED:
         raise BadInput(
-            "a method is named in small letters, digits and _, first a letter, no word of Python, not `every`; "
-            f"got {name!r}"
+            "a method is named in small letters, digits and _, first a letter, no word of Python, not "
+            f"{' or '.join(f'`{word}`' for word in RESERVED)}; got {name!r}"
         )
     there = [str(path.relative_to(root)) for path in paths if path.exists()]
     if name in read_yaml(root / RECIPES)["methods"]:

@@ -1,6 +1,7 @@
 """Methods of other packages: found, checked, trained and reported; their code imported only when one is named."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_what_its_package_lacks_is_named(package):
         assert words in said(package, "check", "--configfile", config(package), code=2)
     for text, words in (
         (whole.replace("PASSES =", "PASES ="), "has no PASSES"),
+        (re.sub("PASSES = .*", "PASSES = 3", whole), "PASSES must be as {'forward': 2, 'input_backward': 1}, got 3"),
         (whole + "\nimport there_is_no_such_module\n", "cannot be imported: ModuleNotFoundError"),
         (whole + "\nraise SystemError('broken')\n", "cannot be imported: SystemError: broken"),
     ):
