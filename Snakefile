@@ -147,7 +147,7 @@ onstart:
 onsuccess:
     if Path("results/report/index.html").exists():  # not after `--until train`
         shell(
-            "python -m fastat agree || true"
+            "python -m fastat agree --alike || true"
         )  # with the documentation's runs, of which it may have some
         print(where(Path("results")))
 

@@ -235,6 +235,7 @@ def add_reports(verb: Verb) -> None:
     sub.add_argument(
         "--with", type=file_path, default=ROOT / "docs/results", dest="others", metavar="FOLDER", help=WITH
     )
+    sub.add_argument("--alike", action="store_true", help="leave out runs of another recipe, or on other data")
     sub = verb("export", "Write a finished run as a folder that needs no fastat, or a grid's evidence as one archive.")
     sub.add_argument("run", nargs="?", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--all", action="store_true", help="every run that results/config.json or --configfile names")

@@ -26,7 +26,7 @@ from fastat.config.grid import (
 )
 from fastat.config.method_files import title
 from fastat.config.only import only
-from fastat.config.recipe import Recipe, resolve, variants
+from fastat.config.recipe import Recipe, check_dataset, resolve, variants
 from fastat.config.schema import read_json, validate
 from fastat.config.spec import EXTERNAL, RunSpec
 from fastat.errors import BadInput, did_you_mean, of_memory
@@ -313,7 +313,9 @@ def do_data(args: argparse.Namespace) -> None:
 
     config = load_config(args.configfile)
     options = catalog.own(config).get(args.dataset) if args.options is None else read_json(args.options, "--options")
-    if args.options is not None:
+    if args.options is None:
+        check_dataset(args.dataset, config)
+    else:
         validate({args.dataset: options}, "config#/properties/datasets", "--options")
     out = args.out or Path(f"results/data/{args.dataset}.safetensors")
     sources.prepare(args.dataset, args.source or own_data.path_of(config["data_dir"], "data_dir"), out, options)
@@ -422,7 +424,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if absent := [name for name in ("model", "dataset", "eps") if name not in block]:
         raise BadInput(f"--weights needs {' and '.join(f'--{name}' for name in absent)} (docs/checkpoints.md)")
     door = networks.door_from(args.network) if args.network else None
-    (one,) = external.of_block(block, load_config(args.configfile), "evaluate", door)
+    (one,) = external.of_block(block, load_config(args.configfile), "--weights", door)
     protocol = protocol_said(args, one.spec)
     attacks = attacks_said(args, one.spec.dataset)
     numerics.pin(protocol["numerics"], one.spec.dataset, args.device, args.threads)
@@ -568,7 +570,7 @@ def do_agree(args: argparse.Namespace) -> int:
     """Print how the runs that both folders have compare; 1 if something differs."""
     from fastat.report import agree
 
-    found = agree.compare(args.results, args.others)
+    found = agree.compare(existing(args.results, "--results"), existing(args.others, "--with"), args.alike)
     print(printable("\n".join(agree.described(found))))
     return found.exit_code
 
@@ -577,7 +579,7 @@ def do_compare(args: argparse.Namespace) -> None:
     """Print how two cells or runs compare."""
     from fastat.report import versus
 
-    rows = versus.compared(args.results, args.a, args.b)
+    rows = versus.compared(existing(args.results, "--results"), args.a, args.b)
     print(json.dumps(rows, indent=1) if args.json else printable("\n".join(versus.described(rows))))
 
 

@@ -76,6 +76,7 @@ class Agreement:
     tests: pd.DataFrame
     noise: dict[str, float]  # between seeds, in points
     broken: list[str]  # runs in portable numerics with other weights
+    others: int = 0  # runs that both have, but of another recipe or on other data, which were left out
 
     @property
     def found(self) -> pd.DataFrame:
@@ -88,18 +89,22 @@ class Agreement:
         return int(len(self.found) > 0 or any(run.word == DIFFERS for run in self.runs))
 
 
-def compare(results: Path, others: Path) -> Agreement:
+def compare(results: Path, others: Path, alike: bool = False) -> Agreement:
     """The runs in two folders, each a results folder or one of `fastat docs --results`, or others: a folder of those.
 
+    alike: those alone whose recipe and data are the same.
     Raises: BadInput if a folder cannot be read.
     """
     here = load(results)
-    return judge(here, load(tier(here, others)))
+    return judge(here, load(tier(here, others)), alike)
 
 
-def judge(here: Kept, there: Kept) -> Agreement:
+def judge(here: Kept, there: Kept, alike: bool = False) -> Agreement:
     """The runs that both have, one by one and then together."""
     common = sorted(set(here.runs.index) & set(there.runs.index))
+    n_common = len(common)
+    if alike:
+        common = [n for n in common if not another_recipe(here.facts[n], there.facts[n], here, there)]
     runs = [compared(name, here, there) for name in common]
     open_runs = [run for run in runs if not run.word]
     spread = Spread.of(here, there, {run.name for run in runs if run.word == BITS or not (run.moved or run.word)})
@@ -108,7 +113,8 @@ def judge(here: Kept, there: Kept) -> Agreement:
         run.word = NOISE
         if run.moved and not spread.known:
             run.word, run.reason = NOT, "how far seeds lie apart is not known, as no cell has two"
-    agreement = Agreement(here, there, runs, tests, spread.pooled, broken_promises(common, here, there))
+    others, broken = n_common - len(common), broken_promises(common, here, there)
+    agreement = Agreement(here, there, runs, tests, spread.pooled, broken, others)
     guilty = set(agreement.found["group"])
     for run in open_runs:
         if run.moved and run.cell in guilty:
@@ -146,12 +152,17 @@ def both(a: Facts, b: Facts, key: str) -> bool:
 
 def another_training(a: Facts, b: Facts, here: Kept, there: Kept) -> str:
     """Why one name stands for two trainings, '' if it does not. What nobody said is no difference."""
+    if not (reason := another_recipe(a, b, here, there)) and both(a, b, "status") and a["status"] != b["status"]:
+        return f"{a['status']} here, {b['status']} there"
+    return reason
+
+
+def another_recipe(a: Facts, b: Facts, here: Kept, there: Kept) -> str:
+    """In what recipe or data differ; ''."""
     if both(a, b, "recipe") and a["recipe"] != b["recipe"]:
         return f"recipe ({first_keys(here.recipes[a['recipe']], there.recipes[b['recipe']])})"
     if both(a, b, "data_sha256") and a["data_sha256"] != b["data_sha256"]:
         return f"data ({a['data_sha256'][:16]} here, {b['data_sha256'][:16]} there)"
-    if both(a, b, "status") and a["status"] != b["status"]:
-        return f"{a['status']} here, {b['status']} there"
     return ""
 
 
@@ -333,10 +344,13 @@ def described(found: Agreement) -> list[str]:
     here, there = found.here.folder, found.there.folder
     if not found.runs:
         sizes = f"{here} has {len(found.here.runs)} runs, {there} {len(found.there.runs)}"
+        if found.others:
+            return [f"nothing to compare: recipes or data of the {found.others} runs in both are others in {there}."]
         return [f"nothing to compare: no run is in both. {sizes}."]
-    alone = [len(kept.runs) - len(found.runs) for kept in (found.here, found.there)]
+    alone = [len(kept.runs) - len(found.runs) - found.others for kept in (found.here, found.there)]
     text = [f"here: {here} ({machine(found.here)})", f"there: {there} ({machine(found.there)})"]
     text.append(f"runs in both: {len(found.runs)}, only here: {alone[0]}, only there: {alone[1]}")
+    text += [f"left out, as their recipes or data are others: {found.others}"] if found.others else []
     if any(run.word in (DIFFERS, NOT) or run.moved for run in found.runs):
         text += table(found.runs)
     text += noise_line(found)

@@ -66,9 +66,9 @@ def put(folder: Path, metric: str, values: dict[str, Any]) -> None:
     rows.to_csv(folder / "measured.csv", index=False)
 
 
-def answer(tmp_path: Path) -> tuple[int, list[str]]:
+def answer(tmp_path: Path, alike: bool = False) -> tuple[int, list[str]]:
     """Exit code and lines for the folders `here` and `there`."""
-    found = agree.compare(tmp_path / "here", tmp_path / "there")
+    found = agree.compare(tmp_path / "here", tmp_path / "there", alike)
     return found.exit_code, agree.described(found)
 
 
@@ -130,6 +130,15 @@ def test_another_learning_rate_differs_and_is_named(tmp_path):
     assert code == 1 and lines[-1] == "differs: 3 of 36 runs."
     assert f"differs: recipe (schedule/lr 0.2 here, 0.04 there): {ATAS} and 2 more runs" in lines
     assert len([line for line in lines if line.startswith("digits/preact_tiny ")]) == 1  # the others are bit for bit
+    code, lines = answer(tmp_path, alike=True)
+    assert code == 0 and lines[-1] == "bit for bit: all 33 runs."
+    assert lines[2:4] == [
+        "runs in both: 33, only here: 0, only there: 0", "left out, as their recipes or data are others: 3",
+    ]  # fmt: skip
+    write(tmp_path / "here", [run for run in WHO if run[3] == "atas"], change=faster)
+    code, lines = answer(tmp_path, alike=True)
+    assert code == 0
+    assert lines == [f"nothing to compare: recipes or data of the 3 runs in both are others in {tmp_path / 'there'}."]
 
 
 def test_numerics_is_no_part_of_the_recipe(tmp_path):
@@ -400,7 +409,7 @@ def test_the_verb_exits_with_one_for_a_difference_alone_and_two_for_bad_input(tm
     write(tmp_path / "there", change=lambda about: about["recipe"].update(epochs=7))
     assert main(call) == 1 and capsys.readouterr().out.endswith("differs: 36 of 36 runs.\n")
     assert main([*call[:-1], str(tmp_path / "nowhere")]) == 2
-    assert "has neither measured.csv" in capsys.readouterr().err
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_agree_leaves_torch_unloaded(tmp_path):
