@@ -128,7 +128,8 @@ def summary(runs: pd.DataFrame, metrics: list[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*CELL, "seeds"])
     fell = ("collapse_epoch", "collapsed_at_end", "robustness_lost")
     collapse = [co(*one) for one in zip(*(runs[name] for name in fell), strict=True)]
-    known = np.where(runs["method"] == EXTERNAL, "", collapse)  # of a training elsewhere nobody knows
+    ended = np.where(runs["diverged"] == 1, "diverged", collapse)
+    known = np.where(runs["method"] == EXTERNAL, "", ended)  # of a training elsewhere nobody knows
     there = pd.Series(known, runs.index).where(are_there(runs))  # nor of what was left out
     by, found = runs.assign(co=there).groupby(CELL, sort=False), cells(runs, metrics)
     table = found[["seeds", "diverged", "cause", "left_out", "unverified"]].assign(

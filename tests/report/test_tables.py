@@ -67,7 +67,7 @@ def test_of_a_seed_that_was_left_out_no_collapse_is_said_and_what_diverged_is_no
         ("atas", "0", "left_out", "run.json is damaged"),
     )  # fmt: skip
     found = summary(seen).set_index("method")[["seeds", "diverged", "collapse", "collapsed_at_end"]]
-    assert found.loc["fgsm_rs"].tolist() == [3, 1, "5 end, -, 7 end", 1]
+    assert found.loc["fgsm_rs"].tolist() == [3, 1, "5 end, -, diverged", 1]
     assert found.loc["atas"].tolist() == [0, 0, "", 0]
 
 

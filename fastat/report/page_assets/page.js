@@ -154,7 +154,7 @@ const KIND = (run) => (!run.collapsed_at_end ? "while" : run.robustness_lost ===
 const leftOut = (run) => !none(run.left_out) && none(run.diverged); // whole: nobody knows anything of it
 function collapseEpochs(cell) {
   if (none(cell.collapse_epoch)) return "";
-  return cell.runs.filter((run) => !leftOut(run)).map((run) => (none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${KIND(run)}`)).join(", ");
+  return cell.runs.filter((run) => !leftOut(run)).map((run) => (run.diverged ? "diverged" : none(run.collapse_epoch) ? "–" : `${run.collapse_epoch} ${KIND(run)}`)).join(", ");
 }
 function secondsNode(cell) {
   if (cell.why_no_seconds) return el("small", {}, cell.why_no_seconds);
