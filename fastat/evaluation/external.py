@@ -25,7 +25,7 @@ from fastat.errors import BadInput
 from fastat.evaluation import run, whitebox
 from fastat.machine import devices, files, numerics, seals
 from fastat.machine.foreign import head
-from fastat.networks import own
+from fastat.networks import checkpoints, own
 from fastat.networks.external import NAMED_STATISTICS, Opened, opened
 from fastat.training.run import git_commit
 
@@ -61,7 +61,7 @@ def of_file(one: External) -> dict[str, Any]:
     Raises: BadInput if it cannot be read.
     """
     path = Path(one.weights).expanduser()
-    head(path, "Download it.")
+    head(path, checkpoints.WAY_OUT)
     return seals.of_file(path)
 
 

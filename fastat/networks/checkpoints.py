@@ -51,6 +51,7 @@ BESIDE = (
     *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
 )  # fmt: skip
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"\x28\xb5\x2f\xfd": "zstd"}
+WAY_OUT = "Name the file of weights itself, as it lies from where you are, or download it."
 STATE_DICT_ALONE = "Ask for, or make, a file of its state dict alone."
 COUNTER = "num_batches_tracked"  # of BatchNorm: not in files of torch before 0.4.1, and not used in eval mode
 DEEPEST = 3  # mappings in mappings
@@ -103,7 +104,7 @@ def content_of(path: Path) -> Any:
 
     Raises: BadInput if it cannot be read without running it.
     """
-    beginning = head(path, "Download it.")
+    beginning = head(path, WAY_OUT)
     if int.from_bytes(beginning[:8], "little") < path.stat().st_size and beginning[8:9] == b"{":
         try:
             return load_file(path)
@@ -158,7 +159,10 @@ def chosen(path: Path, content: Any, tables: dict[str, dict[str, Tensor]], part:
             )
         return part if part in named else named[0]
     if not tables:
-        raise BadInput(f"{path} holds no state dict: neither by itself nor under {', '.join(WRAPPERS)}")
+        raise BadInput(
+            f"{path} holds no state dict, a mapping from names to one tensor or more: neither by itself nor under "
+            f"{', '.join(WRAPPERS)}. Save what model.state_dict() gives"
+        )
     first = min(tables, key=rank)
     if [rank(name) for name in tables].count(rank(first)) > 1:
         raise BadInput(f"{path} holds several state dicts, {', '.join(tables)}. Name the one that is meant (--entry)")

@@ -305,7 +305,7 @@ class Malicious:
     "content,message",
     [
         ({"state_dict": Malicious()}, "is no file of plain tensors"),
-        ({"epoch": 3, "optimizer": {}}, "holds no state dict: neither by itself nor under state_dict, model, last"),
+        ({"epoch": 3, "optimizer": {}}, "neither by itself nor under state_dict, model, last"),
         (torch.ones(3), "holds no state dict"),
         ({}, "holds no state dict"),
     ],
