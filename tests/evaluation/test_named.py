@@ -187,13 +187,15 @@ def test_of_autoattacks_parts_each_image_has_one_verdict_and_says_which_broke_it
     [
         ("pgd-5 alpha=0.2eps", PROTOCOL),
         ("pgd-5 alpha=0.2eps L2", PROTOCOL),
-        ("autoattack", {"n_images": 12, "batch_size": 5, "seed": 0}),
+        ("autoattack", {"n_images": 12, "batch_size": 12, "seed": 0}),
     ],
 )
 def test_what_a_smaller_radius_broke_is_broken_at_a_larger_one_and_not_attacked(
     model, part, tmp_path, monkeypatch, kind, protocol
 ):
     small, middle, large = ("0.2", "0.4", "0.8") if "L2" in kind else ("1/255", "2/255", "4/255")
+    if kind == "autoattack":  # whose parts take long on what stands: at the second radius nothing does
+        small, middle, large = "1/255", "12/255", "16/255"
     kind = kind if "L2" in kind else f"{kind} Linf"
     seen: list[int] = []
     taken = Part.take
