@@ -37,6 +37,8 @@ ifdef TORCH_INDEX
 else
 	$(BIN)/pip install -q --require-hashes -r requirements/torch.lock -r requirements/suite.lock
 endif
+	@# the clone itself, so that the command fastat is there, in any folder
+	PYTHONWARNINGS=ignore $(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 audit:  # known holes of what is pinned; needs pip-audit (pipx install pip-audit) and its service
