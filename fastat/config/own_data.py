@@ -151,13 +151,19 @@ def warnings(name: str, config: dict[str, Any]) -> list[str]:
 def augmentation(spec: RunSpec, config: dict[str, Any]) -> list[str]:
     """How a data set without a recipe is augmented, unless the config says it."""
     own = (config["recipes"].get(spec.dataset) or {}).get("every") or {}
-    unsaid = [key for key in ("pad", "flip") if key not in own]
-    if spec.dataset in named_recipes()["datasets"] or not unsaid:
+    if spec.dataset in named_recipes()["datasets"]:
         return []
     recipe = resolve(spec, config)
-    values = {"pad": f"pad {recipe.pad}", "flip": f"flip {str(recipe.flip).lower()}"}
-    way_out = f"say `recipes: {{{spec.dataset}: {{every: {{flip: false}}}}}}` if its images have a direction"
-    return [f"{spec.dataset}: {', '.join(values[key] for key in unsaid)}, as {LIKE.upper()}: {way_out}."]
+    ways_out = {  # key -> how it is, what to say, and when
+        "pad": (f"pad {recipe.pad}", "pad: 0", "must not be shifted"),
+        "flip": (f"flip {str(recipe.flip).lower()}", "flip: false", "have a direction"),
+    }
+    return [
+        f"{spec.dataset}: {now}, as {LIKE.upper()}: "
+        f"say `recipes: {{{spec.dataset}: {{every: {{{way_out}}}}}}}` if its images {case}."
+        for key, (now, way_out, case) in ways_out.items()
+        if key not in own
+    ]
 
 
 def plain(name: str) -> str:

@@ -785,7 +785,15 @@ def test_check_says_how_it_is_augmented_and_what_is_not_known_yet(tmp_path, caps
     assert main(words) == 0
     said = capsys.readouterr().out
     assert "mine: not prepared, so that what depends on its sizes is checked before it is trained on." in said
-    assert "mine: pad 4, flip true, as CIFAR10: say `recipes: {mine: {every: {flip: false}}}` if its images" in said
+    pad, flip = notes = [
+        "mine: pad 4, as CIFAR10: say `recipes: {mine: {every: {pad: 0}}}` if its images must not be shifted.",
+        "mine: flip true, as CIFAR10: say `recipes: {mine: {every: {flip: false}}}` if its images have a direction.",
+    ]
+    assert {*notes} <= {*said.splitlines()}
+    for way_out, left in (("flip: false", {pad}), ("pad: 0", {flip}), ("pad: 4, flip: true", set())):
+        (tmp_path / "said.yaml").write_text(f"recipes: {{mine: {{every: {{{way_out}}}}}}}")
+        assert main([*words, "said.yaml"]) == 0
+        assert {*notes} & {*capsys.readouterr().out.splitlines()} == left
     tree(tmp_path / "in")
     assert main(["data", "--dataset", "mine", "--configfile", "config.yaml"]) == 0
     assert main(words) == 0
