@@ -289,34 +289,42 @@ def grouped(rows: pd.DataFrame, by: list[str]) -> Iterator[tuple[tuple[str, ...]
 
 # Collapse
 
+ALONE = "of them not robust before"
+COUNTED_OUT = "; p = {:.2g} if those not robust before do not count"
+NONE_LEFT = "; none is left if those not robust before do not count"
+
 
 def shares(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str], by: list[str]) -> Found:
     """Does `one` collapse more often than `other`, at the end or for a while? Compared where `by` is the same.
 
+    Said besides: the p of the collapses alone that took robustness which was there.
     Raises: NotRun if the two have no such place in common.
     """
     one, other = (a.merge(b[by].drop_duplicates(), on=by) for a, b in ((one, other), (other, one)))
     if one.empty:
         raise NotRun(f"no {names[0]} and {names[1]} at the same {' and '.join(by)}")
-    strata, told = [], []
-    theirs = dict(list(other.groupby(by)["collapsed"]))
-    for key, mine in one.groupby(by)["collapsed"]:
-        strata.append((int(mine.sum()), len(mine), int(theirs[key].sum()), len(theirs[key])))
-        told.append(f"{' '.join(map(str, key))} {strata[-1][0]} of {len(mine)} and {strata[-1][2]} of {strata[-1][3]}")
-    value, p = shares_differ(strata)
+    strata = by_place(one, other, by, "collapsed")
+    value, p = shares_differ(strata.values())
     word = "undecided" if p >= 0.05 else "holds" if value > 0 else "does not hold"
+    told = [f"{' '.join(map(str, key))} {k} of {n} and {m} of {r}" for key, (k, n, m, r) in strata.items()]
     text = f"{names[0]} {counted(one)}, {names[1]} {counted(other)}"
-    return {
-        "value": value,
-        "p": p,
-        "verdict": word,
-        "evidence": text + (f"; {', '.join(told)}" if len(told) > 1 else ""),
-    }
+    text += f"; {', '.join(told)}" if len(told) > 1 else ""
+    if ALONE in text:
+        text += COUNTED_OUT.format(shares_differ(by_place(one, other, by, "lost").values())[1])
+    return {"value": value, "p": p, "verdict": word, "evidence": text}
+
+
+def by_place(one: pd.DataFrame, other: pd.DataFrame, by: list[str], what: str) -> dict[Any, tuple[int, int, int, int]]:
+    """Place -> of how many runs of each it is so: k of n and m of r. Both have the same places."""
+    theirs = dict(list(other.groupby(by)[what]))
+    groups = one.groupby(by)[what]
+    return {key: (int(mine.sum()), len(mine), int(theirs[key].sum()), len(theirs[key])) for key, mine in groups}
 
 
 def fallen(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs, with whether each collapsed, at the end or for a while."""
-    return rows.assign(collapsed=rows["collapse_epoch"].notna())
+    """The runs, with whether each collapsed, at the end or for a while, and whether that took robustness."""
+    collapsed = rows["collapse_epoch"].notna()
+    return rows.assign(collapsed=collapsed, lost=collapsed & (rows["robustness_lost"] != 0))
 
 
 def counted(rows: pd.DataFrame) -> str:
@@ -324,7 +332,7 @@ def counted(rows: pd.DataFrame) -> str:
     k = int(rows["collapsed"].sum())
     ended = rows[rows["collapsed"] & (rows["collapsed_at_end"] == 1)]
     never = int((ended["robustness_lost"] == 0).sum())
-    said = f"{len(ended)} at the end" + (f", {never} of them not robust before" if never else "")
+    said = f"{len(ended)} at the end" + (f", {never} {ALONE}" if never else "")
     return f"{k} of {len(rows)} runs" + (f" ({said}, {k - len(ended)} for a while)" if k else "")
 
 
@@ -369,7 +377,16 @@ def others_avoid(evidence: Evidence) -> Found:
 def larger_eps(evidence: Evidence) -> Found:
     """Rank correlation of eps and collapse over the runs of FGSM-RS."""
     rows = fallen(evidence.runs_of("fgsm_rs"))
-    return rank_correlation(rows, "eps_255", "collapsed", f"collapsed: {counted(rows)}", ["model"])
+    return collapses_with(rows, "eps_255", f"collapsed: {counted(rows)}", ["model"])
+
+
+def collapses_with(rows: pd.DataFrame, x: str, told: str, within: list[str]) -> Found:
+    """Rank correlation of x and collapse; said besides, as in `shares`: of lost robustness alone."""
+    found = rank_correlation(rows, x, "collapsed", told, within)
+    if ALONE not in told or "p" not in found:
+        return found
+    p = rank_correlation(rows, x, "lost", told, within).get("p")
+    return {**found, "evidence": told + (NONE_LEFT if p is None else COUNTED_OUT.format(p))}
 
 
 def by_step(evidence: Evidence) -> pd.DataFrame:
@@ -389,7 +406,7 @@ def larger_step(evidence: Evidence) -> Found:
     rows = by_step(evidence)
     sizes = f"{rows['alpha'].min():g} to {rows['alpha'].max():g} eps"
     told = f"collapsed: {counted(rows)}, with fixed steps of {sizes}"
-    return rank_correlation(rows, "alpha", "collapsed", told, [*PLACE, "method"])
+    return collapses_with(rows, "alpha", told, [*PLACE, "method"])
 
 
 def rank_correlation(rows: pd.DataFrame, x: str, y: str, told: str, within: list[str]) -> Found:

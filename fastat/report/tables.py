@@ -93,8 +93,8 @@ LEGEND = (
     "number of attacked images n and the 95 % interval that so many leave (Wilson; other seeds are attacked on the "
     "same ones), - where it was not asked for. CO, by seed: the epoch in which catastrophic overfitting began, `end` "
     "where robustness was lost to the end, `never` where there was none before and PGD10 came to no lasting third "
-    "of FGSM, `while` where it was over, - none. train PGD10: on training images, last epoch (best, its epoch), first "
-    "seed."
+    "of FGSM, `while` where it was over, - none. train PGD10: on training images, of the first seed: last epoch "
+    "(the best, its epoch). Seconds are a clock's, whatever else the machine did."
 )
 LEGEND += " Masking suspected: checks of results/sanity.csv that failed (docs/warnings.md)."
 SUSPECT = "† The network failed a check for masked gradients, so that its number may be too high. "

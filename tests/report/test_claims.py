@@ -137,6 +137,12 @@ def test_collapses_are_counted_and_a_few_runs_decide_nothing(folder):
         + ", ".join(f"preact_tiny {eps}/255 4 of 4 and 0 of 4" for eps in (102, 51, 77))
     )
     assert verdict("rs-collapses", *runs[:4], tmp_path=folder)["verdict"] == "undecided"
+    never = {"collapse_epoch": 11, "collapsed_at_end": 1, "robustness_lost": lambda _, seed: int(seed == 0)}
+    found = verdict("rs-collapses", *both({}, "fgsm_rs", never, eps=(77,)), tmp_path=folder)
+    assert found["verdict"] == "holds" and found["evidence"] == (  # 4 of 4 and 0 of 4; 1 of 4 and 0 of 4
+        "FGSM-RS 4 of 4 runs (4 at the end, 3 of them not robust before, 0 for a while), ATAS 0 of 4 runs"
+        "; p = 1 if those not robust before do not count"
+    )
     swapped = both({"right": 0.1, "collapse_epoch": 11}, "fgsm_rs", {"right": 0.5})
     assert verdict("rs-collapses", *swapped, tmp_path=folder)["verdict"] == "does not hold"
 
@@ -154,6 +160,7 @@ def test_collapse_grows_with_eps_and_with_the_step(folder):
     never["robustness_lost"] = lambda e, seed: int(seed > 0) if e == 102 else None
     assert verdict("eps-collapse", *both({"right": 0.5}, "fgsm_rs", never), tmp_path=folder)["evidence"] == (
         "collapsed: 4 of 12 runs (4 at the end, 1 of them not robust before, 0 for a while)"
+        "; p = 0.036 if those not robust before do not count"
     )
     steps = [
         (77, f"fgsm_rs/step{step:03d}", seed, {"collapse_epoch": 9 if step > 150 else None})
