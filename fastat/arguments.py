@@ -46,6 +46,7 @@ EXAMPLES = {  # what may follow each verb
     "merge": "one/results two/results --out results",
     "docs": "--results results",
 }
+FIGURES = "folder of the drawn figures (default: `figures` beside a folder called results, in one of another name)"
 SHELLS = ("bash", "zsh", "fish")
 Verb = Callable[[str, str], argparse.ArgumentParser]
 
@@ -195,7 +196,7 @@ def add_reports(verb: Verb) -> None:
     """What is made from what was measured, likewise; and the documentation."""
     sub = verb("report", "Make tables, verdicts, figures and page of what is there, finished or not.")
     add_report(sub)
-    sub.add_argument("--figures", type=file_path, default=Path("figures"))
+    sub.add_argument("--figures", type=file_path, help=FIGURES)
     sub = verb("verify", "Say of runs whether their files are what they should be; exit code 1 if not.")
     sub.add_argument("runs", nargs="*", metavar="RUN", help="as digits/preact_tiny/eps77/atas/paper/seed0")
     sub.add_argument("--all", action="store_true", help="every run that is there, or that the config names")
@@ -219,7 +220,7 @@ def add_reports(verb: Verb) -> None:
     )
     sub = verb("page", "Put every result on one offline page.")
     sub.add_argument("--results", type=file_path, default=Path("results"))
-    sub.add_argument("--figures", type=file_path, default=Path("figures"))
+    sub.add_argument("--figures", type=file_path, help=FIGURES)
     sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
     sub = verb(
         "compare", "Say which of two cells or runs is better, by how much, how surely, and what would settle it."

@@ -477,12 +477,18 @@ def do_report(args: argparse.Namespace) -> None:
     do_figure_data(args)
     theory.write_csv(args.results / "figures/theory.csv")
     do_judge(args)
-    args.data, args.out = args.results / "figures", args.figures
+    args.data, args.out = args.results / "figures", drawn_into(args)
     args.only = list(contents.drawn(config_of_folder(args)))
     do_draw(args)
     args.out = args.results / "report/index.html"
     do_page(args)
     print(contents.where(args.results))
+
+
+def drawn_into(args: argparse.Namespace) -> Path:
+    """Where the figures are: of two results folders that lie side by side each has its own."""
+    beside = args.results.parent if args.results.name == "results" else args.results
+    return args.figures or beside / "figures"
 
 
 def do_verify(args: argparse.Namespace) -> int:
@@ -628,7 +634,7 @@ def do_page(args: argparse.Namespace) -> None:
     """Write the page."""
     from fastat.report import page
 
-    page.write_html(existing(args.results, "--results", "*.csv"), args.figures, args.out)
+    page.write_html(existing(args.results, "--results", "*.csv"), drawn_into(args), args.out)
 
 
 def pick_device(args: argparse.Namespace) -> Any:

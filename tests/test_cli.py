@@ -12,7 +12,7 @@ import pytest
 
 import methods
 from fastat import ROOT, cli
-from fastat.arguments import EXAMPLES, file_path, parser, versions
+from fastat.arguments import EXAMPLES, file_path, parse, parser, versions
 from fastat.cli import main
 from fastat.errors import BadInput
 from tests import fabricate
@@ -143,3 +143,17 @@ def test_a_mistyped_parameter_or_figure_is_told_the_one_that_may_be_meant(tiny_t
     (tmp_path / "fig03.csv").touch()
     assert main(["draw", "--data", str(tmp_path), "--only", "fig33"]) == 2
     assert "there is no figure 'fig33'. Did you mean 'fig03'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed,folder",
+    [
+        ([], "figures"),
+        (["--results", "../other/results"], "../other/figures"),
+        (["--results", "res2"], "res2/figures"),
+        (["--results", "res2", "--figures", "here"], "here"),
+    ],
+)
+def test_two_results_folders_side_by_side_do_not_share_their_figures(typed, folder):
+    for verb in ("report", "page"):
+        assert cli.drawn_into(parse([verb, *typed])) == Path(folder)
