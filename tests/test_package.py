@@ -43,6 +43,9 @@ def test_every_way_to_install_checks_hashes_but_for_the_choice_that_makes_a_lock
     lines = [
         line for line in (ROOT / "Makefile").read_text().splitlines() if "pip install" in line and "$(BIN)" in line
     ]
+    clone = [line for line in lines if line.endswith(" -e .")]  # and nothing else
+    assert len(clone) == 1 and {"--no-deps", "--no-build-isolation"} <= set(clone[0].split())
+    lines.remove(clone[0])
     assert len(lines) == 4
     assert [("--require-hashes" in line, "--dry-run" in line) for line in lines].count((False, False)) == 0
 

@@ -89,8 +89,8 @@ def described(rows: list[dict[str, Any]]) -> list[str]:
         sure = "a is better" if row["low"] > 0 else "b is better" if row["high"] < 0 else "undecided"
         attack = ATTACKS.get(row["attack"], row["attack"])
         lines.append(
-            f"{attack}: a - b is {row['difference']:+.1f} points, 95 % from {row['low']:.1f} to "
-            f"{row['high']:.1f}, p = {row['p']:.2g}: {sure}, on {counted(row['n_seeds'], 'seed')} and "
+            f"{attack}: a - b is {row['difference']:+.1f} points, 95 % from {max(row['low'], -100):.1f} to "
+            f"{min(row['high'], 100):.1f}, p = {row['p']:.2g}: {sure}, on {counted(row['n_seeds'], 'seed')} and "
             f"{counted(row['n_images'], 'image')}{'' if row['p'] < 0.05 else f'. {would_tell(row)}'}"
         )
     return lines

@@ -111,7 +111,7 @@ def test_rows_that_are_not_whole_are_left_out_and_nothing_else_is(folder, change
     found = gathered(folder)
     assert found.attacks == [PGD] and found.runs.set_index("name").loc[ATAS, "aa"] == 45
     assert rule in found.problems["rule"].iloc[0] and found.problems["file"].tolist() == ["eval/attacks.csv"]
-    assert f"evaluate --run {ATAS} --configfile FILE" in found.problems["way_out"].iloc[0]
+    assert f"evaluate --run {ATAS} --results {folder} --configfile FILE" in found.problems["way_out"].iloc[0]
 
 
 def test_a_name_that_is_not_canonical_is_no_attacks(folder):

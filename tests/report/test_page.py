@@ -186,7 +186,7 @@ def test_what_diverged_is_no_collapse_and_of_what_was_left_out_nothing_is_said(c
     assert "2 diverged, 1 are collapsed at the end, 0 were for a while." in (tmp_path / "index.html").read_text()
     with Visit(chromium, tmp_path / "index.html") as visit:
         assert visit.column("Collapsed at the end") == ["1 of 7; 2 diverged"]
-        assert visit.column("at epoch")[0] == "–, –, –, –, 4 end, –, –, –, 4 end"
+        assert visit.column("at epoch")[0] == "diverged, –, –, –, 4 end, –, –, –, diverged"
         visit.page.locator("#cells tbody button").click()
         (seed,) = (one for one in visit.page.locator("#evidence details").all() if "Seed 7" in one.inner_text())
         seed.locator("summary").click()

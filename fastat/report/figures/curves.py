@@ -332,8 +332,8 @@ def fig07(rows: pd.DataFrame) -> tuple[Figure, str]:
     finished(figure, drawn, words, "loss under PGD10 (nats)")
     return figure, (
         "Cross-entropy under PGD10 on training images by epoch: mean over seeds, running mean over 3 epochs, cut at "
-        f"the top; lower is a better fit to the attack. ATTA less ATAS at the end: {gaps(rows)} (paper, CIFAR10, "
-        f"ResNet-18: {printed.by_eps('loss_gap')})."
+        f"the top; lower is a better fit to the attack. ATTA less ATAS, over the last 3 epochs: {gaps(rows)} (paper, "
+        f"CIFAR10, ResNet-18: {printed.by_eps('loss_gap')})."
     )
 
 

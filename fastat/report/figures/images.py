@@ -169,8 +169,8 @@ def fig11(rows: pd.DataFrame) -> tuple[Figure, str]:
     style.note(figure, words)
     return figure, (
         f"Norms of the perturbations that ATAS trained on in its last epoch ({of_images(rows)}), in units of what the "
-        "budget allows. Where some pixel of an image reaches the budget it is on the left in the last bin; did all "
-        "pixels of all images, the lengths on the right would be 1. "
+        "budget allows. Where some pixel of an image reaches the budget it is on the left in the last bin; the "
+        "lengths on the right would all be 1 if every pixel did. "
         f"In the last bin, and mean length: {'; '.join(filled(rows, where, places) for where in places)}."
     )
 
