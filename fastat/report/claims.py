@@ -310,7 +310,8 @@ def shares(one: pd.DataFrame, other: pd.DataFrame, names: tuple[str, str], by: l
     text = f"{names[0]} {counted(one)}, {names[1]} {counted(other)}"
     text += f"; {', '.join(told)}" if len(told) > 1 else ""
     if ALONE in text:
-        text += COUNTED_OUT.format(shares_differ(by_place(one, other, by, "lost").values())[1])
+        lost = by_place(one, other, by, "lost").values()
+        text += COUNTED_OUT.format(shares_differ(lost)[1]) if any(k + m for k, _, m, _ in lost) else NONE_LEFT
     return {"value": value, "p": p, "verdict": word, "evidence": text}
 
 
@@ -322,7 +323,10 @@ def by_place(one: pd.DataFrame, other: pd.DataFrame, by: list[str], what: str) -
 
 
 def fallen(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs, with whether each collapsed, at the end or for a while, and whether that took robustness."""
+    """The runs, with whether each collapsed, at the end or for a while, and whether that took robustness.
+
+    Where nobody knows, it did.
+    """
     collapsed = rows["collapse_epoch"].notna()
     return rows.assign(collapsed=collapsed, lost=collapsed & (rows["robustness_lost"] != 0))
 
@@ -385,8 +389,8 @@ def collapses_with(rows: pd.DataFrame, x: str, told: str, within: list[str]) -> 
     found = rank_correlation(rows, x, "collapsed", told, within)
     if ALONE not in told or "p" not in found:
         return found
-    p = rank_correlation(rows, x, "lost", told, within).get("p")
-    return {**found, "evidence": told + (NONE_LEFT if p is None else COUNTED_OUT.format(p))}
+    p = rank_correlation(rows, x, "lost", told, within).get("p", 1.0)  # where each method and eps is of one kind
+    return {**found, "evidence": told + (COUNTED_OUT.format(p) if rows["lost"].any() else NONE_LEFT)}
 
 
 def by_step(evidence: Evidence) -> pd.DataFrame:

@@ -143,6 +143,9 @@ def test_collapses_are_counted_and_a_few_runs_decide_nothing(folder):
         "FGSM-RS 4 of 4 runs (4 at the end, 3 of them not robust before, 0 for a while), ATAS 0 of 4 runs"
         "; p = 1 if those not robust before do not count"
     )
+    never["robustness_lost"] = 0
+    found = verdict("rs-collapses", *both({}, "fgsm_rs", never, eps=(77,)), tmp_path=folder)
+    assert found["evidence"].endswith("; none is left if those not robust before do not count")
     swapped = both({"right": 0.1, "collapse_epoch": 11}, "fgsm_rs", {"right": 0.5})
     assert verdict("rs-collapses", *swapped, tmp_path=folder)["verdict"] == "does not hold"
 
