@@ -49,7 +49,7 @@ def run(
     Raises: trainer.Stopped on one of its STOPS; BadInput if data, ranks or state do not fit, or the folder holds the
     training of another recipe or other data.
     """
-    recipe = replace(recipe, numerics=numerics.settled(recipe.numerics, device))
+    wanted, recipe = recipe, replace(recipe, numerics=numerics.settled(recipe.numerics, device))
     together, device = processes.join(device, recipe.shards)
     devices.set_precision(recipe.precision)
     data, held_out = subsets.held_out(of_run(spec, recipe, results, device), recipe.hold_out)
@@ -61,7 +61,7 @@ def run(
     if recipe.network:
         numerics.without_onednn()
     folder, made_from = results / "runs" / spec.name, fingerprint(spec.name, recipe.to_json(), images)
-    if is_finished(folder, made_from, recipe, snapshots):
+    if is_finished(folder, wanted, images, data.sha256, snapshots):
         log.info("%s: finished before, nothing to do. To train it again: rm -r %s", spec.name, folder)
         return
     task, method = build_method(spec, recipe, device, len(data.train), together)
@@ -103,10 +103,11 @@ def run(
     train(training, folder)
 
 
-def is_finished(folder: Path, made_from: str, recipe: Recipe, snapshots: bool) -> bool:
+def is_finished(folder: Path, wanted: Recipe, images: str, data_sha256: str, snapshots: bool) -> bool:
     """Whether the folder holds this very training, whole, and no state of one that goes on.
 
-    Raises: BadInput if it holds another one, which would be lost. What is damaged is trained again.
+    wanted: `numerics: auto` is any. images: what is trained on, of the data or a part of them.
+    Raises: BadInput if it holds another training, which would be lost. What is damaged is trained again.
     """
     if (folder / "state/state.safetensors").exists() or not (folder / "run.json").exists():
         return False
@@ -115,15 +116,23 @@ def is_finished(folder: Path, made_from: str, recipe: Recipe, snapshots: bool) -
         there, found, files = about["made_from"], dict(about["recipe"]), dict(about.get("files") or {})
     except (BadInput, KeyError, TypeError, ValueError):
         return False
-    if there != made_from:
-        other = difference(found, json.loads(recipe.to_json())) or "its data are others"
+    if wanted.numerics == "auto":
+        wanted = replace(wanted, numerics=found.get("numerics", "native"))
+    if there != fingerprint(about.get("run"), wanted.to_json(), images):
+        other = difference(found, json.loads(wanted.to_json())).replace("the config says", "asked for is")
+        if not other:
+            same_data = about.get("data_sha256") == data_sha256
+            other = "its images were chosen by other gradient norms" if same_data else "its data are others"
         raise BadInput(
-            f"{folder} holds another training of this name: {other.replace('the config says', 'asked for is')}. Train "
-            f"into another folder (--results), or remove it: rm -r {folder}"
+            f"{folder} holds another training of this name: {other}. Train into another folder (--results), or remove "
+            f"it: rm -r {folder}"
         )
-    if not files or snapshots and not any(name.startswith("snapshots/") for name in files):
-        return False
-    return all((folder / name).is_file() and seals.sha256(folder / name) == files[name] for name in files)
+    kept = [name for name in files if name.startswith("snapshots/")]
+    needed = [name for name in files if snapshots or name not in kept]
+    damaged = [n for n in needed if not (folder / n).is_file() or seals.sha256(folder / n) != files[n]]
+    if damaged:
+        log.warning("%s: not as it was written, or not there: %s. It is trained again", folder, ", ".join(damaged))
+    return bool(needed) and not damaged and (bool(kept) or not snapshots)
 
 
 def of_run(spec: RunSpec, recipe: Recipe, results: Path, device: torch.device) -> ImageSet:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from fastat.data.subsets import stratified
 from fastat.machine import files, seals
 from fastat.machine.seeds import generator
 from fastat.networks import models
-from fastat.training import checkpoint, trainer
+from fastat.training import checkpoint, run, trainer
 from fastat.training.checkpoint import Standing
 from fastat.training.learner import learning_rate
 from fastat.types import StepReport
@@ -82,8 +83,22 @@ def test_what_is_finished_is_neither_trained_again_nor_lost(results, capsys, cap
     assert "another training of this name: epochs is 2, asked for is 4. Train into another" in capsys.readouterr().err
     assert (folder / "run.json").stat() == before
     assert main([*short, "--snapshots"]) == 0 and (folder / "snapshots/epoch002.safetensors").exists()
+    shutil.rmtree(folder / "snapshots")  # as by `clean`
+    before = (folder / "run.json").stat()
+    assert main(short) == 0 and (folder / "run.json").stat() == before
     (folder / "log.csv").unlink()  # what is not whole is made again
     assert main(short) == 0 and (folder / "log.csv").exists()
+    assert f"{folder}: not as it was written, or not there: log.csv. It is trained again" in caplog.text
+
+
+def test_where_any_numerics_will_do_those_that_are_there_will(results, monkeypatch, caplog):
+    short = [*command(results)[:-3], recipe(epochs=1, numerics="auto"), "--threads", "1"]
+    assert main(short) == 0
+    about = json.loads((results / "runs" / NAME / "run.json").read_text())
+    other = {"portable": "native", "native": "portable"}[about["numerics"]]
+    monkeypatch.setattr(run.numerics, "settled", lambda wanted, device: other if wanted == "auto" else wanted)
+    caplog.set_level("INFO")
+    assert main(short) == 0 and "finished before, nothing to do" in caplog.text
 
 
 def test_a_method_that_gives_no_report_is_said(results, monkeypatch, capsys):
