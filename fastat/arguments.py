@@ -215,13 +215,11 @@ def add_reports(verb: Verb) -> None:
     sub = verb("draw", "Draw the figures from their data.")
     sub.add_argument("--data", type=file_path, default=Path("results/figures"))
     sub.add_argument("--only", nargs="*", metavar="NAME", help="as fig03 (default: all)")
-    sub.add_argument(
-        "--out", type=file_path, default=Path("figures"), help="folder: NAME.svg, .png and .txt are written"
-    )
+    sub.add_argument("--out", type=file_path, help=f"NAME.svg, .png and .txt are written into this {FIGURES}")
     sub = verb("page", "Put every result on one offline page.")
     sub.add_argument("--results", type=file_path, default=Path("results"))
     sub.add_argument("--figures", type=file_path, help=FIGURES)
-    sub.add_argument("--out", type=file_path, default=Path("results/report/index.html"))
+    sub.add_argument("--out", type=file_path, help="file (default: report/index.html in the results folder)")
     sub = verb(
         "compare", "Say which of two cells or runs is better, by how much, how surely, and what would settle it."
     )

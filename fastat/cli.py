@@ -477,7 +477,7 @@ def do_report(args: argparse.Namespace) -> None:
     do_figure_data(args)
     theory.write_csv(args.results / "figures/theory.csv")
     do_judge(args)
-    args.data, args.out = args.results / "figures", drawn_into(args)
+    args.data, args.out = args.results / "figures", args.figures or figures_of(args.results)
     args.only = list(contents.drawn(config_of_folder(args)))
     do_draw(args)
     args.out = args.results / "report/index.html"
@@ -485,10 +485,9 @@ def do_report(args: argparse.Namespace) -> None:
     print(contents.where(args.results))
 
 
-def drawn_into(args: argparse.Namespace) -> Path:
-    """Where the figures are: of two results folders that lie side by side each has its own."""
-    beside = args.results.parent if args.results.name == "results" else args.results
-    return args.figures or beside / "figures"
+def figures_of(results: Path) -> Path:
+    """Where they are drawn unless it is said: of two results folders that lie side by side each has its own."""
+    return (results.parent if results.name == "results" else results) / "figures"
 
 
 def do_verify(args: argparse.Namespace) -> int:
@@ -627,14 +626,16 @@ def do_draw(args: argparse.Namespace) -> None:
     """Write figures/*."""
     from fastat.report import figures
 
-    figures.write_all(existing(args.data, "--data", "*.csv"), args.out, args.only)
+    out = args.out or figures_of(args.data.parent)
+    figures.write_all(existing(args.data, "--data", "*.csv"), out, args.only)
 
 
 def do_page(args: argparse.Namespace) -> None:
     """Write the page."""
     from fastat.report import page
 
-    page.write_html(existing(args.results, "--results", "*.csv"), drawn_into(args), args.out)
+    figures, out = args.figures or figures_of(args.results), args.out or args.results / "report/index.html"
+    page.write_html(existing(args.results, "--results", "*.csv"), figures, out)
 
 
 def pick_device(args: argparse.Namespace) -> Any:

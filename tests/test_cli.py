@@ -12,7 +12,7 @@ import pytest
 
 import methods
 from fastat import ROOT, cli
-from fastat.arguments import EXAMPLES, file_path, parse, parser, versions
+from fastat.arguments import EXAMPLES, file_path, parser, versions
 from fastat.cli import main
 from fastat.errors import BadInput
 from tests import fabricate
@@ -145,15 +145,16 @@ def test_a_mistyped_parameter_or_figure_is_told_the_one_that_may_be_meant(tiny_t
     assert "there is no figure 'fig33'. Did you mean 'fig03'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "typed,folder",
-    [
-        ([], "figures"),
-        (["--results", "../other/results"], "../other/figures"),
-        (["--results", "res2"], "res2/figures"),
-        (["--results", "res2", "--figures", "here"], "here"),
-    ],
-)
-def test_two_results_folders_side_by_side_do_not_share_their_figures(typed, folder):
-    for verb in ("report", "page"):
-        assert cli.drawn_into(parse([verb, *typed])) == Path(folder)
+def test_two_results_folders_side_by_side_do_not_share_figures_or_page(tmp_path, monkeypatch):
+    """Whether made by `report` or step by step; beside a folder called results as the workflow has it."""
+    monkeypatch.chdir(tmp_path)
+    fabricate.write(tmp_path / "res2", fabricate.runs(2, 1))
+    fabricate.correct(fabricate.runs(2, 1)).to_csv(tmp_path / "res2/correct.csv", index=False)
+    for verb in (["judge"], ["figure-data"], ["page"]):
+        assert main([*verb, "--results", "res2"]) == 0
+    assert main(["draw", "--data", "res2/figures", "--only", "fig08"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["res2"]
+    assert (tmp_path / "res2/report/index.html").exists() and (tmp_path / "res2/figures/fig08.svg").exists()
+    assert [cli.figures_of(Path(name)) for name in ("results", "../a/results", "b")] == [
+        Path("figures"), Path("../a/figures"), Path("b/figures"),
+    ]  # fmt: skip
