@@ -22,7 +22,7 @@ lint: .venv/made
 docs: .venv/made  # after `make demo`: its tables become the ones that the documentation shows
 	$(BIN)/python -m fastat docs --results results
 
-.venv/made: requirements/torch.lock requirements/suite.lock
+.venv/made: requirements/torch.lock requirements/suite.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
 	  + ", and the suite needs 3.11, for which the locks are: make PYTHON=python3.11 $@")'
 	@echo "into .venv, about 6 GB, for minutes and without a word"

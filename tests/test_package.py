@@ -119,7 +119,7 @@ def test_make_refuses_a_python_that_is_too_old_and_leaves_no_environment(tmp_pat
     old += [Path(found) for name in ("python3.9", "python3.10") if (found := shutil.which(name, path="/usr/bin"))]
     if not old:
         pytest.skip("no Python older than 3.11 is here")
-    for name in ("Makefile", "requirements"):
+    for name in ("Makefile", "requirements", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     done = subprocess.run(["make", f"PYTHON={old[0]}", ".venv/made"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode and not (tmp_path / ".venv").exists()
