@@ -297,7 +297,9 @@ def check_dataset(dataset: str, config: dict[str, Any]) -> None:
         raise BadInput(f"config/recipes.yaml has no recipe for dataset {dataset!r}. Known: {', '.join(known)}")
     if dataset not in known and dataset not in own and catalog.facts(dataset) is None:
         said = did_you_mean(dataset, [*known, *own])
-        raise BadInput(f"unknown dataset {dataset!r}: neither one of ours nor in `datasets` of the config.{said}")
+        raise BadInput(
+            f"unknown dataset {dataset!r}: neither one of ours nor in `datasets` of the config (--configfile).{said}"
+        )
 
 
 def layers(
