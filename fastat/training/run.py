@@ -61,7 +61,7 @@ def run(
     if recipe.network:
         numerics.without_onednn()
     folder, made_from = results / "runs" / spec.name, fingerprint(spec.name, recipe.to_json(), images)
-    if is_finished(folder, wanted, images, data.sha256, snapshots):
+    if is_finished(spec.name, folder, wanted, images, data.sha256, snapshots):
         log.info("%s: finished before, nothing to do. To train it again: rm -r %s", spec.name, folder)
         return
     task, method = build_method(spec, recipe, device, len(data.train), together)
@@ -103,7 +103,7 @@ def run(
     train(training, folder)
 
 
-def is_finished(folder: Path, wanted: Recipe, images: str, data_sha256: str, snapshots: bool) -> bool:
+def is_finished(name: str, folder: Path, wanted: Recipe, images: str, data_sha256: str, snapshots: bool) -> bool:
     """Whether the folder holds this very training, whole, and no state of one that goes on.
 
     wanted: `numerics: auto` is any. images: what is trained on, of the data or a part of them.
@@ -118,13 +118,15 @@ def is_finished(folder: Path, wanted: Recipe, images: str, data_sha256: str, sna
         return False
     if wanted.numerics == "auto":
         wanted = replace(wanted, numerics=found.get("numerics", "native"))
-    if there != fingerprint(about.get("run"), wanted.to_json(), images):
+    if there != fingerprint(name, wanted.to_json(), images):
         other = difference(found, json.loads(wanted.to_json())).replace("the config says", "asked for is")
-        if not other:
+        if about.get("run") != name:
+            other = f"its run is {about.get('run')}"
+        elif not other:
             same_data = about.get("data_sha256") == data_sha256
             other = "its images were chosen by other gradient norms" if same_data else "its data are others"
         raise BadInput(
-            f"{folder} holds another training of this name: {other}. Train into another folder (--results), or remove "
+            f"{folder} holds another training: {other}. Train into another folder (--results), or remove "
             f"it: rm -r {folder}"
         )
     kept = [name for name in files if name.startswith("snapshots/")]

@@ -80,8 +80,12 @@ def test_what_is_finished_is_neither_trained_again_nor_lost(results, capsys, cap
     caplog.set_level("INFO")
     assert main(short) == 0 and f"finished before, nothing to do. To train it again: rm -r {folder}" in caplog.text
     assert main(command(results)) == 2
-    assert "another training of this name: epochs is 2, asked for is 4. Train into another" in capsys.readouterr().err
+    assert "holds another training: epochs is 2, asked for is 4. Train into another" in capsys.readouterr().err
     assert (folder / "run.json").stat() == before
+    copied = folder.with_name("seed1")  # a folder is believed by its content, not its path
+    shutil.copytree(folder, copied)
+    assert main([*short[:2], NAME.replace("seed0", "seed1"), *short[3:]]) == 2
+    assert f"{copied} holds another training: its run is {NAME}. Train" in capsys.readouterr().err
     assert main([*short, "--snapshots"]) == 0 and (folder / "snapshots/epoch002.safetensors").exists()
     shutil.rmtree(folder / "snapshots")  # as by `clean`
     before = (folder / "run.json").stat()
